@@ -204,6 +204,8 @@ class Stage:
     """module:function(Ahead) -> {name: digest}: the content of files, models and cards named in settings."""
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Settings that name a plug-in = its kind; its distribution and version enter the digest."""
+    resumes_from: tuple[str, ...] = ()
+    """Folders that a stopped run resumes from; removed when a finished stage runs again for another result."""
     hears: bool = False
     """Whether it opens the recordings of its utterances, so that a changed recording changes its result."""
     revision: int = 1

@@ -192,6 +192,14 @@ def counts_of(
     )
 
 
+def refuse_other_utterances(ids: pl.Series, utterances: Utterances | None) -> None:
+    """Raise where none of the utterances with votes is in the table."""
+    if utterances is not None and len(ids) and not ids.is_in(utterances.frame["utterance_id"].implode()).any():
+        fix = "Give the utterances of the corpus that the votes are of (--utterances)."
+        message = f"none of the {len(ids):,} utterances with votes is in this table, such as {ids[0]!r}"
+        raise InputError(message, where="utterances", fix=fix)
+
+
 def _speakers(ids: pl.Series, utterances: Utterances | None) -> tuple[Index, bool]:
     alone = np.arange(len(ids), dtype=np.int64)
     if utterances is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -99,6 +100,9 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         return Record(**{**asdict(before), **now})
     say(f"{task.title}: {because} ({folder})", quiet=quiet)
     started = time.monotonic()
+    if before is not None and before.digest != state.digest:
+        for name in task.declared.resumes_from:
+            shutil.rmtree(folder / name, ignore_errors=True)
     with folder_to_fill(folder):
         remove(folder / MARKER)
         done = perform(task, quiet=quiet)

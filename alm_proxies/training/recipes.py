@@ -30,6 +30,8 @@ class Outcome:
     targets: Targets
     file: TrainedFile | None
     """The trained folder's metadata; None on every process but the main one."""
+    lost: int = 0
+    """features: training and development utterances whose recordings could not be used."""
 
 
 def train_encoder(

@@ -223,3 +223,17 @@ def test_reading_votes_leaves_the_labels_of_another_stage_and_clears_its_own(vot
     Labels(Labels.read(labels).frame, about).write(labels)
     assert run(read) == 0
     assert not labels.exists()
+
+
+def test_the_utterances_of_another_corpus_are_refused(
+    votes_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        assert run(["read", "table", str(votes_csv), "-o", str(tmp_path / name), "--taxonomy", "happy,sad",
+                    "--corpus", name]) == 0  # fmt: skip
+    labels = str(tmp_path / "labels.parquet")
+    assert run(["fuse", str(tmp_path / "one"), "--utterances", str(tmp_path / "two"), "-o", labels]) == 2
+    assert "none of the 3 utterances with votes is in this table, such as 'one/u1'" in capsys.readouterr().err
+    assert run(["fuse", str(tmp_path / "one"), "--utterances", str(tmp_path / "one"), "-o", labels]) == 0
+    align = ["align", labels, "--votes", str(tmp_path / "one"), "--utterances", str(tmp_path / "two")]
+    assert run([*align, "-o", str(tmp_path / "report.html")]) == 2

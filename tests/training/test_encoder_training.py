@@ -19,6 +19,8 @@ from wording import Wording
 from alm_proxies.audio.clip import Clip
 from alm_proxies.errors import EngineError, InputError, SettingsError
 from alm_proxies.models.trained import TrainedModel
+from alm_proxies.pipeline.perform import Task
+from alm_proxies.pipeline.task import Record, do
 from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Labels, Utterances
 from alm_proxies.training.run_log import read_lines
@@ -325,6 +327,22 @@ def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> No
     other = Labels.of(turned, about=corpus.labels.about)
     with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
         train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+
+
+def test_in_a_pipeline_a_finished_training_with_other_settings_begins_anew(corpus: Corpus, tmp_path: Path) -> None:
+    tables = {"labels": corpus.labels, "utterances": corpus.utterances, "votes": corpus.votes}
+    for name, table in tables.items():
+        table.write(tmp_path / f"{name}.parquet")
+
+    def trained(epochs: int) -> Record:
+        settings = small_settings(corpus.encoder, epochs=epochs).model_dump(mode="json", by_alias=True)
+        inputs = {name: [str(tmp_path / f"{name}.parquet")] for name in tables}
+        folder = str(tmp_path / "train")
+        return do(Task(stage="train", folder=folder, settings=settings, inputs=inputs, outputs={}), quiet=True)
+
+    trained(1)
+    assert not trained(2).skipped
+    assert trained(2).skipped
 
 
 def test_a_damaged_checkpoint_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:

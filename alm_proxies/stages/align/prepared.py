@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.ballots import Array, Ballots, Counting, Index, is_rater
 from alm_proxies.compare.material import Material
-from alm_proxies.estimators.counts import Counts, counts_of
+from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
 from alm_proxies.files import canonical_json
 from alm_proxies.seeds import generator
 from alm_proxies.tables import About, Labels, Utterances, Votes
@@ -121,6 +122,7 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
     raters = Raters.of(material.human, material.held_out)
     raters_of_fit = raters.of_fit()
     cells = _cells(votes.about)
+    refuse_other_utterances(pl.Series(material.ids, dtype=pl.String), utterances)
     counts = counts_of(
         votes, merge=counting.merge, utterances=utterances, columns=counting.columns, consensus=counting.consensus
     )

@@ -14,7 +14,7 @@ from alm_proxies.ballots import human_counts, left_out, usable_of
 from alm_proxies.content import ContentDigest
 from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
-from alm_proxies.estimators.counts import Counts, counts_of
+from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
 from alm_proxies.table_checks import refuse_two_sources
@@ -81,6 +81,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     layout = layout_of(marks.marks, about, marks.copies())
     counts = None
     if len(taught.ids):
+        refuse_other_utterances(taught.ids, taught.utterances())
         counts = counts_of(
             taught.votes(about), merge=settings.merge, utterances=taught.utterances(), columns=settings.columns,
             consensus=settings.consensus, layout=layout,

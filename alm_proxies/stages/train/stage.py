@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +30,8 @@ class Trained(Shown):
     epochs: pl.DataFrame
     """epoch, the loss in training, and the scores of the development utterances."""
     findings: Findings
+    counts: Mapping[str, float] = field(default_factory=dict)
+    """The recipe features: the number of recordings, and of those left out since they could not be used."""
 
     @property
     def line(self) -> str:
@@ -86,7 +89,11 @@ def train(
 
         page = page_of(done.epochs, done.file, done.targets, settings, done.findings)
         page.write(Path(folder) / "report.html", pictures=False)
-    return Trained(done.folder, done.epochs, Findings.gather([*findings, *done.findings], STAGE.verb))
+    counts: dict[str, float] = {}
+    if settings.recipe == "features":
+        used = len(done.targets.train) + len(done.targets.development)
+        counts = {"recordings": used + done.lost, "left_out": done.lost}
+    return Trained(done.folder, done.epochs, Findings.gather([*findings, *done.findings], STAGE.verb), counts)
 
 
 def _fused_alone(labels: Labels) -> bool:

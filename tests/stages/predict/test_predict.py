@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,25 @@ def test_measured_prosody_is_a_recipe_too(corpus: tuple[Path, Utterances, Votes,
     np.testing.assert_allclose(
         predict(done.folder, folder / "wav").labels.distributions(), predicted.labels.distributions(), atol=1e-6
     )
+
+
+def test_training_on_measured_prosody_counts_the_recordings_it_could_use(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path
+) -> None:
+    from alm_proxies.training.settings import TrainSettings
+
+    _, utterances, votes, labels = corpus
+    gone = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("gone.wav")).otherwise("audio").alias("audio")
+    table = Utterances(utterances.frame.with_columns(gone), utterances.about)
+    settings = TrainSettings(recipe="features", epochs=2, hidden=16)
+    whole = train(labels, utterances, tmp_path / "whole", settings, votes=votes, quiet=True)
+    part = train(labels, table, tmp_path / "part", settings, votes=votes, quiet=True)
+    assert whole.counts["left_out"] == 0 < part.counts["left_out"] < part.counts["recordings"]
+    assert part.counts["recordings"] == whole.counts["recordings"]
+    said = [re.search(r"(\d+) utterances; (\d+) of other speakers", (tmp_path / name / "model/README.md").read_text())
+            for name in ("whole", "part")]  # fmt: skip
+    used = [sum(map(int, found.groups())) for found in said if found]
+    assert used[0] - used[1] == part.counts["left_out"]
 
 
 def test_evidence_of_measured_prosody_is_what_the_head_says_without_it(
