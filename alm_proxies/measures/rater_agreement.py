@@ -117,8 +117,11 @@ def reliability_of_votes(alpha: float, votes: float) -> float:
 
 
 def reliability_interval(alpha: Interval, votes: int) -> Interval:
-    """The reliability of k votes with its interval, which follows from that of alpha: it is monotonic in alpha."""
-    least = -0.999 / max(votes - 1, 1)
+    """The reliability of k votes with its interval, which follows from that of alpha: it is monotonic in alpha.
+
+    For two votes or more it is at least 0, as a share of variance is: the formula has a pole at a negative alpha.
+    """
+    least = 0.0 if votes > 1 else -1.0
     ends = [reliability_of_votes(max(end, least), votes) for end in (alpha.estimate, alpha.low, alpha.high)]
     return Interval(ends[0], ends[1], ends[2], alpha.method, alpha.speakers)
 

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import alpha_columns, alpha_of_sums, pairwise_agreement
-from alm_proxies.measures.rater_agreement import raters_apart, reliability_of_votes, votes_for_reliability
+from alm_proxies.measures.rater_agreement import (
+    raters_apart,
+    reliability_interval,
+    reliability_of_votes,
+    votes_for_reliability,
+)
 from alm_proxies.seeds import generator
 
 LABELS = 4
@@ -117,3 +123,10 @@ def test_votes_for_a_reliability_are_those_that_give_it(alpha: float, votes: flo
 def test_without_agreement_no_number_of_votes_is_enough() -> None:
     assert votes_for_reliability(0.0, 0.8) == float("inf")
     assert reliability_of_votes(1.0, 3) == 1.0
+
+
+def test_the_reliability_of_votes_that_may_not_agree_at_all_is_at_least_0() -> None:
+    alpha = Interval(0.19, -0.14, 0.51, "t", 5)
+    ten = reliability_interval(alpha, 10)
+    assert (ten.low, ten.estimate) == (0.0, reliability_of_votes(0.19, 10))
+    assert reliability_interval(alpha, 1) == alpha

@@ -42,11 +42,14 @@ class Listened(Shown):
     findings: Findings
     gain: float
     """The gain over the class shares on human votes, in nats per vote."""
+    recordings: int
+    """The number of utterances, with those whose recording could not be used."""
 
     @property
     def counts(self) -> dict[str, float]:
-        """The number of votes."""
-        return {"votes": self.votes.frame["utterance_id"].n_unique()}
+        """The number of votes, of recordings, and of those left out."""
+        votes = self.votes.frame["utterance_id"].n_unique()
+        return {"votes": votes, "recordings": self.recordings, "left_out": self.recordings - votes}
 
     @property
     def line(self) -> str:
@@ -107,7 +110,7 @@ def listen(
     page, gain = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
     table.write(folder / "votes.parquet")
     page.write(folder / "report.html", pictures=False)
-    return Listened(table, fitted.models, page, Findings.gather(findings, STAGE), gain)
+    return Listened(table, fitted.models, page, Findings.gather(findings, STAGE), gain, len(utterances))
 
 
 def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:

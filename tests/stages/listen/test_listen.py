@@ -243,6 +243,7 @@ def test_bad_recordings_and_utterances_without_votes_or_speakers_are_findings_an
     kinds = result.findings.counts()
     assert kinds["missing"] == kinds["not_audio"] == kinds["no_audio"] == kinds["no_utterance"] == 1
     assert kinds["not_learned_from"] == len(new) + 1
+    assert result.counts == {"votes": len(frame) - 3, "recordings": len(frame), "left_out": 3}
     assert set(result.findings.frame["stage"]) == {"listen"}
     card = result.votes.about.annotators["listener"]
     assert card.folds is not None
