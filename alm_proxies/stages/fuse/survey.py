@@ -81,9 +81,10 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     layout = layout_of(marks.marks, about, marks.copies())
     counts = None
     if len(taught.ids):
-        refuse_other_utterances(taught.ids, taught.utterances())
+        sampled = taught.utterances()
+        refuse_other_utterances(taught.ids, sampled)
         counts = counts_of(
-            taught.votes(about), merge=settings.merge, utterances=taught.utterances(), columns=settings.columns,
+            taught.votes(about), merge=settings.merge, utterances=sampled, columns=settings.columns,
             consensus=settings.consensus, layout=layout,
         )  # fmt: skip
     return Survey(
