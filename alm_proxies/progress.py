@@ -33,29 +33,41 @@ class _Note:
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
         self.path = path
+        self._part = path.with_name(f".{path.name}.{os.getpid()}")
         self.facts = {**facts, "pid": os.getpid(), "host": platform.node(), "started": time.time()}
         self.last = 0.0
 
     def write(self, **more: Any) -> None:
         """Write the file atomically; errors such as a full disk are ignored."""
         self.last = time.monotonic()
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps({**self.facts, "at": time.time(), **more}), encoding="utf-8")
-            part.replace(self.path)
+            self._part.write_text(json.dumps({**self.facts, "at": time.time(), **more}), encoding="utf-8")
+            self._part.replace(self.path)
+
+    def remove(self) -> None:
+        """Remove the file, also a half-written one."""
+        for path in (self.path, self._part):
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def noted(path: Path, **facts: Any) -> Iterator[None]:
     """A context in which a file records the task, the process and its progress; it is removed at the end."""
     note = _Note(path, facts)
-    note.write()
     _notes.append(note)
     try:
+        note.write()
         yield
     finally:
         _notes.remove(note)
-        path.unlink(missing_ok=True)
+        note.remove()
+
+
+def drop_notes() -> None:
+    """Remove the notes of this process, which ends without leaving their contexts."""
+    for note in _notes:
+        if note.facts["pid"] == os.getpid():
+            note.remove()
 
 
 class Progress:

@@ -41,5 +41,15 @@ def refuse(sentence: str) -> None:
 
 def end_now() -> None:
     """End the process at once; files are always written whole or not at all."""
-    os.write(2, f"alm-proxies: {SENTENCE}\n".encode())
-    os._exit(INTERRUPTED)
+    try:
+        drop_notes()
+    finally:
+        os.write(2, f"alm-proxies: {SENTENCE}\n".encode())
+        os._exit(INTERRUPTED)
+
+
+def drop_notes() -> None:
+    """Remove the notes on what runs that an interrupted process would leave behind."""
+    drop = getattr(sys.modules.get("alm_proxies.progress"), "drop_notes", None)  # nothing is imported for this
+    if drop is not None:
+        drop()

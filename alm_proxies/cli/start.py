@@ -18,7 +18,7 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
-from alm_proxies.cli.ending import DEFECT, INTERRUPTED, SENTENCE, defect, end_now, refuse
+from alm_proxies.cli.ending import DEFECT, INTERRUPTED, SENTENCE, defect, drop_notes, end_now, refuse
 
 
 class _Interruption:
@@ -66,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             interruption.working = False
             code = defect(error, debug="--debug" in given)
     interruption.working = False
-    if interruption.received and not reported:
-        refuse(SENTENCE)
+    if interruption.received:
+        drop_notes()
+        if not reported:
+            refuse(SENTENCE)
     _flush()
     sys.exit(INTERRUPTED if interruption.received else code)
 

@@ -68,6 +68,35 @@ def test_a_signal_that_gets_lost_ends_the_process_all_the_same(loses: str) -> No
     assert (done.returncode, done.stderr) == (130, SENTENCE)
 
 
+NOTED = """
+from pathlib import Path
+from alm_proxies import progress
+def loses(given):
+    with progress.noted(Path("running.json")):
+        assert Path("running.json").exists()
+        {during}
+"""
+
+
+@pytest.mark.parametrize(
+    "during",
+    ["import ends", "signal.raise_signal(signal.SIGTERM)", "progress._notes[-1].write(ends=Ends())"],
+    ids=["importing", "working", "writing the note"],
+)
+def test_whenever_a_signal_comes_no_note_says_that_something_runs(tmp_path: Path, during: str) -> None:
+    (tmp_path / "ends.py").write_text("import signal\nsignal.raise_signal(signal.SIGTERM)\n")
+    program = LOSES.format(loses=NOTED.format(during=during)).replace(
+        "app.run = loses",
+        "import json, sys\nsys.path.insert(0, '')\n"
+        "class Ends: pass\nwrites = json.dumps\n"
+        "def dumps(value):\n    if 'ends' in value: signal.raise_signal(signal.SIGINT)\n    return writes(value)\n"
+        "json.dumps = dumps\napp.run = loses",
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (130, SENTENCE)
+    assert [path.name for path in tmp_path.iterdir() if "running" in path.name] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_interpreter_is_taken_down_changes_nothing(number: signal.Signals) -> None:
     program = f"""
