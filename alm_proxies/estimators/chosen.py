@@ -15,7 +15,7 @@ from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.mixture import Mixture
-from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired
+from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired, units_of
 from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
@@ -135,10 +135,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False
 
 class _Search:
     def __init__(self, counts: Counts, folds: int, seed: int, quiet: bool) -> None:
-        self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
-        if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
-            self.by = "utterances (all are of one speaker)"
-            counts = replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
+        counts, self.by = units_of(counts)
         self.counts = counts
         self.seed = seed
         self.quiet = quiet

@@ -105,7 +105,7 @@ class Stack(Estimator):
         every = [member for _, member in (*self.members_, *self.members_without_)]
         self.converged_ = all(getattr(member, "converged_", True) for member in every)
         self.iterations_ = max(getattr(member, "iterations_", 0) for member in every)
-        self.findings_ = (*self._findings(names, counts.human[voted]), *_folds_unknown(counts))
+        self.findings_ = (*self._findings(names, counts.human[voted]), *_other_folds(counts))
 
     def posterior(self, counts: Counts) -> Posterior:
         """The Dirichlet of the pooled mean and the scaled strength."""
@@ -207,10 +207,14 @@ def _unproven(names: Names) -> Learned:
     return Learned(alone, beside, None, (), names, table_of([]), "", 0)
 
 
-def _folds_unknown(counts: Counts) -> list[Finding]:
-    """A finding if a proxy was trained in folds that are not known for these utterances."""
+def _other_folds(counts: Counts) -> list[Finding]:
+    """A finding if a proxy was trained in folds that the fit could not use."""
     if counts.folds is None or counts.folds.fold is not None:
         return []
+    if counts.folds.parted:
+        message = "was trained in folds that share speakers, so the fit made its own, of speakers"
+        fix = "Train it again with the speakers of all utterances known."
+        return [Finding.of("folds_share_speakers", message, fix, where=counts.folds.annotator)]
     message = "was trained in folds that are not known for most of these utterances, so the fit made its own"
     fix = "Give the utterances file with the speakers that it was trained on."
     return [Finding.of("folds_unknown", message, fix, where=counts.folds.annotator)]

@@ -17,7 +17,7 @@ from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.pooling import mixed, share_of_second, stacking_weights, strength_scale
 from alm_proxies.estimators.screening import Names, Rows, Screening
 from alm_proxies.estimators.stack_methods import Maker, Method
-from alm_proxies.estimators.trials import Losses, folds_of, paired
+from alm_proxies.estimators.trials import Losses, folds_of, paired, units_of
 from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 
@@ -94,13 +94,8 @@ class Trial:
     """The predictions of every fold, and the state learned from them."""
 
     def __init__(self, counts: Counts, names: Names, *, folds: int, seed: int, assumed: bool) -> None:
-        self.by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
-        if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
-            self.by = "utterances (all are of one speaker)"
-            counts = replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
+        counts, self.by = units_of(counts)
         self.counts, self.names, self.seed, self.assumed = counts, names, seed, assumed
-        if counts.folds is not None and counts.folds.fold is not None:
-            self.by = f"{self.by}, those that {counts.folds.annotator!r} was trained in"
         self.fold = folds_of(counts, folds, seed)
         self.cuts = contexts_of(counts, seed)
         self.targets = self.cuts.targets

@@ -15,6 +15,8 @@ from alm_proxies.tables import About, Utterances
 Index = NDArray[np.int64]
 _NEEDED = 0.5
 """The share of the utterances that must have a known fold."""
+FEWEST_SPEAKERS = 3
+"""The fewest speakers for folds of speakers; proxies trained on fewer have folds of utterances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,11 @@ class ProxyFolds:
 
     annotator: str
     fold: Index | None
-    """Fold of each utterance, -1 if not known; None if most are not known: a fit then makes its own folds."""
+    """Fold of each utterance, -1 if not known; None if a fit makes its own folds: most are not known, or they are of
+    utterances although there are speakers enough.
+    """
+    parted: bool = False
+    """Whether some speaker is in several folds."""
 
     def rows(self, rows: NDArray[np.int64]) -> ProxyFolds:
         """The same for some utterances."""
@@ -62,9 +68,10 @@ def folds_of_proxies(
         folds = keys.join(table, on="key", how="left", maintain_order="left")["fold"]
         if folds.null_count() > _NEEDED * len(folds):
             return ProxyFolds(name, None)
-        if "speaker" in keys.columns and _parted(keys["speaker"], folds):
-            return ProxyFolds(name, None)
-        return ProxyFolds(name, folds.fill_null(-1).to_numpy().astype(np.int64))
+        parted = "speaker" in keys.columns and _parted(keys["speaker"], folds)
+        if parted and keys["speaker"].n_unique() >= FEWEST_SPEAKERS:
+            return ProxyFolds(name, None, parted)
+        return ProxyFolds(name, folds.fill_null(-1).to_numpy().astype(np.int64), parted)
     return None
 
 

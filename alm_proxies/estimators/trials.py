@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from alm_proxies.ballots import summed, which_count
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut, counts_of
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.trained import FEWEST_SPEAKERS
 from alm_proxies.interval import Interval
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Votes
@@ -30,6 +31,21 @@ class Losses:
     def mean(self) -> float:
         """Log loss per held-out vote."""
         return float(self.loss.sum() / max(self.votes.sum(), 1e-12))
+
+
+def units_of(counts: Counts) -> tuple[Counts, str]:
+    """The counts with the unit of folds and paired tests for their speaker, and the name of this unit.
+
+    Speakers, or utterances if speakers are not known, if all are one, or if a proxy's folds are of utterances.
+    """
+    by = "speakers" if counts.speakers_known else "utterances (speakers are not known)"
+    proxy = counts.folds if counts.folds is not None and counts.folds.fold is not None else None
+    few = f"fewer than {FEWEST_SPEAKERS} speakers" if proxy is not None and proxy.parted else ""
+    if len(counts) > 1 and (counts.speakers == counts.speakers[0]).all():
+        few = "all are of one speaker"
+    if few:
+        by, counts = f"utterances ({few})", replace(counts, speakers=np.arange(len(counts), dtype=np.int64))
+    return counts, by if proxy is None else f"{by}, those that {proxy.annotator!r} was trained in"
 
 
 def folds_of(counts: Counts, folds: int, seed: int) -> Index:

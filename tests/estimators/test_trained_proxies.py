@@ -8,7 +8,7 @@ from alm_proxies.about import About, AnnotatorCard
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.stack import Stack
-from alm_proxies.estimators.trials import folds_of
+from alm_proxies.estimators.trials import folds_of, units_of
 from alm_proxies.tables import Utterances, Votes
 
 LABELS = ("a", "b", "c")
@@ -68,6 +68,30 @@ def test_folds_that_cannot_be_told_are_a_finding_and_the_fit_makes_its_own():
     counts = counts_of(votes, utterances=people())
     assert len(set(folds_of(counts, 5, 0).tolist())) == 5
     assert "folds_unknown" in [finding.kind for finding in Stack().fit(counts).findings_]
+
+
+@pytest.mark.parametrize("speakers", [1, 2])
+def test_of_few_speakers_the_folds_of_utterances_that_a_proxy_was_trained_in_are_the_folds_of_the_fit(speakers: int):
+    by_utterance = {f"u{i:03d}": i % 4 for i in range(60)}
+    people = Utterances.of(
+        pl.DataFrame({"utterance_id": list(by_utterance), "speaker": [f"s{i % speakers}" for i in range(60)]})
+    )
+    counts = counts_of(table(card(trained_on_these_votes="out_of_fold", folds=by_utterance)), utterances=people)
+    apart, by = units_of(counts)
+    assert folds_of(apart, 5, 0).tolist() == [i % 4 for i in range(60)]
+    assert by.startswith("utterances")
+    assert by.endswith("those that 'listener' was trained in")
+    found = {finding.kind: finding.message for finding in Stack(folds=5).fit(counts).findings_}
+    assert "folds_unknown" not in found
+    assert by in found["chosen"]
+
+
+def test_folds_of_utterances_although_there_are_speakers_enough_are_a_finding_with_its_own_fix():
+    by_utterance = {f"u{i:03d}": i % 4 for i in range(60)}
+    counts = counts_of(table(card(trained_on_these_votes="out_of_fold", folds=by_utterance)), utterances=people())
+    assert units_of(counts)[1] == "speakers"
+    (finding,) = [f for f in Stack().fit(counts).findings_ if f.kind.startswith("folds")]
+    assert (finding.kind, finding.where) == ("folds_share_speakers", "listener")
 
 
 def test_a_proxy_trained_on_these_very_votes_is_refused_in_one_sentence():

@@ -145,6 +145,7 @@ def _folds(
 
     Folds depend on which rows have features, never on votes, since otherwise deleting a vote could change the folds.
     """
+    from alm_proxies.estimators.trained import FEWEST_SPEAKERS
     from alm_proxies.training.folds import assign_folds
 
     frame = utterances.frame
@@ -158,7 +159,7 @@ def _folds(
     findings = []
     lacking = int(frame["speaker"].is_null().to_numpy()[known].sum())
     named = pl.select(pl.coalesce(frame["speaker"], frame["utterance_id"])).to_series().to_numpy().astype(np.str_)
-    by_speaker = lacking <= 0.5 * known.sum() and len(np.unique(named[known])) >= 3
+    by_speaker = lacking <= 0.5 * known.sum() and len(np.unique(named[known])) >= FEWEST_SPEAKERS
     if by_speaker and lacking:
         message = "utterances without a known speaker are each a group of their own"
         findings.append(Finding(STAGE, "speakers_not_known", message, "Give their speakers.", count=lacking))
