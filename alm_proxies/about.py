@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alm_proxies.contracts import CONTRACT, upgraded_about, upgraded_card
-from alm_proxies.errors import InputError, TableError
+from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read, digest_of, open_file
 from alm_proxies.renamed import renamed
+from alm_proxies.taxonomy import labels_checked
 
 METADATA_KEY = "alm_proxies"
 
@@ -159,7 +160,7 @@ class About(BaseModel):
     model_config = ConfigDict(frozen=True)
     contract: int = CONTRACT
     version: str = ""
-    taxonomy: tuple[str, ...] = ()
+    taxonomy: Annotated[tuple[str, ...], AfterValidator(labels_checked)] = ()
     scales: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     roots: dict[str, str] = Field(default_factory=dict)
     annotators: dict[str, AnnotatorCard] = Field(default_factory=dict)
@@ -202,6 +203,8 @@ def about_of(path: Path) -> About:
     except json.JSONDecodeError as error:
         fix = "Check that it was copied whole, or write it again."
         raise TableError(f"has metadata that is not JSON ({error.msg})", where=str(path), fix=fix) from None
+    except SettingsError as error:
+        raise TableError(error.message, where=str(path), fix=error.fix) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

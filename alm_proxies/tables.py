@@ -19,7 +19,7 @@ from alm_proxies.ambiguity import THIRDS, Cuts, Rule, cuts_of, level
 from alm_proxies.columns import Column, conform, refuse_clashes, refuse_other_frames, refuse_where
 from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
-from alm_proxies.errors import InputError, TableError
+from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import canonical_json, whole
 from alm_proxies.finding import Finding
 from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
@@ -39,7 +39,7 @@ from alm_proxies.table_checks import (
     with_entropy,
 )
 from alm_proxies.table_files import load_table, refuse_other_suffix
-from alm_proxies.taxonomy import taxonomy_of
+from alm_proxies.taxonomy import labels_checked, taxonomy_of
 from alm_proxies.uris import remote_of
 
 _TEXT, _NUMBER, _WHOLE, _FLAG = pl.String(), pl.Float64(), pl.Int32(), pl.Boolean()
@@ -255,7 +255,7 @@ class Labels(_Table):
         if not about.taxonomy:
             if not stated:
                 raise TableError("has no p_<label> columns", where=where, fix="A Labels file has one for every label.")
-            about = about.with_(taxonomy=taxonomy_of(stated).labels)
+            about = about.with_(taxonomy=_labels_of(stated, where))
         if surplus := [name for name in stated if name not in about.taxonomy]:
             fix = f"The taxonomy is {', '.join(about.taxonomy)}."
             raise TableError(f"has the column p_{surplus[0]}, a label outside its taxonomy", where=where, fix=fix)
@@ -322,6 +322,14 @@ class Findings(_Table):
         """The number of findings of each kind, most frequent first."""
         table = self.frame.group_by("kind").agg(pl.col("count").sum()).sort(["count", "kind"], descending=[True, False])
         return dict(table.iter_rows())
+
+
+def _labels_of(stated: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """The labels that a file's columns name."""
+    try:
+        return taxonomy_of(labels_checked(stated)).labels
+    except SettingsError as error:
+        raise TableError(error.message, where=where, fix=error.fix) from None
 
 
 def _with_new_names(frame: pl.DataFrame, table: str) -> pl.DataFrame:

@@ -88,6 +88,16 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
         )
     if len(labels) < 2:
         raise SettingsError("a taxonomy needs two labels or more", fix=f"Known ones: {known}.")
+    labels_checked(labels)
+    by_labels = {value: name for name, value in TAXONOMIES.items()}
+    return Taxonomy(by_labels.get(labels, "own"), labels)
+
+
+def labels_checked(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels themselves if all can be labels; every table's labels pass here, whatever wrote it.
+
+    Commas, quotes and line breaks are refused: labels stand in lists (`--taxonomy angry,happy`) and in CSV files.
+    """
     if len(set(labels)) < len(labels):
         repeated = next(label for label in labels if labels.count(label) > 1)
         raise SettingsError(f"the taxonomy names {repeated!r} twice", fix="Name each label once.")
@@ -95,10 +105,9 @@ def taxonomy_of(named: str | Sequence[str]) -> Taxonomy:
         if label == OUTSIDE:
             fix = "Choose another word: maps use it for words that are not labels."
             raise SettingsError(f"{OUTSIDE!r} cannot be a label", fix=fix)
-        if not label or re.search(r"[\x00-\x1f,\"]", label):
+        if not label or label != label.strip() or re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029,\"]", label):
             raise SettingsError(f"{label!r} cannot be a label", fix="Use words without commas, quotes or line breaks.")
-    by_labels = {value: name for name, value in TAXONOMIES.items()}
-    return Taxonomy(by_labels.get(labels, "own"), labels)
+    return labels
 
 
 def checked_taxonomy(named: str | tuple[str, ...]) -> str | tuple[str, ...]:

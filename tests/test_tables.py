@@ -1,3 +1,4 @@
+import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wording import Wording
 
-from alm_proxies.errors import AlmProxiesError, InputError, OutputError, TableError
+from alm_proxies.errors import AlmProxiesError, InputError, OutputError, SettingsError, TableError
 from alm_proxies.tables import About, AnnotatorCard, Finding, Findings, Labels, Utterances, Votes, combine
 
 LABELS = ("angry", "happy", "sad")
@@ -240,6 +241,22 @@ def test_labels_of_a_frame_need_a_taxonomy_of_two_or_more(wording: Wording) -> N
         Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0]}))
     with wording.refused(AlmProxiesError):
         Labels.of(pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0], "p_": [0.0]}))
+
+
+@pytest.mark.parametrize("label", ["very, happy", 'the "happy"', "happy\nor so", "happy\u2028", " happy", "outside"])
+def test_a_name_that_no_label_can_have_is_refused_with_the_file_whatever_wrote_it(tmp_path: Path, label: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be a label"):
+        About(taxonomy=(label, "sad"))
+    stated = {"alm_proxies": json.dumps({"contract": 2, "taxonomy": [label, "sad"]})}
+    votes_file, labels_file = tmp_path / "votes.parquet", tmp_path / "labels.csv"
+    BARE.with_columns(annotator=pl.lit("r"), label=pl.lit(label)).write_parquet(votes_file, metadata=stated)
+    BARE.with_columns(pl.lit(0.5).alias(f"p_{label}"), p_sad=0.5).write_csv(labels_file)
+    kinds: tuple[tuple[type[Votes | Labels], Path], ...] = ((Votes, votes_file), (Labels, labels_file))
+    for kind, path in kinds:
+        with pytest.raises(TableError, match="cannot be a label") as refused:
+            kind.read(path)
+        assert refused.value.where == str(path)
+        assert refused.value.fix
 
 
 def test_findings_are_counted_by_kind() -> None:
