@@ -206,6 +206,8 @@ class Stage:
     """Settings that name a plug-in = its kind; its distribution and version enter the digest."""
     resumes_from: tuple[str, ...] = ()
     """Folders that a stopped run resumes from; removed when a finished stage runs again for another result."""
+    labels_of: str = ""
+    """The need that brings the labels, if it is no table (a model); its command takes no --taxonomy."""
     hears: bool = False
     """Whether it opens the recordings of its utterances, so that a changed recording changes its result."""
     revision: int = 1

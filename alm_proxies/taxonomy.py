@@ -119,6 +119,16 @@ def checked_taxonomy(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return named
 
 
+def checked_names(names: dict[str, str]) -> dict[str, str]:
+    """New names of labels if they can be labels too; else a ValueError with the fix, as pydantic expects."""
+    try:
+        for name in names.values():
+            labels_checked((name,))
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    return names
+
+
 def canonical(word: str) -> str:
     """The label a word means ("Happiness", "hap", "H" -> "happy"), or the word itself in lower case."""
     stripped = word.strip()

@@ -116,7 +116,7 @@ class Command:
     def takes_taxonomy(self) -> bool:
         """Whether the command has the flag --taxonomy for tables without a taxonomy."""
         own = any(flag.key == "taxonomy" for flag in self.flags)
-        return not own and any(need.table in _TABLES for need in self.needs)
+        return not own and not self.stage.labels_of and any(need.table in _TABLES for need in self.needs)
 
     def parameters(self) -> list[inspect.Parameter]:
         """The arguments and flags as parameters of the command line."""

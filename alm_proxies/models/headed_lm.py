@@ -17,19 +17,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import weights_digest, write_json
+from alm_proxies.files import weights_digest
 from alm_proxies.models.audio_lm import Asked, AudioLM, Drawn, Draws
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
 from alm_proxies.models.checkpoints import HEAD
 from alm_proxies.models.trained import (
-    FILE,
     Predictions,
     TrainedFile,
     calibrated,
     distances,
     read_norms,
-    read_trained,
+    read_whole,
     write_norms,
+    write_trained_file,
 )
 
 Array = NDArray[np.float64]
@@ -133,7 +133,7 @@ class HeadedLM:
     @classmethod
     def load(cls, folder: str | Path, *, device: str | None = None, dtype: str = "auto") -> Self:
         """Load a folder that `train` wrote with alm.output = head, on a GPU if there is one."""
-        path, file = read_trained(folder)
+        path, file = read_whole(folder)
         lm = AudioLM.load(path / LANGUAGE_MODEL, device=device, dtype=dtype)
         head = AttentionHead(width_of(lm.model), len(file.labels))
         head.load_state_dict(load_file(str(path / HEAD)))
@@ -182,4 +182,4 @@ def save_head(folder: Path, model: HeadedModel, norms: tuple[Array, Array], file
     save_file(plain, str(folder / HEAD))
     write_norms(folder, norms)
     known = file.model_copy(update={"shape": {LANGUAGE_MODEL: weights_digest(folder / LANGUAGE_MODEL)}})
-    write_json(folder / FILE, known.model_dump(mode="json"))
+    write_trained_file(folder, known)

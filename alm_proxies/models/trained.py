@@ -6,9 +6,10 @@ model.distributions([open_clip("a.wav")])
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -23,12 +24,15 @@ from alm_proxies.errors import InputError
 from alm_proxies.files import flush, read_text, write_json, write_text
 from alm_proxies.models.calibration import Calibration, signs_of
 from alm_proxies.models.evidence import WINDOW, Evidence, Moved, changed_prosody
+from alm_proxies.models.sealed import refuse_changed, refuse_edited, sealed
 
 if TYPE_CHECKING:
     from alm_proxies.models.speech_model import Answer, SpeechModel
 
 Array = NDArray[np.float64]
 FILE = "model.json"
+CONTRACT = 1
+"""The version of model.json."""
 MODEL = "model"
 """The sub-folder of a training with the trained model."""
 _NORMS = "norms.safetensors"
@@ -41,7 +45,7 @@ class TrainedFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    contract: int = 1
+    contract: int = CONTRACT
     """Version of this file."""
     recipe: Literal["encoder", "frozen_encoder", "features", "alm_head"]
     """The recipe, which determines how it is loaded; alm_head: an audio-language model with a head of its own."""
@@ -67,6 +71,10 @@ class TrainedFile(BaseModel):
     """The shortest and the longest clip, in seconds."""
     settings: dict[str, Any] = {}
     """The settings of the training."""
+    files: dict[str, str] = {}
+    """The digest of every file of the model, by its path in the folder; empty = written by an earlier version."""
+    digest: str = ""
+    """The digest of all the rest of this file."""
 
     @property
     def measured(self) -> Measured | None:
@@ -115,7 +123,7 @@ class TrainedModel:
         from alm_proxies.models.encoder import Encoder
         from alm_proxies.models.speech_model import Shape, SpeechModel
 
-        path, file = read_trained(folder)
+        path, file = read_whole(folder)
         encoder = Encoder.load(path / "encoder", device=device)
         model = SpeechModel(encoder, Shape.model_validate(file.shape)).to(encoder.device)
         own = {"centre": model.heads.centre, "spread": model.heads.spread}  # an older file has none
@@ -225,9 +233,14 @@ def save_trained(folder: Path, file: TrainedFile, model: SpeechModel, norms: tup
         weights = {name: weight.detach().cpu().contiguous() for name, weight in model.heads.state_dict().items()}
         save_file(weights, str(partial / "heads.safetensors"))
         write_norms(partial, norms)
-        write_json(partial / FILE, file.model_dump(mode="json"))
+        write_trained_file(partial, file)
         write_text(partial / "README.md", card)
     return folder
+
+
+def write_trained_file(folder: Path, file: TrainedFile) -> None:
+    """Write the metadata with the digests of the model's files, which are all in the folder."""
+    write_json(folder / FILE, sealed(folder, file.model_dump(mode="json", exclude={"files", "digest"})))
 
 
 def write_norms(folder: Path, norms: tuple[Array, Array]) -> None:
@@ -257,13 +270,33 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
             if file.is_file():
                 fix = f"It answers a prompt: request its votes with annotate --annotator {file}."
         raise InputError("has no trained model", where=str(given), fix=fix)
+    text = read_text(path / FILE)
+    _refuse_newer(text, path / FILE)
     try:
-        return path, TrainedFile.model_validate_json(read_text(path / FILE))
+        file = TrainedFile.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         fix = "Update alm-proxies, or train it again."
         raise InputError(f"cannot be understood ({place}: {first['msg']})", where=str(path / FILE), fix=fix) from None
+    refuse_edited(json.loads(text), path / FILE)
+    return path, file
+
+
+def read_whole(folder: str | Path) -> tuple[Path, TrainedFile]:
+    """The same, once every file of the model is shown to be the one that its training wrote."""
+    path, file = read_trained(folder)
+    refuse_changed(path, file.files)
+    return path, file
+
+
+def _refuse_newer(text: str, where: Path) -> None:
+    with suppress(ValueError):
+        stated = json.loads(text)
+        contract = stated.get("contract") if isinstance(stated, dict) else None
+        if isinstance(contract, int) and contract > CONTRACT:
+            message = f"was made by a newer version of alm-proxies (its contract is {contract}, not {CONTRACT})"
+            raise InputError(message, where=str(where), fix="Update alm-proxies to load it.")
 
 
 @contextmanager

@@ -188,13 +188,18 @@ def _loaded(need: Need, task: Task, taxonomy: Any, quiet: bool) -> Any:
         read = [json.loads(read_text(path)) for path in paths]
         return dict(zip(_names(need, task), read, strict=True)) if need.every else read[0]
     if need.table == "utterances":
-        table = combine(*(recordings_in(path) if path.is_dir() else Utterances.read(path) for path in paths))
+        table = combine(*(_people(path, task.taxonomy) for path in paths))
         known = table.taxonomy or not taxonomy
         return table if known else Utterances.of(table.frame, taxonomy=taxonomy, about=table.about)
     if need.table == "labels":
         tables = [Labels.read(path, taxonomy=task.taxonomy) for path in paths]
         return dict(zip(_names(need, task), tables, strict=True)) if need.every else tables[0]
     return dict(zip(_names(need, task), paths, strict=True)) if need.every else paths[0]
+
+
+def _people(path: Path, taxonomy: str | None) -> Utterances:
+    """The utterances of a file or of a folder of recordings; a file's own labels are those asked for, if any are."""
+    return recordings_in(path) if path.is_dir() else Utterances.read(path, taxonomy=taxonomy)
 
 
 def _names(need: Need, task: Task) -> list[str]:

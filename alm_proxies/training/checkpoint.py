@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import flush, read_text, write_json
+from alm_proxies.files import flush, read_text, weights_digest, write_json
 
 _NAME = re.compile(r"^(epoch|step)-(\d+)$")
 _STATE = "state.json"
+_ALL_BUT_STATE = "*.[!j]*"
+_WEIGHTS = "weights"
 _TRAINED = "trained.safetensors"
 
 
@@ -36,7 +38,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, number: int, state: 
         accelerator.save_state(str(partial))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            write_json(partial / _STATE, state)
+            write_json(partial / _STATE, {**state, _WEIGHTS: weights_digest(partial, _ALL_BUT_STATE)})
             for path in partial.rglob("*"):
                 if path.is_file():
                     flush(path)
@@ -68,6 +70,8 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
             where=str(folder.parent),
             fix="Choose another folder, or delete it.",
         )
+    if state.get(_WEIGHTS) not in (None, weights_digest(kept[-1], _ALL_BUT_STATE)):
+        raise InputError("is a damaged checkpoint (a file was changed since)", where=str(kept[-1]), fix=fix)
     try:
         accelerator.load_state(str(kept[-1]))
     except Exception as error:  # whatever torch, safetensors or pickle say of a file that was cut

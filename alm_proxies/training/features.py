@@ -17,9 +17,10 @@ from alm_proxies.audio.measured import DIGEST, NAMES, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.errors import EngineError, InputError
-from alm_proxies.files import write_json, write_text
+from alm_proxies.files import write_text
 from alm_proxies.models.calibration import Calibration
 from alm_proxies.models.evidence import Evidence, Moved, without_parts
+from alm_proxies.models.sealed import damaged
 from alm_proxies.models.trained import (
     CLASS_SHARES,
     FILE,
@@ -27,8 +28,9 @@ from alm_proxies.models.trained import (
     Predictions,
     TrainedFile,
     calibrated,
-    read_trained,
+    read_whole,
     whole_folder,
+    write_trained_file,
 )
 from alm_proxies.progress import say
 from alm_proxies.seeds import generator
@@ -60,8 +62,13 @@ class FeaturesModel:
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Load a folder that `train --recipe features` wrote."""
-        path, file = read_trained(folder)
-        return cls(file, HeadModel.load(path / _WEIGHTS))
+        path, file = read_whole(folder)
+        head = HeadModel.load(path / _WEIGHTS)
+        if head.labels != file.labels:  # of a folder without digests
+            raise damaged(
+                f"{FILE} names the labels {', '.join(file.labels)}, {_WEIGHTS} {', '.join(head.labels)}", path
+            )
+        return cls(file, head)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -178,7 +185,7 @@ def train_features(
     )  # fmt: skip
     with whole_folder(folder / MODEL) as partial:
         model.save(partial / _WEIGHTS)
-        write_json(partial / FILE, file.model_dump(mode="json"))
+        write_trained_file(partial, file)
         write_text(partial / "README.md", model_card(file, targets))
     say(f"{settings.name}: {scores[best]:.4f} nats on the development speakers, epoch {best + 1}", quiet=quiet)
     nll = scores if kind == "nll_per_vote" else [None] * len(scores)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -200,7 +201,7 @@ class HeadModel:
             return cls(tuple(about["labels"]), scale, tuple(heads), float(arrays["temperature"]))
         except OSError as error:
             raise could_not_read(path, error) from error
-        except (KeyError, ValueError, TypeError, EOFError) as error:
+        except (BadZipFile, KeyError, ValueError, TypeError, EOFError) as error:
             raise InputError("has no trained head", where=str(path), fix="Train it again.") from error
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 from alm_proxies.errors import InputError
+from alm_proxies.models.sealed import damaged
 from alm_proxies.models.trained import TrainedModel, read_trained
 
 if TYPE_CHECKING:
@@ -51,6 +52,4 @@ def _loaded(folder: str | Path, device: str | None) -> AnyTrained:
 
 
 def _damaged(folder: str | Path, error: Exception) -> InputError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    fix = "Copy the whole folder again, or train again."
-    return InputError(f"the model's files are damaged, or not all of one model ({reason})", where=str(folder), fix=fix)
+    return damaged((str(error).splitlines() or [type(error).__name__])[0][:200], folder)

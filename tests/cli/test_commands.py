@@ -97,6 +97,7 @@ def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFi
             "written as Parquet. Name it votes.parquet",
         ),
         (["simulate", "-o", "x", "--utterances", "0"], "--utterances 0"),
+        (["predict", "model", "votes.csv", "--taxonomy", "happy,sad", "-o", "x"], "Unknown option: --taxonomy"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_the_mend_and_exit_code_2(
@@ -237,3 +238,13 @@ def test_the_utterances_of_another_corpus_are_refused(
     assert run(["fuse", str(tmp_path / "one"), "--utterances", str(tmp_path / "one"), "-o", labels]) == 0
     align = ["align", labels, "--votes", str(tmp_path / "one"), "--utterances", str(tmp_path / "two")]
     assert run([*align, "-o", str(tmp_path / "report.html")]) == 2
+
+
+def test_utterances_that_state_other_labels_than_taxonomy_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Utterances.of(pl.DataFrame({"utterance_id": ["a"]}), taxonomy="happy,sad").write("utterances.parquet")
+    command = ["annotate", "utterances.parquet", "--annotator", "embedded", "--taxonomy", "msp8", "-o", "proxies"]
+    assert run(command) == 2
+    assert "utterances.parquet: has the taxonomy happy, sad, not angry" in capsys.readouterr().err

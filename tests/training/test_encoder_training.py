@@ -354,6 +354,17 @@ def test_a_damaged_checkpoint_is_one_sentence(corpus: Corpus, tmp_path: Path) ->
             fit(corpus, tmp_path / "out", epochs=1)
 
 
+def test_a_checkpoint_of_which_one_byte_was_changed_is_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> None:
+    fit(corpus, tmp_path / "out", epochs=1)
+    (weights,) = (tmp_path / "out/checkpoints").glob("step-*/model.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match="is a damaged checkpoint"):
+        fit(corpus, tmp_path / "out", epochs=1)
+    weights.write_bytes(content)
+    fit(corpus, tmp_path / "out", epochs=1)
+
+
 def test_other_recordings_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> None:
     copies = tmp_path / "copies"
     audio = corpus.utterances.frame["audio"].to_list()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,44 @@ def test_a_damaged_model_is_one_sentence(models: dict[str, Trained], tmp_path: P
         (folder / weights).write_bytes((folder / weights).read_bytes()[:100])
         with pytest.raises(InputError, match="damaged"):
             load_trained(folder)
+
+
+@pytest.mark.parametrize(("recipe", "weights"), [("features", "heads.npz"), ("encoder", "heads.safetensors")])
+def test_a_model_of_two_trainings_or_changed_since_is_refused(
+    recipe: str, weights: str, models: dict[str, Trained], tmp_path: Path
+) -> None:
+    folder = tmp_path / recipe
+    shutil.copytree(models[recipe].folder, folder)
+    (folder / "README.md").write_text("My own card.")
+    labels = load_trained(folder).labels
+    content, stated = (folder / weights).read_bytes(), json.loads((folder / "model.json").read_text())
+    flipped = bytes([content[-40] ^ 1])
+    (folder / weights).write_bytes(content[:-40] + flipped + content[-39:])
+    with pytest.raises(InputError, match=f"{weights} is not the file that the training wrote"):
+        load_trained(folder)
+    (folder / weights).unlink()
+    with pytest.raises(InputError, match=f"{weights} is missing"):
+        load_trained(folder)
+    (folder / weights).write_bytes(content)
+    reversed_labels = {**stated, "labels": stated["labels"][::-1]}
+    (folder / "model.json").write_text(json.dumps(reversed_labels))
+    with pytest.raises(InputError, match=r"model\.json was changed after the training"):
+        load_trained(folder)
+    old = {key: value for key, value in stated.items() if key not in ("files", "digest")}
+    (folder / "model.json").write_text(json.dumps(old))
+    assert load_trained(folder).labels == labels, "folders of earlier versions load"
+    if recipe == "features":  # whose weights name their labels
+        (folder / "model.json").write_text(json.dumps({**old, "labels": stated["labels"][::-1]}))
+        with pytest.raises(InputError, match="names the labels"):
+            load_trained(folder)
+
+
+def test_a_model_of_a_newer_version_is_refused_as_such(models: dict[str, Trained], tmp_path: Path) -> None:
+    stated = json.loads((models["features"].folder / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**stated, "contract": 99, "recipe": "of the future"}))
+    with pytest.raises(InputError, match="made by a newer version") as refused:
+        load_trained(tmp_path)
+    assert "Update" in str(refused.value)
 
 
 def test_a_device_that_there_is_not_is_one_sentence(models: dict[str, Trained]) -> None:

@@ -127,5 +127,10 @@ def test_a_saved_model_predicts_the_same_and_other_files_are_refused(tmp_path: P
     (tmp_path / "text.npz").write_text("not a model")
     with pytest.raises(InputError, match="has no trained head"):
         HeadModel.load(tmp_path / "text.npz")
+    content = (tmp_path / "model.npz").read_bytes()
+    middle = content.index(b"head0_first.npy") + 200
+    (tmp_path / "flipped.npz").write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    with pytest.raises(InputError, match="has no trained head"):
+        HeadModel.load(tmp_path / "flipped.npz")
     with pytest.raises(InputError, match="no such file"):
         HeadModel.load(tmp_path / "nothing.npz")

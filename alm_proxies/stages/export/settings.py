@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from alm_proxies.settings import PLACE, Settings
 from alm_proxies.stage import Choice, Need, Stage
+from alm_proxies.taxonomy import checked_names
 
 
 class ExportSettings(Settings):
@@ -29,7 +30,7 @@ class ExportSettings(Settings):
     audio: Literal["reference", "copy", "link"] = "reference"
     """How recordings are included. reference: only their paths are written; copy: into the export; link: symbolic
     links in the export. Recordings of restricted corpora are never copied or linked."""
-    map: dict[str, str] = Field(default_factory=dict)
+    map: Annotated[dict[str, str], AfterValidator(checked_names)] = Field(default_factory=dict)
     """The name of a label in the export: happy = "joy". Several labels may get one name; their shares add up."""
     transcripts: bool = True
     """Whether transcripts are written, if the corpus's card allows it."""

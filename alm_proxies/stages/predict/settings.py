@@ -47,5 +47,6 @@ STAGE = Stage(
     ),
     writes={"labels": "labels.parquet"},
     follows="train",
+    labels_of="model",
     hears=True,
 )  # fmt: skip

@@ -225,6 +225,12 @@ def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus
         export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv", map={"hapy": "joy"}))
 
 
+@pytest.mark.parametrize("name", ["", " ", "joy, happiness", 'the "happy"', "joy\n"])
+def test_a_label_gets_no_name_that_no_label_can_have(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a label. Use words without commas"):
+        ExportSettings(format="csv", map={"happy": name})
+
+
 def test_speakers_on_both_sides_of_a_split_are_found(corpus: Corpus, tmp_path: Path) -> None:
     mixed = changed(corpus[1], split=pl.Series(["train", "test"] * 15))
     written = export(corpus[0], mixed, tmp_path / "out", ExportSettings(format="csv"))
