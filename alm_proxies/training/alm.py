@@ -91,6 +91,7 @@ def train_alm(
         heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", samples=not short, quiet=quiet)
     findings = [*targets.findings, *unheard]
     rows = _Rows.of(targets, heard, settings)
+    targets, lost = targets.heard(rows.usable(targets.train), rows.usable(targets.development))
     learned = _batches(rows, targets.train, heard, asked, lm, asker, settings, share, changed=True)
     looked_at = _batches(rows, _spread(rows.usable(targets.development), settings.alm.look_at), heard, asked, lm, asker,
                          settings, share, changed=False)  # fmt: skip
@@ -219,7 +220,7 @@ def train_alm(
         except Exception as error:
             raise not_written(target, error) from error
     (findings,) = broadcast_object_list([findings])  # every process may write those of the main process
-    return Outcome(target, pl.DataFrame(epochs), tuple(findings), targets, file)
+    return Outcome(target, pl.DataFrame(epochs), tuple(findings), targets, file, lost)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

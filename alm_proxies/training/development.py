@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from alm_proxies.models.speech_model import Answer, SpeechModel
+from alm_proxies.tables import Finding
 from alm_proxies.training.batches import Part
 from alm_proxies.training.frozen import AnyLoader, KeptHeads
 from alm_proxies.training.gradients import memory_ran_out
@@ -44,7 +45,7 @@ def score_development(
 ) -> Scores:
     """The scores of the development rows, computed in parallel by all processes."""
     sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
-    for rows, answer in _answers(model, loader, targets, targets.development, accelerator, batch=batch):
+    for rows, answer in _answers(model, loader, targets, targets.development, accelerator, batch=batch)[0]:
         log_p = answer.logits.double().log_softmax(-1)
         counts, shares, weight = (
             torch.from_numpy(array[rows]).to(log_p.device) for array in (targets.counts, targets.shares, targets.weight)
@@ -73,6 +74,8 @@ class Reading:
     """The input of the heads."""
     pooled: Array
     """The same before it is standardised and normalised."""
+    findings: tuple[Finding, ...] = ()
+    """Why the other rows have none."""
 
 
 def read_rows(
@@ -85,10 +88,10 @@ def read_rows(
     batch: int,
 ) -> Reading:
     """The model's outputs for these rows, in their order, all on this process."""
-    answers = list(_answers(model, loader, targets, rows, accelerator, batch=batch, alone=True))
+    answers, findings = _answers(model, loader, targets, rows, accelerator, batch=batch, alone=True)
     if not answers:
         nothing = np.zeros((0, model.heads.pooling.size))
-        return Reading(rows[:0], np.zeros((0, len(targets.labels))), None, nothing, nothing)
+        return Reading(rows[:0], np.zeros((0, len(targets.labels))), None, nothing, nothing, findings)
     read = np.concatenate([part for part, _ in answers])
     order = np.argsort(read, kind="stable")
 
@@ -96,7 +99,7 @@ def read_rows(
         return np.concatenate([getattr(answer, name).double().cpu().numpy() for _, answer in answers])[order]
 
     strength = joined("log_strength") if answers[0][1].log_strength is not None else None
-    return Reading(read[order], joined("logits"), strength, joined("vector"), joined("pooled"))
+    return Reading(read[order], joined("logits"), strength, joined("vector"), joined("pooled"), findings)
 
 
 def _answers(
@@ -108,15 +111,17 @@ def _answers(
     *,
     batch: int,
     alone: bool = False,
-) -> list[tuple[Index, Answer]]:
+) -> tuple[list[tuple[Index, Answer]], tuple[Finding, ...]]:
     order = rows[np.argsort(np.nan_to_num(targets.seconds[rows]), kind="stable")]
     plan = [order[start : start + batch] for start in range(0, len(order), batch)]
     share = (0, 1) if alone else (accelerator.process_index, accelerator.num_processes)
     was_training = model.training
     model.eval()
     answers = []
+    findings: list[Finding] = []
     with torch.inference_mode(), accelerator.autocast():
         for step in loader.steps(plan, share=share):
+            findings += step.findings
             waiting = list(step.parts)
             while waiting:
                 part = waiting.pop(0)
@@ -126,7 +131,7 @@ def _answers(
                 else:
                     answers.append((part.rows, answer))
     model.train(was_training)
-    return answers
+    return answers, tuple(findings)
 
 
 def _answer(model: SpeechModel | KeptHeads, part: Part, accelerator: Accelerator) -> Answer | None:

@@ -31,7 +31,7 @@ from alm_proxies.progress import Progress, say
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Utterances
-from alm_proxies.training.batches import KeptClips, Loader, padding_of, plan_epoch, seconds_of, steps_of
+from alm_proxies.training.batches import Index, KeptClips, Loader, padding_of, plan_epoch, seconds_of, steps_of
 from alm_proxies.training.checkpoint import (
     best_weights,
     forget_other_best,
@@ -65,6 +65,8 @@ class FineTuned:
     epochs: pl.DataFrame
     findings: tuple[Finding, ...]
     accelerator: Accelerator
+    unheard: Index
+    """Training rows without a usable recording."""
 
 
 def fine_tune(
@@ -135,6 +137,7 @@ def _fine_tune(
         "newbob": 1.0,
         "micro": None,
         "findings": [],
+        "unheard": targets.train.tolist(),
     }
     if state["step"]:
         say(f"{settings.name}: resuming after step {state['step']}", quiet=quiet)
@@ -147,6 +150,7 @@ def _fine_tune(
     learned = trained(model)
     log = RunLog(accelerator, folder, settings, step=state["step"])
     findings = {(fields["kind"], fields["utterance_id"]): Finding(**fields) for fields in state["findings"]}
+    unheard = set(state.get("unheard", []))  # an older checkpoint has none
 
     # 4. The loop.
     last_checkpoint = time.monotonic()
@@ -170,6 +174,7 @@ def _fine_tune(
                 step = next(steps)
                 waited += time.monotonic() - waiting
                 findings |= {(finding.kind, finding.utterance_id): finding for finding in step.findings}
+                unheard.difference_update(*(part.rows.tolist() for part in step.parts))
 
                 # One step: accumulate the gradients of all parts, then the optimizer, unless a number is not finite.
                 number = state["step"] + 1
@@ -210,7 +215,7 @@ def _fine_tune(
                     shared[2] / world >= settings.checkpoint_minutes
                 )  # fmt: skip
                 if due and number < int(steps_before[epoch + 1]):
-                    state["findings"] = _of_all_processes(findings)
+                    state |= _of_all_processes(findings, unheard)
                     save_checkpoint(accelerator, checkpoints, number, state)
                     last_checkpoint = time.monotonic()
 
@@ -231,7 +236,7 @@ def _fine_tune(
             before = [entry["score"] for entry in state["epochs"]]
             bob = NewBob(settings.newbob_factor, settings.newbob_threshold)
             state["newbob"] = bob.after(before, state["newbob"])
-        state["findings"] = _of_all_processes(findings)
+        state |= _of_all_processes(findings, unheard)
         save_checkpoint(accelerator, checkpoints, state["step"], state)
         last_checkpoint = time.monotonic()
         forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
@@ -242,7 +247,8 @@ def _fine_tune(
     log.close()
     speech.eval()
     gathered = (*objective.findings, *(Finding(**fields) for fields in state["findings"]))
-    return FineTuned(speech, model, loader, pl.DataFrame(state["epochs"]), gathered, accelerator)
+    lost = np.intersect1d(np.concatenate(listed[: len(state["epochs"])]), np.array(state.get("unheard", []), np.int64))
+    return FineTuned(speech, model, loader, pl.DataFrame(state["epochs"]), gathered, accelerator, lost)
 
 
 def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) -> SpeechModel:
@@ -337,10 +343,11 @@ def _patience_is_over(state: dict[str, Any], settings: TrainSettings) -> bool:
     return best is not None and len(state["epochs"]) - int(best["epoch"]) >= settings.patience
 
 
-def _of_all_processes(findings: dict[tuple[str, str | None], Finding]) -> list[dict[str, Any]]:
-    """The findings of all processes, each once."""
+def _of_all_processes(findings: dict[tuple[str, str | None], Finding], unheard: set[int]) -> dict[str, Any]:
+    """The findings of all processes, each once, and the training rows that none of them has heard yet."""
     gathered = gather_object([(kind, name, asdict(finding)) for (kind, name), finding in findings.items()])
-    return list({(kind, name): fields for kind, name, fields in gathered}.values())
+    every = {(kind, name): fields for kind, name, fields in gathered}
+    return {"findings": list(every.values()), "unheard": sorted(set.intersection(*gather_object([unheard])))}
 
 
 def _digest(targets: Targets, utterances: Utterances, settings: TrainSettings, *, once: bool) -> str:

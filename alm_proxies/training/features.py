@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -137,8 +137,7 @@ def train_features(
     learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
     if not len(learn) or not len(judge):
         raise InputError("no recording of training or of development can be used", fix="See the findings.")
-    lost = len(targets.train) + len(targets.development) - len(learn) - len(judge)
-    targets = replace(targets, train=learn, development=judge)
+    targets, lost = targets.heard(learn, judge)
     wanted = targets.shares * targets.row_weights(settings.concentration_half)[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
                                  epochs=settings.epochs * 3, batch=settings.batch)  # fmt: skip

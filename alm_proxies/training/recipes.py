@@ -30,8 +30,8 @@ class Outcome:
     targets: Targets
     file: TrainedFile | None
     """The trained folder's metadata; None on every process but the main one."""
-    lost: int = 0
-    """features: training and development utterances whose recordings could not be used."""
+    lost: int
+    """The number of training and development utterances whose recordings could not be used; `targets` is without."""
 
 
 def train_encoder(
@@ -63,8 +63,11 @@ def train_encoder(
     target = folder / MODEL
     findings = [*targets.findings, *tuned.findings]
     file: TrainedFile | None = None
+    every = targets
     if accelerator.is_main_process:
         reading = read_rows(tuned.reader, tuned.loader, targets, targets.development, accelerator, batch=settings.batch)
+        findings += reading.findings
+        targets, _ = every.heard(np.setdiff1d(every.train, tuned.unheard), reading.rows)
         step = max(1, len(targets.train) // _FOR_NORMS)
         known = read_rows(tuned.reader, tuned.loader, targets, targets.train[::step], accelerator, batch=settings.batch)
         if not len(known.rows):
@@ -108,8 +111,10 @@ def train_encoder(
             save_trained(target, file, tuned.model, (centre, spread), card=model_card(file, targets))
         except Exception as error:
             raise not_written(target, error) from error
-    (findings,) = broadcast_object_list([findings])  # every process returns, and may write, those of the main process
-    return Outcome(target, tuned.epochs, tuple(findings), targets, file)
+    # every process returns, and may write, what the main process found
+    findings, heard = broadcast_object_list([findings, (targets.train, targets.development)])
+    targets, lost = every.heard(*heard)
+    return Outcome(target, tuned.epochs, tuple(findings), targets, file, lost)
 
 
 def speaker_codes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -55,6 +55,11 @@ class Targets:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def heard(self, train: Index, development: Index) -> tuple[Targets, int]:
+        """The targets with only these rows, whose recordings can be used, and the number of the other rows."""
+        rows = len(self.train) + len(self.development)
+        return replace(self, train=train, development=development), rows - len(train) - len(development)
 
     def row_weights(self, half: float | None) -> Array:
         """weight x c / (c + half), c = the label's concentration in votes; an unknown or exact one counts as 1."""

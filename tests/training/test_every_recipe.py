@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,44 @@ def test_without_a_recording_that_can_be_used_it_says_so(recipe: str, corpus: An
     with pytest.raises(InputError):
         train(corpus.labels, silent, tmp_path / "out", settings(recipe, corpus), votes=corpus.votes, quiet=True)
     assert not (tmp_path / "out" / "model").exists()
+
+
+@pytest.mark.parametrize(("recipe", "changes"), [*((name, {}) for name in FOUND), ("encoder", {"freeze": True})])
+def test_recordings_that_cannot_be_used_are_counted_and_listed_and_not_trained_on(
+    recipe: str, changes: dict[str, Any], corpus: Any, tmp_path: Path
+) -> None:
+    lost = damaged(corpus.folder / "wav", tmp_path / "wav")
+    moved = type(corpus.utterances)(
+        corpus.utterances.frame, corpus.utterances.about.with_(roots={"tones": str(tmp_path)})
+    )
+    chosen = settings(recipe, corpus, **changes)
+    done = train(corpus.labels, moved, tmp_path / "out", chosen, votes=corpus.votes, quiet=True)
+    again = train(corpus.labels, moved, tmp_path / "out", chosen, votes=corpus.votes, quiet=True)  # has nothing to do
+    assert done.counts == again.counts == {"recordings": 48, "left_out": 8}
+    listed = done.findings.frame.filter(pl.col("utterance_id").is_not_null())
+    assert sorted(listed["utterance_id"]) == lost
+    assert set(listed["kind"]) == {"missing", "empty", "not_audio", "truncated"}
+    card = (done.folder / "README.md").read_text()
+    assert re.search(r"\b29\s+utterances; 11\s+of\s+other\s+speakers", card)
+    assert "7 speakers of tones" in card  # nothing of the first of eight could be used
+    named = (done.folder / ("annotator.toml" if recipe == "alm" else "model.json")).read_text()
+    assert [name for name in range(8) if f"tones/s{name}" in named] == list(range(1, 8))
+    if recipe != "alm":
+        page = (tmp_path / "out" / "report.html").read_text()
+        assert "29 utterances of 5 speakers were trained on; 11 of other speakers" in page
+
+
+def damaged(wav: Path, copy: Path) -> list[str]:
+    """Copy 48 recordings, all six of the first speaker and one of two others damaged; the utterances of these."""
+    shutil.copytree(wav, copy)
+    names = [*(f"{number:03d}" for number in range(6)), "020", "047"]
+    for place, name in enumerate(names):
+        path = copy / f"{name}.wav"
+        content = path.read_bytes()
+        path.unlink()
+        if place % 4:
+            path.write_bytes((b"", b"", b"this is text", content[: len(content) // 2])[place % 4])
+    return [f"tones/{name}" for name in names]
 
 
 def test_a_folder_in_which_another_training_is_at_work_is_refused(corpus: Any, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Trained(Shown):
     """epoch, the loss in training, and the scores of the development utterances."""
     findings: Findings
     counts: Mapping[str, float] = field(default_factory=dict)
-    """The recipe features: the number of recordings, and of those left out since they could not be used."""
+    """The number of recordings, and of those left out since they could not be used."""
 
     @property
     def line(self) -> str:
@@ -89,10 +89,8 @@ def train(
 
         page = page_of(done.epochs, done.file, done.targets, settings, done.findings)
         page.write(Path(folder) / "report.html", pictures=False)
-    counts: dict[str, float] = {}
-    if settings.recipe == "features":
-        used = len(done.targets.train) + len(done.targets.development)
-        counts = {"recordings": used + done.lost, "left_out": done.lost}
+    used = len(done.targets.train) + len(done.targets.development)
+    counts = {"recordings": used + done.lost, "left_out": done.lost}
     return Trained(done.folder, done.epochs, Findings.gather([*findings, *done.findings], STAGE.verb), counts)
 
 
