@@ -273,14 +273,14 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
     text = read_text(path / FILE)
     _refuse_newer(text, path / FILE)
     try:
-        file = TrainedFile.model_validate_json(text)
+        metadata = TrainedFile.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         fix = "Update alm-proxies, or train it again."
         raise InputError(f"cannot be understood ({place}: {first['msg']})", where=str(path / FILE), fix=fix) from None
     refuse_edited(json.loads(text), path / FILE)
-    return path, file
+    return path, metadata
 
 
 def read_whole(folder: str | Path) -> tuple[Path, TrainedFile]:
