@@ -208,6 +208,9 @@ KINDS: dict[str, Kind] = {
     "no_importance": Kind("warning", "Utterances without an importance are not counted.", "Give their weights."),
     "no_prediction": Kind("warning", "Utterances with held-out votes have no prediction.", "Predict them."),
     "no_proxies": Kind("info", "There are no proxy votes: the report covers human votes only."),
+    "run_not_paired": Kind(
+        "warning", "Runs share their held-out votes with no other and are not compared.", "Hold out the same votes."
+    ),
     "sampled": Kind("info", "The report uses a random sample of the utterances.", "Raise at_most."),
     "votes_missing": Kind(
         "warning", "Labels were fused from more human votes than are given.", "Give every Votes file."

@@ -50,5 +50,10 @@ def compare(
     refuse_overwriting([page], [path for run in runs_ for path in (run.labels, *run.votes, *run.utterances)])
     compared = compare_runs(runs_, votes=votes or (), utterances=utterances, seed=seed)
     compared.write(page)
-    data = {"runs": len(runs_), "sets": len(compared.evaluations), "page": str(page)}
+    data = {
+        "runs": len(runs_),
+        "sets": len(compared.evaluations),
+        "not_paired": list(compared.left_out),
+        "page": str(page),
+    }
     return finished(f"{compared.line} in {page}", {}, compared.findings, page, common, more=data)

@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import SettingsError
 from alm_proxies.plugins import Plugin, plugins, unknown
-from alm_proxies.remote.at_hand import is_folder, there
+from alm_proxies.remote.at_hand import is_folder, table_in, there
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
 from alm_proxies.stage import Need, Stage
 from alm_proxies.stages.registry import STAGES, stage_of
@@ -258,18 +258,10 @@ def _inside(path: Path, need: Need) -> Path:
         return path
     stages = [(stage_of(verb), output) for verb, output in need.sources]
     names = [{**stage.writes, **stage.may_write}[output] for stage, output in stages]
+    if uri is None:
+        return table_in(path, need.table, names)
     names += [f"{need.table}.parquet"] if need.table in _TABLES else []
-    if uri is not None:
-        return Path(there([*(f"{uri.rstrip('/')}/{name}" for name in dict.fromkeys(names)), uri])[0])
-    file = next((path / name for name in names if (path / name).is_file()), None)
-    if file is None and need.table in ("votes", "labels"):
-        wanted = f"has no {names[-1]}"
-        if need.table == "votes" and any(path.glob("ledger*.sqlite")):
-            fix = "annotate writes it when it ends: run the same annotate command again."
-        else:
-            fix = f"Name a {need.table} file, or a folder with one."
-        raise InputError(wanted, where=str(path), fix=fix)
-    return file or path
+    return Path(there([*(f"{uri.rstrip('/')}/{name}" for name in dict.fromkeys(names)), uri])[0])
 
 
 def _argument(need: Need) -> inspect.Parameter:

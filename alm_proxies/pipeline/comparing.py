@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, read_text, write_json
-from alm_proxies.tables import Findings, Labels, Utterances, Votes, combine
+from alm_proxies.remote.at_hand import refuse_elsewhere, table_in
+from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes, combine
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page, Table
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PAGE, METRICS = "compare.html", "compare.metrics.json"
 _MANIFEST = "manifest.json"
 _LEVEL = 0.05
+_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class Compared:
 
     @property
     def line(self) -> str:
-        """The headline of the page."""
-        return self.page.headline
+        """The headline of the page, and the number of runs that are not in it."""
+        return self.page.headline + (f" ({len(self.left_out)} of the runs left out)" if self.left_out else "")
 
     def write(self, path: Path) -> None:
         """Write the page, and its figures beside it."""
@@ -79,13 +81,15 @@ def compare_runs(
     runs: Sequence[ComparedRun], *, votes: Sequence[Path] = (), utterances: Path | None = None, seed: int = 0
 ) -> Compared:
     """Compare runs on the same held-out votes; `votes` and `utterances` are for runs without their own."""
+    refuse_elsewhere([*votes, *([] if utterances is None else [utterances])])
+    votes = [table_in(path, "votes") for path in votes]
+    people_given = () if utterances is None else (table_in(utterances, "utterances"),)
     sets: dict[str, list[tuple[ComparedRun, Votes, Utterances]]] = {}
     for run in runs:
-        own = [path for path in (run.votes or votes) if path.is_file()]
-        people = [path for path in (run.utterances or ([utterances] if utterances else [])) if path.is_file()]
-        if not own or not people:
-            fix = "Name the held-out votes and the utterances: --votes VOTES --utterances UTTERANCES."
-            raise InputError("does not bring its votes and utterances", where=run.name, fix=fix)
+        own, people = run.votes or votes, run.utterances or people_given
+        if lacking := [name for name, files in (("votes", own), ("utterances", people)) if not files]:
+            fix = f"Name its {' and '.join(lacking)}: {' '.join(f'--{name} {name.upper()}' for name in lacking)}."
+            raise InputError(f"brings no {' and no '.join(lacking)}", where=run.name, fix=fix)
         table = combine(*(Votes.read(path) for path in own))
         keys = table.frame.filter("held_out").select("utterance_id", "annotator", "draw", "label")
         if not keys.height:
@@ -106,8 +110,17 @@ def compare_runs(
         first = members[0]
         settings = EvaluateSettings(baseline=first[0].name, seed=seed)
         evaluations.append(evaluate(labels, first[1], first[2], settings))
-    findings = combine(*(evaluation.findings for evaluation in evaluations))
-    return Compared(tuple(evaluations), _page(evaluations, alone), findings, alone)
+    findings = [_not_paired(alone)] if alone else []
+    together = combine(Findings.gather(findings, "compare"), *(evaluation.findings for evaluation in evaluations))
+    return Compared(tuple(evaluations), _page(evaluations, alone), together, alone)
+
+
+def _not_paired(alone: Sequence[str]) -> Finding:
+    """The runs that are left out, because no other has their held-out votes."""
+    shown = ", ".join(alone[:_SHOWN]) + (" ..." if len(alone) > _SHOWN else "")
+    message = f"no other run has the held-out votes of {shown}: left out of the comparison"
+    return Finding.of("run_not_paired", message, "Compare runs of one corpus with the same hold_out and seed.",
+                      count=len(alone))  # fmt: skip
 
 
 def compare_varied(folder: Path) -> Path | None:

@@ -20,7 +20,7 @@ from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.tracing import Trace, traced, votes_on
 from alm_proxies.printable import in_money
-from alm_proxies.remote.at_hand import refuse_elsewhere
+from alm_proxies.remote.at_hand import refuse_elsewhere, table_in
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.annotate.askable import with_turns
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -135,8 +135,9 @@ def explain(
         raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
     places = {Path(place).parts[0]: folder / place for place in runs[number]["stages"]}
     if votes or utterances is not None or not {"read", "fuse"} <= set(places):
-        people = None if utterances is None else Path(utterances)
-        return _anywhere(outputs, utterance_id, manifest, places, tuple(map(Path, votes)), people)
+        people = None if utterances is None else table_in(Path(utterances), "utterances")
+        given = tuple(table_in(Path(path), "votes") for path in votes)
+        return _anywhere(outputs, utterance_id, manifest, places, given, people)
     table = Utterances.read(places["read"] / "utterances.parquet")
     row = _row(table.frame, utterance_id, places["read"] / "utterances.parquet")
     file = places["fuse"] / "labels.parquet"
@@ -178,7 +179,7 @@ def _anywhere(
     row = _row(utterances.frame, utterance_id, outputs.folder) if utterances is not None else None
     others = _label_rows(outputs, utterance_id)
     taxonomy = next((about_of(path).taxonomy for path in others), ())
-    files = [_votes_in(path) for path in given or outputs.tables["votes"]]
+    files = list(given) or list(outputs.tables["votes"])
     read = {votes.content_digest(): votes for votes in (votes_on(path, utterance_id, taxonomy) for path in files)}
     cast = [votes for votes in read.values() if votes.frame.height]
     replies = _replies(outputs.ledgers, utterance_id)
@@ -242,17 +243,6 @@ def _trace(
     except AlmProxiesError as error:
         notes.append(f"what each annotator does to the label cannot be shown: {error}")
         return Trace(settings.method)
-
-
-def _votes_in(path: Path) -> Path:
-    """A votes file, or that of a folder."""
-    if not path.exists():
-        raise InputError("there is no such file", where=str(path), fix="Check --votes.")
-    if not path.is_dir():
-        return path
-    if not (path / "votes.parquet").is_file():
-        raise InputError("has no votes.parquet", where=str(path), fix="Name a votes file.")
-    return path / "votes.parquet"
 
 
 def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -61,6 +61,21 @@ def at_hand(places: Iterable[str | os.PathLike[str]]) -> Iterator[AtHand]:
 def is_folder(uri: str) -> bool:
     """Whether an address may be that of a folder: its last name has no ending such as .parquet."""
     return not PurePosixPath(name_of(uri)).suffix and "?" not in uri
+
+
+def table_in(place: Path, table: str, names: Sequence[str] = ()) -> Path:
+    """The file of a table in a folder of results, under one of some names or its usual one; another path unchanged."""
+    if not place.is_dir():
+        return place
+    usual = f"{table}.parquet"
+    file = next((place / name for name in (*names, usual) if (place / name).is_file()), None)
+    if file is None and table in ("votes", "labels"):
+        if table == "votes" and any(place.glob("ledger*.sqlite")):
+            fix = "annotate writes it when it ends: run the same annotate command again."
+        else:
+            fix = f"Name a {table} file, or a folder with one."
+        raise InputError(f"has no {usual}", where=str(place), fix=fix)
+    return file or place
 
 
 def refuse_elsewhere(places: Iterable[str | os.PathLike[str]]) -> None:

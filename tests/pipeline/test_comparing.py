@@ -93,8 +93,35 @@ def test_the_command_compares_label_files_and_a_run_with_itself_differs_nowhere(
     metrics = json.loads((tmp_path / "page.metrics.json").read_text(encoding="utf-8"))
     assert metrics["sets"][0]["methods"]["same"]["less_baseline"]["value"] == 0.0
     assert command(["compare", *files, "-o", str(tmp_path / "other.html")]) == 2
-    assert "Name the held-out votes and the utterances" in capsys.readouterr().err
+    assert "Name its votes and utterances: --votes VOTES --utterances UTTERANCES." in capsys.readouterr().err
+    assert command(["compare", *files, *given[:2], "-o", str(tmp_path / "other.html")]) == 2
+    assert "Name its utterances: --utterances UTTERANCES." in capsys.readouterr().err
+    assert command(["compare", *files, "--votes", "nowhere", *given[2:], "-o", str(tmp_path / "other.html")]) == 2
+    assert "nowhere: there is no such file" in capsys.readouterr().err
     assert command(["compare", files[0], *given, "-o", str(tmp_path / "other.html")]) == 2
+
+
+def test_folders_stand_for_the_files_in_them_and_a_run_that_is_not_paired_is_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = runs_in(folder)[0]
+    for name in ("one", "same"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "labels.parquet").write_bytes(first.labels.read_bytes())
+    other = VARIED.replace("120", "40").replace("seed = 1", "seed = 2").replace("[vary]", "")
+    (tmp_path / "other.toml").write_text(other, encoding="utf-8")
+    run(tmp_path / "other.toml", folder=tmp_path / "other", quiet=True)
+    given = ["--votes", str(first.votes[0].parent), "--utterances", str(first.utterances[0].parent)]
+    runs = [str(tmp_path / name) for name in ("one", "same", "other")]
+    capsys.readouterr()
+    assert command(["compare", *runs, *given, "-o", str(tmp_path / "page.html"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)
+    assert result["not_paired"] == ["other"]
+    assert result["findings"]["run_not_paired"] == 1
+    assert "no other run has the held-out votes of other" in err
+    assert command(["compare", *runs, *given, "-o", str(tmp_path / "page.html"), "--quiet"]) == 0
+    assert "(1 of the runs left out)" in capsys.readouterr().out
 
 
 def test_runs_with_other_held_out_votes_are_sets_of_their_own(tmp_path: Path) -> None:

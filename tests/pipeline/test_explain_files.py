@@ -106,6 +106,8 @@ def test_folders_of_votes_are_taken_for_their_files(
     capsys.readouterr()
     assert command(["explain", str(labels), ONE, *given]) == 0
     out = capsys.readouterr().out
+    assert command(["explain", str(labels), ONE, *given[:-1], str(corpus)]) == 0
+    assert capsys.readouterr().out == out
     assert "label (weighted, strength" in out
     assert "without an annotator the label would move by" in out
     assert command(["explain", str(labels), ONE, "--votes", str(tmp_path)]) == 2
