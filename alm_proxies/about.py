@@ -230,6 +230,14 @@ def together(parts: Sequence[About]) -> About:
 
 
 V = TypeVar("V")
+_APART = {
+    "corpus": "Read both parts of the corpus in one run, or one of them under another name (read --corpus NAME).",
+    "annotator": (
+        "Make one of them again under another name (listen --name NAME, read --as proxy:NAME, name = in an annotator "
+        "file), or give only one of them."
+    ),
+}
+"""How two things of one name become two names, or one thing."""
 
 
 def _merged(parts: Sequence[dict[str, V]], noun: str, message: str) -> dict[str, V]:
@@ -242,7 +250,7 @@ def _merged(parts: Sequence[dict[str, V]], noun: str, message: str) -> dict[str,
             if not same:
                 raise InputError(
                     f"the {noun} {name!r} has two different {message} in these tables",
-                    fix=f"Rename one of them, or make both with the same {noun}.",
+                    fix=_APART[noun],
                 )
             if _injected_votes(value) > _injected_votes(known):
                 merged[name] = value

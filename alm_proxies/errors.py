@@ -88,6 +88,12 @@ class OutputError(AlmProxiesError):
     exit_code = 3
 
 
+class OutputPathError(OutputError):
+    """A result cannot be written because of the path that was named: part of it is a file, or it is too long."""
+
+    exit_code = 2
+
+
 class EngineError(AlmProxiesError):
     """An engine or a device failed."""
 

@@ -16,7 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from alm_proxies.errors import AlmProxiesError, InputError, OutputError, SettingsError
+from alm_proxies.errors import AlmProxiesError, InputError, OutputError, OutputPathError, SettingsError
 from alm_proxies.progress import say
 from alm_proxies.uris import remote_of
 
@@ -44,10 +44,14 @@ _NEXT = {
     errno.EROFS: "The file system is read-only: choose another folder.",
     errno.ENOTDIR: "Part of the path is a file, not a folder: choose another path.",
     errno.EEXIST: "Part of the path is a file, not a folder: choose another path.",
+    errno.ENOTEMPTY: "Something else was written there meanwhile: run the same command again.",
+    errno.ENOENT: "Something was removed there meanwhile: run the same command again.",
     errno.EISDIR: "There is a folder of this name: choose another path.",
     errno.EINVAL: "Choose another path.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
 }
+_OF_THE_PATH = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EINVAL, errno.ENAMETOOLONG})
+"""Errors of the path that was named, not of the disk."""
 
 
 class IrregularFileError(OSError):
@@ -346,9 +350,19 @@ def refuse_remote(target: Path) -> None:
 
 
 def _could_not_write(target: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and (at := _in_the_way(target)) is not None:
+        is_what = "a file" if at.is_file() else "a link to nothing" if at.is_symlink() else "not a folder"
+        message = f"a folder is needed here, but {'this' if at == target else at} is {is_what}"
+        return OutputPathError(message, where=str(target), fix="Choose another path, or remove it.")
     reason = error.strerror or str(error)
     fix = _NEXT.get(error.errno or 0, "Check the path and run it again.")
-    return OutputError(f"could not be written: {reason}", where=str(target), fix=fix)
+    kind = OutputPathError if error.errno in _OF_THE_PATH else OutputError
+    return kind(f"could not be written: {reason}", where=str(target), fix=fix)
+
+
+def _in_the_way(target: Path) -> Path | None:
+    """What there is in place of a folder on the way to a path, or at it."""
+    return next((path for path in (target, *target.parents) if os.path.lexists(path) and not path.is_dir()), None)
 
 
 def _forget(temporary: Path | None) -> None:

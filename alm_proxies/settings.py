@@ -220,7 +220,7 @@ def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[La
     layer = next((layer for layer in reversed(layers) if path and path[0] in layer.values), layers[-1])
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if layer.verb:
-        return _refused_flag(problem, path, layer, more)
+        return _refused_flag(problem, path, layer, more, model)
     full = (*layer.at, *path)
     key = ".".join(str(part) for part in full) or "the settings"
     place = layer.where + line_of(full, layer.text)
@@ -237,7 +237,9 @@ def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[La
     return SettingsError(f"{key} = {_shown(problem['input'])}: {message}{more}", where=place, fix="Correct it.")
 
 
-def _refused_flag(problem: Any, path: tuple[int | str, ...], layer: Layer, more: str) -> SettingsError:
+def _refused_flag(
+    problem: Any, path: tuple[int | str, ...], layer: Layer, more: str, model: type[BaseModel]
+) -> SettingsError:
     fix = f"See alm-proxies {layer.verb} --help."
     if not path:
         return SettingsError(f"{layer.verb}: {_reason(problem['msg'])}", fix=fix)
@@ -245,6 +247,8 @@ def _refused_flag(problem: Any, path: tuple[int | str, ...], layer: Layer, more:
     if problem["type"] == "missing":
         rest = f": {'.'.join(map(str, path[1:]))} is needed" if path[1:] else " is needed"
         return SettingsError(f"{flag}{rest}{more}", fix=fix)
+    if problem["type"] == "extra_forbidden" and len(path) > 1:
+        return unknown_key(str(path[-1]), str(path[-1]), keys_at(model, path[:-1]), flag, more=more)
     given = [] if isinstance(problem["input"], dict) else [_shown(problem["input"])]
     named = " ".join([flag, *(str(part) for part in path[1:]), *given])
     return SettingsError(f"{named}: {_reason(problem['msg'])}{more}", fix=fix)

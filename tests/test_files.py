@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from wording import Wording
 
-from alm_proxies.errors import InputError, MissingExtraError, OutputError, SettingsError, need
+from alm_proxies.errors import InputError, MissingExtraError, OutputError, OutputPathError, SettingsError, need
 from alm_proxies.files import (
     canonical_json,
     digest_file,
@@ -81,8 +81,13 @@ def test_writing_where_a_folder_or_a_file_is_in_the_way_is_refused(tmp_path: Pat
     for change in (make_folder, remove):
         with wording.refused(OutputError):
             change(tmp_path / "file" / "below")
-    with wording.refused(OutputError):
-        write_text(tmp_path / "file" / "below", "x")
+    (tmp_path / "link").symlink_to("nowhere")
+    for path in (tmp_path / "file" / "below" / "x", tmp_path / "link" / "x"):
+        with wording.refused(OutputPathError):
+            write_text(path, "x")
+    for path in (tmp_path / "file", tmp_path / "link"):
+        with wording.refused(OutputPathError):
+            make_folder(path)
 
 
 def test_files_keep_the_usual_permissions(tmp_path: Path) -> None:

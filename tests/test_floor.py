@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from alm_proxies.audio.clip import RecordingError
-from alm_proxies.errors import AlmProxiesError, EngineError, InputError, OutputError, TableError
+from alm_proxies.errors import AlmProxiesError, EngineError, InputError, OutputError, OutputPathError, TableError
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator, seed_of
 
@@ -36,7 +36,7 @@ def test_an_error_comes_back_whole_from_another_process() -> None:
     assert (odd.kind, str(odd)) == ("silent", "a.wav: is silent. Take another.")
 
 
-@pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 3), (EngineError, 3)])
+@pytest.mark.parametrize(("kind", "code"), [(InputError, 2), (OutputError, 3), (OutputPathError, 2), (EngineError, 3)])
 def test_every_error_knows_the_exit_code(kind: type[AlmProxiesError], code: int) -> None:
     assert kind.exit_code == code
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.settings import read_settings
+from alm_proxies.settings import Layer, read_settings, settings_from
 
 
 class Source(BaseModel):
@@ -36,6 +36,12 @@ def refusal(tmp_path: Path, text: str) -> str:
 
 def test_what_is_wrong_with_the_whole_is_said_without_repeating_the_whole(tmp_path: Path) -> None:
     assert refusal(tmp_path, "seed = 13\n") == "/file.toml: an unlucky seed: choose another."
+
+
+def test_an_unknown_key_of_a_flag_is_named_with_the_nearest() -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings_from(File, Layer({"source": {"corpus": "x", "modalty": "face"}}, "flag", verb="read table"))
+    assert str(refused.value).startswith("--source: unknown key 'modalty'. Did you mean 'modality'? Known here: ")
 
 
 def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:

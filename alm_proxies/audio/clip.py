@@ -384,7 +384,7 @@ def _too_long(where: str, seconds: float, longest: float) -> RecordingError:
         "too_long",
         f"{_seconds(seconds)} of audio, the limit is {_seconds(longest)}",
         where=where,
-        fix="Give start and end of the utterance, or raise the limit.",
+        fix="Give start and end of the utterance.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter, validators
 
 from alm_proxies.errors import SettingsError
+from alm_proxies.finding import placed
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.progress import say
 
@@ -106,7 +107,15 @@ def finished(
     else:
         tell(findings, quiet=common.quiet, rest="with --json")
         data["said"] = findings.frame.select("kind", "message", "fix", "count").to_dicts()
-    return Outcome(f"{line}{left_out}", data, exit_code=int(left_out.is_too_much(common)), as_json=common.json)
+    too_much = left_out.is_too_much(common)
+    if too_much:
+        say_too_much(common)
+    return Outcome(f"{line}{left_out}", data, exit_code=int(too_much), as_json=common.json)
+
+
+def say_too_much(common: Common) -> None:
+    """State why the exit code is 1, and what allows it."""
+    say(f"  left out: more than --max-left-out {common.max_left_out:g} allows, so the exit code is 1")
 
 
 def refuse_overwriting(written: Iterable[Path], read: Iterable[Path | None]) -> None:
@@ -129,7 +138,8 @@ def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
     for row, others in shown:
         times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["message"], row["count"]) else ""
         more = f" And {others:,} more of this kind." if others else ""
-        say(f"  {row['kind']}: {row['message'].rstrip('.')}{times}. {row['fix'] or ''}".rstrip() + more, quiet=quiet)
+        message = placed(row["message"], row["where"] if row["utterance_id"] else None).rstrip(".")
+        say(f"  {row['kind']}: {message}{times}. {row['fix'] or ''}".rstrip() + more, quiet=quiet)
     if named:
         say(f"  also noted: {', '.join(named)}", quiet=quiet)
     if rest and (named or any(others for _, others in shown)):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from alm_proxies.cli.outcome import Common, LeftOut, Outcome, tell
+from alm_proxies.cli.outcome import Common, LeftOut, Outcome, say_too_much, tell
 from alm_proxies.errors import SettingsError
 from alm_proxies.pipeline.check import check as check_file
 from alm_proxies.pipeline.explain import explain as explain_label
@@ -169,6 +169,8 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     left_out = {folder: entry for folder, entry in counted.items() if entry.count}
     line += LeftOut.together(left_out.values())
     too_much = any(entry.is_too_much(common) for entry in left_out.values())
+    if too_much:
+        say_too_much(common)
     if ran.pages:
         line += f"; open {', '.join(str(page) for page in ran.pages)}"
     data = {

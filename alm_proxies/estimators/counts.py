@@ -195,7 +195,7 @@ def counts_of(
 def refuse_other_utterances(ids: pl.Series, utterances: Utterances | None) -> None:
     """Raise where none of the utterances with votes is in the table."""
     if utterances is not None and len(ids) and not ids.is_in(utterances.frame["utterance_id"].implode()).any():
-        fix = "Give the utterances of the corpus that the votes are of (--utterances)."
+        fix = "Give the utterances and the votes of one corpus (--utterances, --votes)."
         message = f"none of the {len(ids):,} utterances with votes is in this table, such as {ids[0]!r}"
         raise InputError(message, where="utterances", fix=fix)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ WEIGHTS_ONLY: dict[str, Any] = {**DATA_ONLY, "use_safetensors": True}
 HEAD = "head.safetensors"
 """The file of the head of an audio-language model that has one."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".joblib")
+_ON_THE_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def device_of(device: str | None) -> str:
@@ -41,9 +43,13 @@ def has_head(model: str | Path) -> bool:
 
 
 def refuse_code(model: str | Path) -> None:
-    """Raise for a folder with pickled weights or with its own code; names on the hub are not checked."""
+    """Raise for a folder that there is not, or with pickled weights; names on the hub are not checked."""
     folder = Path(model)
     if not folder.is_dir():
+        if not _ON_THE_HUB.fullmatch(str(model)):
+            fix = "Check the path, or give the name of a model on the hub: openai/whisper-tiny.en."
+            raise SettingsError("there is no such folder, and no model on the hub can have this name", where=str(model),
+                                fix=fix)  # fmt: skip
         return
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     weights = [name for name in names if name.lower().endswith(_PICKLES) and not name.startswith("training_args")]

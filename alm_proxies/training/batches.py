@@ -227,4 +227,4 @@ def wrong_length(name: str, seconds: float, shortest: float, longest: float) -> 
     if seconds < shortest:
         return Finding("train", "too_short", f"lasts {seconds:.2f} s, less than {shortest:g} s", "", name)
     message = f"lasts {seconds:.1f} s, longer than the {longest:g} s set by `longest`"
-    return Finding("train", "too_long", message, "Cut it into utterances, or raise `longest`.", name)
+    return Finding("train", "too_long", message, "Cut it into utterances, or raise longest (--longest).", name)

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.audio.clip import RATE, Clip
+from alm_proxies.audio.clip import LONGEST, RATE, Clip
 from alm_proxies.audio.features import FEATURES, SHORTEST, measure
 from alm_proxies.audio.measured import DIGEST, NAMES, row_of
 from alm_proxies.audio.recipe import Sounds
@@ -179,7 +179,7 @@ def train_features(
         development[CLASS_SHARES] = class_shares
     file = TrainedFile(
         recipe="features", name=settings.name, labels=targets.labels, calibration=calibration,
-        trained_on=targets.trained_on, development=development, seconds=(0.1, settings.longest),
+        trained_on=targets.trained_on, development=development, seconds=(0.1, LONGEST),
         settings=settings.model_dump(mode="json"),
     )  # fmt: skip
     with whole_folder(folder / MODEL) as partial:

@@ -161,6 +161,16 @@ def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -
     return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), findings
 
 
+def _without_votes(ids: pl.Series, votes: Votes) -> Finding:
+    """The finding for votes that cannot judge a model: of other utterances, or all held out."""
+    voted = votes.frame["utterance_id"]
+    if len(voted) and not ids.is_in(voted.implode()).any():
+        message = f"none of the votes is on one of these utterances: they are on {voted[0]!r} and others"
+        return Finding("train", "no_human_votes", message, "Give the votes of the labels' own corpus (--votes).")
+    message = "no utterance has a human vote that is not held out"
+    return Finding("train", "no_human_votes", message, "Give human votes that are not held out (--votes).")
+
+
 def _counts(
     ids: pl.Series, labels: tuple[str, ...], votes: Votes | None, raters: bool
 ) -> tuple[Array, list[Finding], RaterVotes]:
@@ -174,7 +184,7 @@ def _counts(
     ballots = ballots_of(votes, ids, "human")
     findings = []
     if not len(ballots.rows):
-        findings.append(Finding("train", "no_human_votes", "no utterance has a human vote that is not held out"))
+        findings.append(_without_votes(ids, votes))
     known = np.array([is_rater(name) for name in ballots.names], dtype=bool)
     if raters and not known.any():
         raise InputError("the raters of the votes are not known", fix="Set raters = 0.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alm_proxies.cli.outcome import Common, finished, tell
+from alm_proxies.cli.outcome import Common, LeftOut, finished, tell
 from alm_proxies.tables import Finding, Findings
 
 MANY = Findings.gather(
@@ -37,6 +37,22 @@ def test_a_kind_found_often_takes_one_line_that_says_how_often(capsys: pytest.Ca
     assert "And 19 more of this kind." in output
     assert output.count("odd:") == 1
     assert "all findings: here" in output
+
+
+def test_a_recording_that_is_lost_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = Finding("predict", "missing", "there is no such file", "Check the path.", "sim/a", "/sim/wav/a.wav")
+    tell(Findings.gather([lost]), quiet=False)
+    assert "missing: /sim/wav/a.wav: there is no such file. Check the path." in capsys.readouterr().err
+
+
+def test_more_left_out_than_allowed_names_the_flag_that_allows_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for share, code in ((0.1, 1), (0.5, 0)):
+        allowed = Common(max_left_out=share)
+        outcome = finished("done", {}, Findings.gather([]), tmp_path, allowed, LeftOut(3, 10, "recordings"))
+        assert outcome.exit_code == code
+        assert ("more than --max-left-out 0.1 allows" in capsys.readouterr().err) is bool(code)
 
 
 NOTES = ("consensus", "held_out", "no_label", "secondary", "mapped", "no_file", "no_gender", "distracted")

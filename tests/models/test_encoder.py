@@ -147,7 +147,7 @@ def test_a_saved_encoder_gives_the_same_states(folder: Path, tmp_path: Path) -> 
 
 
 def test_a_model_that_is_no_encoder_and_a_clip_of_no_length_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="no encoder could be loaded"):
+    with pytest.raises(SettingsError, match="there is no such folder, and no model on the hub can have this name"):
         Encoder.load(tmp_path / "nothing")
     tf.BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(SettingsError, match="type 'bert' is no known encoder.*whisper, wavlm, wav2vec2, hubert"):

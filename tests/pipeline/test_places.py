@@ -11,7 +11,7 @@ import pytest
 from wording import Wording
 
 from alm_proxies.cli.app import run as command
-from alm_proxies.errors import ForbiddenError, InputError, OutputError, SettingsError
+from alm_proxies.errors import ForbiddenError, InputError, OutputPathError, SettingsError
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
@@ -229,9 +229,9 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     monkeypatch.chdir(file.parent)
-    assert command(["run", "p.toml", "--folder", folder, "--quiet"]) == 3
-    assert "could not be written" in capsys.readouterr().err
-    with pytest.raises(OutputError):
+    assert command(["run", "p.toml", "--folder", folder, "--quiet"]) == 2
+    assert "a folder is needed here, but" in capsys.readouterr().err
+    with pytest.raises(OutputPathError):
         run(file, folder=folder, quiet=True)
 
 

@@ -93,6 +93,21 @@ def test_other_splits_weightless_labels_and_unknown_utterances_take_no_part(corp
     assert "tones/s0" not in targets.trained_on["tones"]
 
 
+def test_votes_that_judge_nothing_are_said_with_what_to_give(corpus: Corpus) -> None:
+    others = Votes.of(
+        corpus.votes.frame.with_columns(utterance_id="else/" + pl.col("utterance_id")), about=corpus.votes.about
+    )
+    proxies = Votes.of(corpus.votes.frame.with_columns(source=pl.lit("proxy")), about=corpus.votes.about)
+    for votes, message, fix in (
+        (others, "none of the votes is on one of these utterances: they are on 'else/tones/", "(--votes)"),
+        (proxies, "no utterance has a human vote that is not held out", "Give human votes"),
+    ):
+        findings = targets_of(corpus.labels, corpus.utterances, votes=votes).findings
+        (finding,) = (finding for finding in findings if finding.kind == "no_human_votes")
+        assert message in finding.message
+        assert fix in finding.fix
+
+
 def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
     only = changed(corpus.utterances, split=pl.lit("test"))
     with pytest.raises(InputError, match="no labelled utterance"):

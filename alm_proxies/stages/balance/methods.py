@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.stages.balance.chosen import part_of
 from alm_proxies.stages.balance.settings import BalanceSettings
-from alm_proxies.stages.balance.weights import TOLERANCE, Balance, balanced
+from alm_proxies.stages.balance.weights import Balance, balanced
 from alm_proxies.stages.balance.wishes import Wish, wishes_of, with_targets
 from alm_proxies.tables import Finding, Labels, Utterances
 
@@ -57,7 +57,8 @@ def by_weights(
     if settings.generated.size is not None:
         reached = _with_generated(reached, settings, wanted, folder)
     all_findings = reached.findings
-    all_findings += [*_unmet(reached.wishes, reached.solution), *_beyond(reached.solution), *_uneven(reached.solution)]
+    solution = reached.solution
+    all_findings += [*_unmet(reached.wishes, solution, settings), *_beyond(solution), *_uneven(solution, settings)]
     return reached
 
 
@@ -82,14 +83,14 @@ def by_reference(
     weights = class_weights(part)
     shares = np.array([weights @ wish.feature for wish in wishes]) / len(weights)
     solution = Balance(weights, shares, np.array([wish.target for wish in wishes]))
-    missed = int((np.abs(solution.error) > TOLERANCE).sum())
+    missed = int(solution.missed.sum())
     if missed:
         message = (
             f'method = "reference" misses {missed} of {len(wishes)} wanted shares: it balances counts of most likely '
             "labels, not distributions"
         )
         findings.append(Finding("balance", "wish_not_met", message, 'Use method = "dime".', count=missed))
-    findings += _uneven(solution)
+    findings += _uneven(solution, settings)
     metrics = {
         "reference": {
             "items": items.items.height,
@@ -169,15 +170,31 @@ def _solve(labels: Labels, rows: pl.DataFrame, wishes: list[Wish], settings: Bal
     )
 
 
-def _unmet(wishes: list[Wish], solution: Balance) -> list[Finding]:
+def _less(settings: BalanceSettings) -> list[str]:
+    """What to ask for that is nearer to today's shares than what is asked for."""
+    if settings.classes == "uniform":
+        return ["ask for less (classes = square_root)"]
+    if settings.classes != "keep":
+        return ["ask for less (classes = keep)"]
+    return ["ask for less (ambiguity = keep)"] if settings.ambiguity != "keep" else []
+
+
+def _one_of(fixes: list[str]) -> str:
+    *first, last = fixes
+    text = f"{', '.join(first)}{', or ' if first else ''}{last}."
+    return text[0].upper() + text[1:]
+
+
+def _unmet(wishes: list[Wish], solution: Balance, settings: BalanceSettings) -> list[Finding]:
+    capped = settings.cap.utterance is not None or settings.cap.speaker is not None
+    fix = _one_of([*_less(settings), *(["raise the caps"] if capped else []), "add utterances of these shares"])
     findings = []
-    for wish, reached in zip(wishes, solution.reached, strict=True):
-        if abs(reached - wish.target) > TOLERANCE:
+    for wish, reached, is_missed in zip(wishes, solution.reached, solution.missed, strict=True):
+        if is_missed:
             message = (
                 f"{wish.kind} {wish.name}: the wanted share is {wish.target:.1%}, {reached:.1%} is as near as "
                 f"weights come to all wishes together (before {wish.today:.1%})"
             )
-            fix = "Ask for less (classes = square_root), raise the caps, or add utterances."
             findings.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
     return findings
 
@@ -195,10 +212,14 @@ def _beyond(solution: Balance) -> list[Finding]:
     return findings
 
 
-def _uneven(solution: Balance) -> list[Finding]:
+def _uneven(solution: Balance, settings: BalanceSettings) -> list[Finding]:
     count, size = len(solution.weights), solution.effective_size
     if size >= _FEW * count:
         return []
     message = f"the weights are so uneven that {count:,} utterances carry the information of {size:,.0f}"
-    fix = "Ask for less (classes = square_root), or set a cap (utterance = 5)."
+    cap = settings.cap.utterance
+    capped = (
+        "set a cap (cap.utterance = 5)" if cap is None else f"lower the cap (cap.utterance = {max(1.0, cap / 2):g})"
+    )
+    fix = _one_of([*_less(settings), capped])
     return [Finding("balance", "few_effective", message, fix, count=count)]

@@ -38,7 +38,7 @@ def page_of(
     """
     count, size = len(labels), solution.effective_size
     worst = float(np.abs(solution.error).max(initial=0.0))
-    missed = sum(abs(error) > TOLERANCE for error in solution.error)
+    missed = int(solution.missed.sum())
     if missed:
         headline = f"{missed} of {len(wishes)} wanted shares could not be reached"
     else:

@@ -23,7 +23,9 @@ Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 TOLERANCE = 0.001
-"""A share farther than this from its target counts as not met."""
+"""The weights are searched until every share is this near to its target."""
+MISSED = 0.002
+"""A share farther than this from its target counts as not met: nearer ones look the same where they are shown."""
 _SOFTER, _HARDER = (
     (1e-2, 1e-3),
     (1e-4, 1e-5, 1e-6, 1e-7, 1e-8),
@@ -53,8 +55,13 @@ class Balance:
 
     @property
     def met(self) -> bool:
-        """Whether every share is within a tenth of a point of its target, and every limit is kept."""
-        return bool(np.abs(self.error).max(initial=0.0) <= TOLERANCE) and not self.over
+        """Whether no share is missed, and every limit is kept."""
+        return not self.missed.any() and not self.over
+
+    @property
+    def missed(self) -> NDArray[np.bool_]:
+        """Whether a share is so far from its target that it shows."""
+        return np.asarray(np.abs(self.error) > MISSED)
 
     @property
     def effective_size(self) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from alm_proxies.measures.recovered import (
     recall_over_votes,
     risk_coverage,
 )
+from alm_proxies.nearest import did_you_mean
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on
@@ -67,6 +70,7 @@ def measure(
     honest: dict[str, Labels] = {}
     seen: list[pl.Series] = []
     for name, labels in predictions.items():
+        _refuse_other_ids(name, labels, votes)
         kept, more = without_trained_on(labels, utterances, stage="evaluate")
         findings += more
         if more:
@@ -82,8 +86,7 @@ def measure(
         )
     baseline = settings.baseline or SHARES
     if baseline not in (*honest, SHARES):
-        fix = f"There are: {', '.join(honest)}."
-        raise SettingsError(f"there is no prediction {baseline!r}", fix=fix)
+        raise SettingsError(f"there is no prediction {baseline!r}", fix=_a_baseline(baseline, tuple(honest)))
     compared = {SHARES: _class_shares(votes), **honest}
     strata, more = strata_table(votes, utterances)
     findings += more
@@ -101,6 +104,26 @@ def measure(
     human = ballots_of(votes, pl.Series("utterance_id", test.ids), "human").counts()
     halved = halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, human)
     return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy)
+
+
+def _a_baseline(asked: str, names: Sequence[str]) -> str:
+    """How to name a prediction as the baseline: by the name that its file or folder was given, not by its path."""
+    file = Path(asked).with_suffix("").as_posix()
+    near = next((name for name in names if f"/{file}".endswith(f"/{name}") or name.startswith(f"{file}/")), None)
+    if near is not None:
+        return f"Write --baseline {quote(near)}."
+    return f"{did_you_mean(asked, names)} There are: {', '.join([*names, SHARES])}.".strip()
+
+
+def _refuse_other_ids(name: str, labels: Labels, votes: Votes) -> None:
+    """Raise where no utterance of the predictions has a vote, with examples of both: ids are written differently."""
+    own, voted = labels.frame["utterance_id"], votes.frame["utterance_id"].unique(maintain_order=True)
+    if not len(own) or own.is_in(voted.implode()).any():
+        return
+    first, second = (", ".join(map(repr, ids.head(2))) for ids in (own, voted))
+    message = f"no utterance of {name!r} has a vote: its ids are such as {first}, those of the votes {second}"
+    fix = "Predict the utterances table that the votes were read with, or give the votes of these utterances (--votes)."
+    raise InputError(message, where=name, fix=fix)
 
 
 def _unseen(votes: Votes, seen: list[pl.Series]) -> Votes:

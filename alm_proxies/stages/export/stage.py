@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.cards import card_of
-from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import read_text, refuse_remote, system_error, write_json
+from alm_proxies.errors import InputError
+from alm_proxies.files import make_folder, read_text, refuse_remote, write_json, writing
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
@@ -67,15 +68,14 @@ def export(
     kind: Format = plugin("exports", settings.format).load()
     refuse_remote(Path(folder))
     target = Path(folder).absolute()
+    target = target.resolve() if target.is_symlink() else target  # the folder is replaced, a link to it stays
     _refuse_existing(target)
     items, findings = items_of(labels, utterances, settings, votes)
     findings += _unread(items, kind)
     if kind.one_label:
         items, more = with_one_label(items)
         findings += more
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
+    with writing(target), _beside(target) as part:
         items, more = place(replace(items, target=target), kind, part)
         findings += more
         if not len(items):
@@ -97,17 +97,19 @@ def export(
             shutil.rmtree(target)
         part.chmod(0o755)
         part.rename(target)
-    except Exception as error:
-        refused = system_error(error)
-        if refused is None:
-            raise
-        message = f"the export cannot be written: {refused.strerror or refused}"
-        fix = "Free some space or choose another folder; no partial file is left."
-        raise OutputError(message, where=str(target), fix=fix) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
     return Exported(target, tuple(target / name for name in files), counts, gathered)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A temporary folder beside a folder, which is gone at the end."""
+    make_folder(target.parent)
+    part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _unread(items: Items, kind: Format) -> list[Finding]:

@@ -115,13 +115,14 @@ def listen(
 
 def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
     """The human votes of the fit, counted for each utterance of the table, and findings."""
-    from alm_proxies.estimators.counts import counts_of
+    from alm_proxies.estimators.counts import counts_of, refuse_other_utterances
 
     human = Votes(votes.frame.filter(pl.col("source") == "human"), votes.about)
     if not human.frame.height or not votes.taxonomy:
         fix = "Give a votes file with human labels: a listener learns from them."
         raise InputError("there are no human label votes to learn from", where="votes", fix=fix)
     counts = counts_of(human, utterances=utterances)
+    refuse_other_utterances(counts.utterances, utterances)
     place = {name: row for row, name in enumerate(counts.utterances)}
     rows = np.array([place.get(name, -1) for name in utterances.frame["utterance_id"]], dtype=np.int64)
     counted = np.where(rows[:, None] >= 0, counts.human[rows], 0.0)

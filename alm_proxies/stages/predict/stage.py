@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,7 @@ def predict(
         while group := list(islice(ahead, _AT_ONCE * settings.batch)):
             clips: list[tuple[str, Clip]] = []
             for opened in group:
-                findings += opened.findings
+                findings += [_with_own_limit(finding, trained) for finding in opened.findings]
                 if opened.clip is None:
                     continue
                 if opened.clip.duration < trained.file.seconds[0]:
@@ -156,6 +156,13 @@ def _labels(
     )
     frame = pl.DataFrame(rows, infer_schema_length=None).sort("utterance_id")
     return Labels.of(frame, about=About(taxonomy=file.labels, made_by=made_by))
+
+
+def _with_own_limit(finding: Finding, trained: AnyTrained) -> Finding:
+    """A finding with the fix for a clip that is too long for the model, where its training set the limit."""
+    if finding.kind != "too_long" or trained.file.recipe != "encoder":
+        return finding
+    return replace(finding, fix="Give start and end of the utterance, or train with a larger longest (--longest).")
 
 
 def _too_short(name: str, seconds: float) -> Finding:

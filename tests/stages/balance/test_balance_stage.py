@@ -13,6 +13,7 @@ from alm_proxies.ballots import Counting, counting_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.stages.balance.settings import BalanceSettings, Cap
 from alm_proxies.stages.balance.stage import balance
+from alm_proxies.stages.balance.weights import Balance
 from alm_proxies.tables import Labels, MadeBy, Utterances
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -96,6 +97,30 @@ def test_a_wish_that_cannot_be_met_is_named_with_what_was_reached(tmp_path: Path
     rows = balanced.findings.frame.filter(pl.col("kind") == "wish_not_met")
     assert "classes happy" in rows["where"].to_list()
     assert balanced.labels.frame["weight"].max() <= 1.1 + 1e-6
+
+
+def test_a_share_that_is_missed_by_less_than_shows_is_reached() -> None:
+    asked = np.array([0.158, 0.3])
+    near, far = (Balance(np.ones(4), asked - np.array([miss, 0.0]), asked) for miss in (0.0012, 0.003))
+    assert not near.missed.any()
+    assert near.met
+    assert far.missed.tolist() == [True, False]
+    assert not far.met
+
+
+def test_the_fix_for_a_wish_that_is_not_met_is_none_that_was_followed(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    for chosen, fix in (("uniform", "square_root"), ("square_root", "keep")):
+        settings = BalanceSettings(classes=chosen, cap=Cap(utterance=1.01))
+        balanced = balance(labels, utterances, tmp_path / chosen, settings)
+        fixes = balanced.findings.frame.filter(pl.col("kind") == "wish_not_met")["fix"].unique().to_list()
+        assert fixes == [f"Ask for less (classes = {fix}), raise the caps, or add utterances of these shares."]
+    free = BalanceSettings(classes={"angry": 0.02, "happy": 0.9, "neutral": 0.04, "sad": 0.04})
+    capped = free.model_copy(update={"cap": Cap(utterance=40.0)})
+    for settings, last in ((free, "set a cap (cap.utterance = 5)"), (capped, "lower the cap (cap.utterance = 20)")):
+        rows = balance(labels, utterances, tmp_path / last[:3], settings).findings.frame
+        (fix,) = rows.filter(pl.col("kind") == "few_effective")["fix"].to_list()
+        assert fix == f"Ask for less (classes = keep), or {last}."
 
 
 def test_very_uneven_weights_are_a_warning_and_square_roots_are_not(tmp_path: Path) -> None:

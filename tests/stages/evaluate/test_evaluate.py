@@ -128,8 +128,31 @@ def test_a_baseline_can_be_named_and_an_unknown_one_is_refused(tables: Tables) -
     evaluation = evaluated(tables, baseline="worse")
     assert evaluation.metrics["methods"]["good"]["less_baseline"]["high"] < 0
     assert evaluation.metrics["methods"]["worse"]["less_baseline"] is None
-    with pytest.raises(SettingsError, match="good, worse"):
+    with pytest.raises(SettingsError, match="There are: good, worse, class shares"):
         evaluated(tables, baseline="best")
+    with pytest.raises(SettingsError, match="Did you mean 'good'"):
+        evaluated(tables, baseline="goood")
+
+
+@pytest.mark.parametrize("asked", ["good.parquet", "./good.parquet", "/runs/good.parquet", "good"])
+def test_a_baseline_named_by_its_file_or_folder_is_told_its_name(tables: Tables, asked: str) -> None:
+    truth, ids, votes, utterances = tables
+    name = "good/labels" if asked == "good" else "good"
+    predictions = {name: labels_of(truth, ids), "other": labels_of(truth, ids)}
+    with pytest.raises(SettingsError, match=rf"Write --baseline {name}\.$"):
+        evaluate(predictions, votes, utterances, EvaluateSettings(baseline=asked))
+    evaluate(predictions, votes, utterances, EvaluateSettings(baseline=name))
+
+
+def test_ids_that_match_no_vote_are_said_with_examples_of_both(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    kept = {"trained_on": {"made": ["made/s0"]}}
+    other = labels_of(truth, [f"{name}.wav" for name in ids], **kept)
+    with pytest.raises(InputError) as refused:
+        evaluate({"model": other}, votes, utterances)
+    assert "'made/u000.wav', 'made/u001.wav'" in str(refused.value)
+    assert "'made/u000', 'made/u001'" in str(refused.value)
+    assert "training" not in str(refused.value)
 
 
 def test_metrics_are_json_with_numbers_as_numbers(tables: Tables) -> None:

@@ -88,6 +88,6 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_as_it_is(
 def test_where_the_disk_is_full_nothing_is_left_that_could_be_taken_for_it(
     name: str, size: int, corpus: Corpus, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:
-    with pytest.raises(OutputError, match="cannot be written"), full_disk(size):
+    with pytest.raises(OutputError, match="could not be written"), full_disk(size):
         export(corpus[0], corpus[1], tmp_path / "out", settings_of(name), votes=corpus[2])
     assert list(tmp_path.iterdir()) == []

@@ -72,6 +72,32 @@ def test_when_a_write_fails_nothing_is_left(corpus: Corpus, tmp_path: Path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_link_to_a_folder_stays_and_what_it_leads_to_is_written_and_replaced(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        written = export(corpus[0], corpus[1], tmp_path / "link", ExportSettings(format="csv"))
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "disk" / written.files[0].name).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
+
+
+def test_a_folder_that_another_export_wrote_meanwhile_is_said_and_not_called_a_full_disk(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = Path.rename
+
+    def later(self: Path, target: Path) -> Path:
+        Path(target).mkdir()
+        (Path(target) / "theirs.csv").write_text("x")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", later)
+    with pytest.raises(OutputError, match="Something else was written there meanwhile: run the same command again"):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs.csv"]
+
+
 def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corpus: Corpus, tmp_path: Path) -> None:
     utterances = restricted(corpus)
     written = export(corpus[0], utterances, tmp_path / "out", ExportSettings(format="csv", name="mine", audio="copy"))

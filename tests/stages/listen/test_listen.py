@@ -264,6 +264,9 @@ def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_
     few = corpus.votes.frame.filter(pl.col("utterance_id") < "toy/010")
     with pytest.raises(InputError, match="only 10 utterances have both human votes and a recording"):
         listen(corpus.utterances, Votes(few, corpus.votes.about), tmp_path, SETTINGS)
+    others = corpus.votes.frame.with_columns(utterance_id="else/" + pl.col("utterance_id"))
+    with pytest.raises(InputError, match="none of the .* utterances with votes is in this table, such as 'else/toy/"):
+        listen(corpus.utterances, Votes(others, corpus.votes.about), tmp_path, SETTINGS)
     proxies = corpus.votes.frame.with_columns(source=pl.lit("proxy"), held_out=pl.lit(value=False))
     with pytest.raises(InputError, match="no human label votes"):
         listen(corpus.utterances, Votes(proxies, corpus.votes.about), tmp_path, SETTINGS)

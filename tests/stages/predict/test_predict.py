@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 from forked import Forked
 
 from alm_proxies.about import About
@@ -96,6 +97,29 @@ def test_predictions_say_what_their_model_was_trained_on(
     assert findings[0].count == 48
     others = Utterances.of(corpus[1].frame.with_columns(speaker=pl.lit("tones/new")), about=corpus[1].about)
     assert without_trained_on(labels, others, stage="evaluate") == (labels, [])
+
+
+def test_a_clip_too_long_for_the_model_is_a_finding_with_the_setting_that_decides(
+    corpus: tuple[Path, Utterances, Votes, Labels], trained: Path, tmp_path: Path
+) -> None:
+    from alm_proxies.training.settings import TrainSettings
+
+    folder, utterances, votes, labels = corpus
+    settings = TrainSettings(recipe="features", epochs=2, hidden=16)
+    measured = train(labels, utterances, tmp_path / "out", settings, votes=votes, quiet=True).folder
+    longer = tmp_path / "longer"
+    longer.mkdir()
+    samples = open_clip(folder / "wav/000.wav").samples
+    soundfile.write(longer / "long.wav", np.resize(samples, 31 * 16_000), 16_000)
+    soundfile.write(longer / "longer.wav", np.resize(samples, 301 * 16_000), 16_000, format="FLAC")
+    (longer / "short.wav").write_bytes((folder / "wav/000.wav").read_bytes())
+    fixes = []
+    for model in (trained, measured):
+        rows = predict(model, longer).findings.frame.filter(pl.col("kind") == "too_long")
+        fixes.append(dict(zip(rows["utterance_id"], rows["fix"], strict=True)))
+    longest = "Give start and end of the utterance, or train with a larger longest (--longest)."
+    assert fixes[0] == {"longer/long.wav": longest, "longer/longer.wav": longest}
+    assert fixes[1] == {"longer/longer.wav": "Give start and end of the utterance."}, "it hears what it is trained on"
 
 
 def test_a_folder_of_recordings_is_predicted_by_path_and_bad_ones_are_findings(
