@@ -45,7 +45,6 @@ _NEXT = {
     errno.ENOTDIR: "Part of the path is a file, not a folder: choose another path.",
     errno.EEXIST: "Part of the path is a file, not a folder: choose another path.",
     errno.ENOTEMPTY: "Something else was written there meanwhile: run the same command again.",
-    errno.ENOENT: "Something was removed there meanwhile: run the same command again.",
     errno.EISDIR: "There is a folder of this name: choose another path.",
     errno.EINVAL: "Choose another path.",
     errno.ENAMETOOLONG: "Choose a shorter name.",

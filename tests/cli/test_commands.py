@@ -147,10 +147,15 @@ def test_a_name_that_the_terminal_cannot_spell_is_spelled_in_codes(votes_csv: Pa
     assert rb"gef\xfchl" in done.stdout
 
 
-def test_a_system_error_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_system_error_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "-o", "/proc/none/sim", "--utterances", "2", "--quiet"]) == 3
+    assert capsys.readouterr().err.startswith("alm-proxies: /proc/none/sim: could not be written")
+
+
+def test_a_file_in_the_way_of_a_folder_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sim").write_text("a file where a folder should be")
-    assert run(["simulate", "-o", str(tmp_path / "sim"), "--utterances", "2", "--quiet"]) == 3
-    assert capsys.readouterr().err.startswith("alm-proxies: ")
+    assert run(["simulate", "-o", str(tmp_path / "sim"), "--utterances", "2", "--quiet"]) == 2
+    assert "a folder is needed here, but this is a file" in capsys.readouterr().err
 
 
 def test_debug_gives_the_traceback(votes_csv: Path) -> None:
