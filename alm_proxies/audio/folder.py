@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 
@@ -15,7 +16,10 @@ SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au")
 
 
 def recordings_in(folder: str | Path) -> Utterances:
-    """The recordings in a folder and its sub-folders as utterances, by their path."""
+    """The recordings in a folder and its sub-folders as utterances, by their path without suffix, as readers name them.
+
+    The suffix stays where the path without it would name two recordings.
+    """
     root = Path(folder)
     if not root.is_dir():
         fix = "Give a folder of recordings, or an Utterances table."
@@ -25,5 +29,13 @@ def recordings_in(folder: str | Path) -> Utterances:
         raise InputError("has no recordings", where=str(root), fix=f"Supported are: {', '.join(SOUNDS)}.")
     corpus = root.resolve().name
     names = [path.relative_to(root).as_posix() for path in paths]
-    frame = pl.DataFrame({"utterance_id": [f"{corpus}/{name}" for name in names], "corpus": corpus, "audio": names})
+    ids = [f"{corpus}/{name}" for name in _own_ids(names)]
+    frame = pl.DataFrame({"utterance_id": ids, "corpus": corpus, "audio": names})
     return Utterances.of(frame, about=About(roots={corpus: str(root.resolve())}))
+
+
+def _own_ids(names: list[str]) -> list[str]:
+    """The ids of recordings: their paths, without suffix where no two would be the same."""
+    plain = [PurePosixPath(name).with_suffix("").as_posix() for name in names]
+    taken = Counter([*plain, *names])
+    return [own if taken[own] == 1 else name for own, name in zip(plain, names, strict=True)]

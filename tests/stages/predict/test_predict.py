@@ -118,8 +118,8 @@ def test_a_clip_too_long_for_the_model_is_a_finding_with_the_setting_that_decide
         rows = predict(model, longer).findings.frame.filter(pl.col("kind") == "too_long")
         fixes.append(dict(zip(rows["utterance_id"], rows["fix"], strict=True)))
     longest = "Give start and end of the utterance, or train with a larger longest (--longest)."
-    assert fixes[0] == {"longer/long.wav": longest, "longer/longer.wav": longest}
-    assert fixes[1] == {"longer/longer.wav": "Give start and end of the utterance."}, "it hears what it is trained on"
+    assert fixes[0] == {"longer/long": longest, "longer/longer": longest}
+    assert fixes[1] == {"longer/longer": "Give start and end of the utterance."}, "it hears what it is trained on"
 
 
 def test_a_folder_of_recordings_is_predicted_by_path_and_bad_ones_are_findings(
@@ -132,7 +132,7 @@ def test_a_folder_of_recordings_is_predicted_by_path_and_bad_ones_are_findings(
     (folder / "broken.wav").write_text("none")
     (folder / "notes.txt").write_text("none")
     predicted = predict(str(trained), folder)
-    assert predicted.labels.frame["utterance_id"].to_list() == [f"calls/monday/{number}.wav" for number in range(3)]
+    assert predicted.labels.frame["utterance_id"].to_list() == [f"calls/monday/{number}" for number in range(3)]
     assert predicted.findings.counts() == {"not_audio": 1}
     assert predicted.counts == {"recordings": 4, "left_out": 1}
     command = ["predict", str(trained), str(folder), "-o", str(tmp_path / "p.parquet"), "--quiet"]
@@ -141,6 +141,31 @@ def test_a_folder_of_recordings_is_predicted_by_path_and_bad_ones_are_findings(
         predicted.labels.distributions(), predict(trained, corpus[1]).labels.distributions()[:3], atol=1e-5
     )
     assert len(recordings_in(folder)) == 4
+
+
+def test_recordings_of_a_folder_have_the_ids_that_readers_give_unless_two_would_be_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "calls"
+    (folder / "others").mkdir(parents=True)
+    for name in (
+        "X.ogg",
+        "others/X.ogg",
+        "others/Y.wav",
+        "others/Y.flac",
+        "others/Z.b.wav",
+        "others/W.wav.ogg",
+        "others/W.wav",
+    ):
+        (folder / name).write_text("a recording")
+    frame = recordings_in(folder).frame
+    assert dict(zip(frame["audio"], frame["utterance_id"], strict=True)) == {
+        "X.ogg": "calls/X",
+        "others/X.ogg": "calls/others/X",
+        "others/Y.wav": "calls/others/Y.wav",
+        "others/Y.flac": "calls/others/Y.flac",
+        "others/Z.b.wav": "calls/others/Z.b",
+        "others/W.wav": "calls/others/W",
+        "others/W.wav.ogg": "calls/others/W.wav.ogg",
+    }
 
 
 def test_evidence_names_the_seconds_and_the_prosody_that_move_it(
