@@ -254,6 +254,11 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()[:16]
 
 
+def digest_of_bytes(content: bytes) -> str:
+    """The digest of a file with this content: sixteen hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def digest_file(path: str | Path) -> str:
     """The digest of a file's content: sixteen hexadecimal digits."""
     try:

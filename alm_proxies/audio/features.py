@@ -18,9 +18,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import Clip, Opened, decode_ahead
+from alm_proxies.audio.rows import read_rows, write_rows
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import canonical_json, digest_of, whole
+from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.tables import Finding
 
 RATE = 16_000
@@ -322,10 +323,9 @@ class _Store:
         self._broken: list[tuple[Path, str]] = []
         self._known: dict[str, tuple[NDArray[np.float64], str]] = {}
         for path in sorted(self._folder.glob("*.parquet")):
-            try:
-                frame = pl.read_parquet(path, columns=list(self._schema))
-            except (pl.exceptions.PolarsError, OSError) as error:
-                self._broken.append((path, str(error).splitlines()[0]))
+            frame, reason = read_rows(path, self._schema, "failures", _failures)
+            if frame is None:
+                self._broken.append((path, reason))
                 continue
             table = frame.select(names).fill_null(np.nan).to_numpy()
             self._known |= dict(zip(frame["key"], zip(table, frame["failures"], strict=True), strict=True))
@@ -351,7 +351,7 @@ class _Store:
         values = {
             name: float(value) if np.isfinite(value) else None for name, value in zip(self._names, row, strict=True)
         }
-        return Measured(values, tuple(Failure(kind, why, tuple(of)) for kind, why, of in json.loads(written)))
+        return Measured(values, _failures(written))
 
     def add(self, key: str, measured: Measured) -> None:
         """Add a measured clip; clips are written in batches."""
@@ -365,7 +365,9 @@ class _Store:
         if not self._new:
             return
         frame = pl.DataFrame(self._new, schema=self._schema).unique("key", keep="first").sort("key")
-        path = self._folder / f"{digest_of(frame['key'].to_list())}.parquet"
-        with whole(path) as temporary:
-            frame.write_parquet(temporary)
+        write_rows(self._folder, frame)
         self._new.clear()
+
+
+def _failures(written: str) -> tuple[Failure, ...]:
+    return tuple(Failure(kind, why, tuple(of)) for kind, why, of in json.loads(written))

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import Clip, decode_ahead
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.files import canonical_json, digest_of, whole
+from alm_proxies.audio.rows import read_rows, write_rows
+from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.progress import Progress
 from alm_proxies.tables import Finding
 
@@ -115,12 +116,9 @@ class _Store:
         self._known: dict[str, tuple[Floats, str]] = {}
         self.findings: list[Finding] = []
         for path in sorted(folder.glob("*.parquet")):
-            try:
-                frame = pl.read_parquet(path)
-                if dict(frame.schema) != self._schema:
-                    raise pl.exceptions.SchemaError("it has other columns")
-            except (pl.exceptions.PolarsError, OSError) as error:
-                message = f"cached features cannot be read ({str(error).splitlines()[0]}); they are computed again"
+            frame, reason = read_rows(path, self._schema, "findings", _findings)
+            if frame is None:
+                message = f"cached features cannot be read ({reason}); they are computed again"
                 self.findings.append(Finding("", "cache_unreadable", message, "Delete the file.", where=str(path)))
                 continue
             table = frame["vector"].to_numpy()
@@ -131,7 +129,7 @@ class _Store:
         if key not in self._known:
             return None
         vector, written = self._known[key]
-        return vector, tuple(Finding(**fields) for fields in json.loads(written))
+        return vector, _findings(written)
 
     def add(self, key: str, vector: Floats, findings: Sequence[Finding]) -> None:
         """Add a vector; vectors are written in batches."""
@@ -153,7 +151,9 @@ class _Store:
             ]
         )
         frame = frame.unique("key", keep="first").sort("key")
-        path = self._folder / f"{digest_of(frame['key'].to_list())}.parquet"
-        with whole(path) as temporary:
-            frame.write_parquet(temporary)
+        write_rows(self._folder, frame)
         self._new.clear()
+
+
+def _findings(written: str) -> tuple[Finding, ...]:
+    return tuple(Finding(**fields) for fields in json.loads(written))

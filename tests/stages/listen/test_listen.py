@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,6 +207,21 @@ def test_a_second_run_reads_what_was_kept_and_gives_the_same_bytes(
     assert set((folder / "features").rglob("*.parquet")) == files
     for name in ("votes.parquet", "models/fold-0.npz"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_features_that_were_changed_on_disk_are_measured_again(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+) -> None:
+    _, folder = listened
+    shutil.copytree(folder / "features", tmp_path / "features")
+    (path,) = (tmp_path / "features").rglob("*.parquet")
+    content = path.read_bytes()
+    middle = len(content) // 3
+    path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :])
+    result = listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS)
+    assert result.findings.counts()["cache_unreadable"] == 1
+    assert (tmp_path / "votes.parquet").read_bytes() == (folder / "votes.parquet").read_bytes()
+    assert path.read_bytes() == content, "it is written again"
 
 
 def test_the_saved_models_give_the_votes(corpus: Corpus, listened: tuple[Listened, Path]) -> None:
