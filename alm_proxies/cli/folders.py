@@ -61,13 +61,19 @@ def findings(
         lines = [_of_clip(name, own) for (name,), own in rows.group_by("utterance_id", maintain_order=True)]
         total = counted(len(lines), "utterance")
         return Outcome("\n".join([*lines, f"{total} with failed votes or recordings"]), _data(rows), 0, common.json)
-    rows = outputs.findings()
+    rows = _folded(outputs.findings())
     wanted = rows.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(least) :]))
     lines = [_line(row) for row in wanted.iter_rows(named=True)]
     rest = rows.height - wanted.height
     left_out = f", {rest:,} less serious ones not listed" if rest else ""
     lines.append(f"{counted(wanted.height, 'finding')}{left_out}")
     return Outcome("\n".join(lines), _data(wanted), 0, common.json)
+
+
+def _folded(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each finding once, with the files that have it: runs of a [vary] find the same."""
+    same = [name for name in rows.columns if name != "file"]
+    return rows.group_by(same, maintain_order=True).agg(pl.col("file").first(), files=pl.col("file"))
 
 
 def _about(rows: pl.DataFrame, utterances: Iterable[str] | None) -> pl.DataFrame:
@@ -92,8 +98,9 @@ def _line(row: dict[str, Any]) -> str:
     about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
     times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["message"] else ""
     message = placed(row["message"], row["where"]).rstrip(".")
-    line = f"{row['stage']} {row['kind']}{about}: {message}{times}. {row['fix'] or ''}"
-    return f"{row['severity']:7}  {line}".rstrip()
+    line = f"{row['stage']} {row['kind']}{about}: {message}{times}. {row['fix'] or ''}".rstrip()
+    several = f" (in {len(row['files'])} files)" if len(row["files"]) > 1 else ""
+    return f"{row['severity']:7}  {line}{several}"
 
 
 def _data(rows: pl.DataFrame) -> dict[str, Any]:

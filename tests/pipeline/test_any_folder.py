@@ -309,6 +309,23 @@ def test_findings_name_the_proxy_or_file_that_they_are_about(
     assert any("align no_split: mine has speakers" in line for line in lines)
 
 
+def test_what_several_runs_found_alike_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alike = Finding.of("secondary", "secondary labels are not used", "Set merge.", count=63)
+    for name in ("one", "two"):
+        own = Finding.of("no_human_votes", f"utterances of {name} have no votes", count=4)
+        (tmp_path / name).mkdir()
+        Findings.gather([alike, own], "fuse").write(tmp_path / name / "findings.parquet")
+    lines = printed(["findings", str(tmp_path)], capsys).splitlines()
+    assert len(lines) == 4
+    assert sum("secondary labels" in line for line in lines) == 1
+    assert "(63 times). Set merge. (in 2 files)" in lines[-2]
+    assert lines[-1] == "3 findings"
+    rows = json.loads(printed(["findings", str(tmp_path), "--json"], capsys))["findings"]
+    assert [row["files"] for row in rows if row["kind"] == "secondary"] == [
+        ["one/findings.parquet", "two/findings.parquet"]
+    ]
+
+
 def test_a_draw_that_is_shared_among_labels_is_one_line_of_explain() -> None:
     shares = {"angry": 0.2, "happy": 0.7, "sad": 0.1}
     votes = [
