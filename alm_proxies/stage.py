@@ -51,6 +51,9 @@ for all); its need of "train/..." is the one block, not all.
 **choice**: the settings class depends on one key: `Choice("recipe", "recipes")` is looked for first, and the plug-in of
 that name brings `.settings`. With `subcommands=True` it is a word on the command line: `read table`.
 
+**contains** names result files in sub-folders ("wav/*.wav"), **working** files that are no result ("features/*"): every
+file that a stage leaves is in `writes`, `may_write` or one of these. A lost or changed result file makes it run again.
+
 **revision** is raised when the same settings and inputs give other results than before: finished stages run again.
 '''
 
@@ -188,6 +191,10 @@ class Stage:
     may_write: Mapping[str, str] = field(default_factory=dict)
     """The same for optional outputs."""
     into_folder: bool = False
+    contains: tuple[str, ...] = ()
+    """Patterns of more result files in its folder, e.g. wav/*.wav: if one is lost or changed, the stage runs again."""
+    working: tuple[str, ...] = ()
+    """Patterns of files that it works with and that are no result: caches, a ledger (whose loss must cost nothing)."""
     blocks: Blocks = "one"
     block: type[BaseModel] | None = None
     """The settings of one block, if blocks are combined."""

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import alm_proxies as ap
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.cli.app import run as command
 from alm_proxies.pipeline.check import Checked, check
+from alm_proxies.pipeline.result_files import files_of as files_of_result
 from alm_proxies.pipeline.run import run
 from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.registry import STAGES, stage_of
@@ -240,6 +242,15 @@ def wanted(tmp_path_factory: pytest.TempPathFactory) -> Ran:
 
 def test_every_stage_is_called_in_each_way() -> None:
     assert set(CALLS) == set(STAGES)
+
+
+def test_every_file_that_a_stage_leaves_is_noticed_when_lost_or_declared_as_no_result(wanted: Ran) -> None:
+    for verb in STAGES:
+        stage, folder = stage_of(verb), wanted.place / "out" / folder_of(verb)
+        declared = {*stage.writes.values(), *stage.may_write.values(), "findings.parquet", "stage.json"}
+        noticed = {*declared, *files_of_result(stage, folder)}
+        left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - noticed
+        assert [name for name in sorted(left) if not any(fnmatchcase(name, own) for own in stage.working)] == [], verb
 
 
 @pytest.mark.parametrize("way", [by_command, by_settings_file, by_python])

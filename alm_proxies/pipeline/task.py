@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from alm_proxies.audio.places import recordings_digest
+from alm_proxies.errors import OutputError
 from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, write_json
-from alm_proxies.pipeline.perform import FINDINGS, RUNNING, Task, perform
+from alm_proxies.pipeline.perform import Task, perform
+from alm_proxies.pipeline.result_files import MARKER, Compared, compared, digest_of_files, files_of
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
 from alm_proxies.settings import deciding
 from alm_proxies.stage import Ahead, load
 from alm_proxies.tables import Utterances
 
-MARKER = "stage.json"
-_READ_OF_LARGE = 16 * 2**20
+__all__ = ["MARKER", "Record", "State", "ahead_of", "content_of", "do", "will_run"]
 
 
 class State:
@@ -73,6 +75,8 @@ class Record:
     complete: bool = True
     skipped: bool = False
     because: str = ""
+    files: dict[str, list[Any]] = field(default_factory=dict)
+    """The files of the result besides its outputs: size, time and digest by path in the folder."""
 
 
 def ahead_of(task: Task, **more: Any) -> Ahead:
@@ -93,19 +97,21 @@ def do(task: Task, *, quiet: bool = False) -> Record:
     """Perform a task, or skip it if its marker shows the same task and its files are unchanged."""
     folder, state = Path(task.folder), State(task)
     before = _marker(folder)
-    because = _why(state, before)
+    files = compared(folder, before.files if before is not None else {})
+    because = _why(state, before, files)
     if because is None and before is not None:
         say(f"{task.title}: unchanged, skipped ({folder})", quiet=quiet)
+        _keep_times(folder, before, files)
         now = {"task": asdict(task), "folder": task.folder, "skipped": True, "because": "unchanged"}
         return Record(**{**asdict(before), **now})
     say(f"{task.title}: {because} ({folder})", quiet=quiet)
     started = time.monotonic()
-    if before is not None and before.digest != state.digest:
-        for name in task.declared.resumes_from:
-            shutil.rmtree(folder / name, ignore_errors=True)
+    if before is not None:
+        _forget(task, files, everything=before.digest != state.digest)
     with folder_to_fill(folder):
         remove(folder / MARKER)
         done = perform(task, quiet=quiet)
+    result = files_of(task.declared, folder)
     outputs = [task.output(name) for name in done.written]
     record = Record(
         stage=task.stage,
@@ -114,12 +120,16 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         digest=state.digest,
         depends=state.depends,
         task=asdict(task),
-        outputs={path.relative_to(folder).as_posix(): content_of(path) for path in outputs},
+        outputs={
+            path.relative_to(folder).as_posix(): digest_of_files(result) if path == folder else digest_file(path)
+            for path in outputs
+        },
         counts=dict(done.counts),
         findings=done.findings.counts(),
         seconds=round(time.monotonic() - started, 3),
         complete=done.complete,
         because=because or "",
+        files=result,
     )
     write_json(folder / MARKER, asdict(record))
     return record
@@ -127,24 +137,37 @@ def do(task: Task, *, quiet: bool = False) -> Record:
 
 def will_run(task: Task) -> str | None:
     """The reason why a task would run again, or None if it would be skipped."""
-    return _why(State(task), _marker(Path(task.folder)))
+    folder = Path(task.folder)
+    before = _marker(folder)
+    return _why(State(task), before, compared(folder, before.files if before is not None else {}))
 
 
 def content_of(path: Path) -> str:
-    """A digest of 16 hexadecimal digits of the content of a file or folder."""
+    """A digest of 16 hexadecimal digits of the content of a file, or of the result in a stage's folder."""
     if not path.is_dir():
         return digest_file(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file.name not in (MARKER, FINDINGS, RUNNING))
-    return digest_of([[file.relative_to(path).as_posix(), *_content(file)] for file in files])
+    before = _marker(path)
+    return digest_of_files(compared(path, before.files if before is not None else {}).now)
 
 
-def _content(path: Path) -> list[Any]:
-    """A digest of a file; for a large one, of its size, time and beginning."""
-    stat = path.stat()
-    if stat.st_size <= _READ_OF_LARGE:
-        return [digest_file(path)]
-    with path.open("rb") as stream:
-        return [stat.st_size, stat.st_mtime_ns, digest_of(stream.read(2**20).hex())]
+def _keep_times(folder: Path, before: Record, files: Compared) -> None:
+    """Record the times of files that were copied or touched, so that they need not be read again."""
+    if files.now != before.files:
+        with suppress(OutputError):  # a folder that may not be written: they are read the next time too
+            write_json(folder / MARKER, asdict(replace(before, files=files.now)))
+
+
+def _forget(task: Task, files: Compared, *, everything: bool) -> None:
+    """Remove what the stage would go on from although it is no longer its own: changed files, or all of another result.
+
+    A changed file of a result that is one folder is left: export refuses to overwrite it.
+    """
+    folder = Path(task.folder)
+    for name in task.declared.resumes_from:
+        if everything or any(Path(lost).is_relative_to(name) for lost in files.lost):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    for name in files.changed if task.declared.contains else ():
+        remove(folder / name)
 
 
 def _origins(task: Task) -> dict[str, str]:
@@ -166,7 +189,7 @@ def _marker(folder: Path) -> Record | None:
         return None
 
 
-def _why(state: State, before: Record | None) -> str | None:
+def _why(state: State, before: Record | None, files: Compared) -> str | None:
     folder = Path(state.task.folder)
     if before is None:
         return "runs for the first time" if not folder.exists() else "was not finished, runs again"
@@ -179,9 +202,9 @@ def _why(state: State, before: Record | None) -> str | None:
         path = folder / name
         if not path.exists():
             return f"runs again because {name} is missing"
-        if content_of(path) != digest:
+        if path != folder and digest_file(path) != digest:
             return f"runs again because {name} has changed"
-    return None
+    return f"runs again because {files.reason}" if files.lost else None
 
 
 def _changes(old: Any, new: Any, path: str = "") -> list[str]:

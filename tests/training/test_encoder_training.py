@@ -343,6 +343,13 @@ def test_in_a_pipeline_a_finished_training_with_other_settings_begins_anew(corpu
     trained(1)
     assert not trained(2).skipped
     assert trained(2).skipped
+    model = next((tmp_path / "train" / "model").rglob("*.safetensors"))
+    weights = model.read_bytes()
+    for lost in (model, next((tmp_path / "train" / "checkpoints").glob("best-*"))):
+        lost.unlink()
+        assert "is missing" in trained(2).because
+        assert model.read_bytes() == weights
+    assert trained(2).skipped
 
 
 def test_a_damaged_checkpoint_is_one_sentence(corpus: Corpus, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ STAGE = Stage(
         ),
     ),
     writes={"page": "report.html", "metrics": "metrics.json"},
+    contains=("report_charts/*",),
     by_files="alm_proxies.stages.align.files:align_files",
     depends="alm_proxies.stages.align.ahead:inputs_of",
     foresee="alm_proxies.stages.align.ahead:foresee",

@@ -74,6 +74,7 @@ STAGE = Stage(
     ),
     writes={"votes": "votes.parquet"},
     into_folder=True,
+    working=("ledger*", "features/*", "human_votes/*"),
     made={"panel": "alm_proxies.stages.annotate.stage:read_panel"},
     depends="alm_proxies.stages.annotate.ahead:inputs_of",
     foresee="alm_proxies.stages.annotate.ahead:foresee",

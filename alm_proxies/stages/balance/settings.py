@@ -168,6 +168,8 @@ STAGE = Stage(
         "metrics": "metrics.json",
     },
     into_folder=True,
+    contains=("report_charts/*", "audio/*"),
+    working=("features/*",),
     hears=True,
     depends="alm_proxies.stages.balance.ahead:inputs_of",
     foresee="alm_proxies.stages.balance.ahead:foresee",

@@ -51,4 +51,5 @@ STAGE = Stage(
         ),
     ),
     writes={"page": "report.html", "metrics": "metrics.json"},
+    contains=("report_charts/*",),
 )

@@ -66,6 +66,8 @@ STAGE = Stage(
     ),
     writes={"votes": "votes.parquet", "page": "report.html"},
     into_folder=True,
+    contains=("models/*.npz",),
+    working=("features/*",),
     hears=True,
     depends="alm_proxies.stages.listen.ahead:inputs_of",
     foresee="alm_proxies.stages.listen.ahead:foresee",

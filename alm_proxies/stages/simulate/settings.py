@@ -48,5 +48,6 @@ STAGE = Stage(
     function="alm_proxies.stages.simulate.stage:simulate",
     writes={"utterances": "utterances.parquet", "votes": "votes.parquet", "truth": "truth.parquet"},
     into_folder=True,
+    contains=("simulate.json", "parameters.parquet", "wav/*.wav"),
     foresee="alm_proxies.stages.simulate.ahead:foresee",
 )

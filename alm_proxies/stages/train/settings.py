@@ -25,6 +25,7 @@ STAGE = Stage(
     ),
     writes={"folder": "."},
     into_folder=True,
+    working=("features/*", "heard/*"),
     resumes_from=("checkpoints",),
     blocks="named",
     hears=True,
