@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import polars as pl
 
 from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError
-from alm_proxies.files import make_folder, read_text, refuse_remote, write_json, writing
+from alm_proxies.files import alone_in, folder_to_fill, make_folder, read_text, refuse_remote, write_json, writing
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
@@ -75,7 +75,8 @@ def export(
     if kind.one_label:
         items, more = with_one_label(items)
         findings += more
-    with writing(target), _beside(target) as part:
+    alone = alone_in(target, "export", "Wait until it is done, or choose another folder.")
+    with folder_to_fill(target), alone, writing(target), _beside(target) as part:
         items, more = place(replace(items, target=target), kind, part)
         findings += more
         if not len(items):
@@ -93,10 +94,8 @@ def export(
             str(path.relative_to(part)): path.lstat().st_size for path in sorted(part.rglob("*")) if not path.is_dir()
         }
         write_json(part / MANIFEST, {"format": kind.name, "name": settings.name, "files": files})
-        if target.exists():
-            shutil.rmtree(target)
         part.chmod(0o755)
-        part.rename(target)
+        _replace(target, part)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
     return Exported(target, tuple(target / name for name in files), counts, gathered)
 
@@ -110,6 +109,14 @@ def _beside(target: Path) -> Iterator[Path]:
         yield part
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _replace(target: Path, part: Path) -> None:
+    """Put a finished export in the place of an earlier one, each in one move: another export is never half removed."""
+    with _beside(target) as aside:
+        with suppress(FileNotFoundError):
+            target.rename(aside / "earlier")
+        part.rename(target)
 
 
 def _unread(items: Items, kind: Format) -> list[Finding]:

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from alm_proxies.errors import InputError, OutputError, SettingsError
-from alm_proxies.files import canonical_json
+from alm_proxies.files import alone_in, canonical_json
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.stages.export.stage import export
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -82,14 +82,25 @@ def test_a_link_to_a_folder_stays_and_what_it_leads_to_is_written_and_replaced(c
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link"]
 
 
+def test_a_folder_that_another_export_is_writing_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    with (
+        alone_in(tmp_path / "out", "export", ""),
+        pytest.raises(InputError, match="another export is writing") as refused,
+    ):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
+    assert "Wait until it is done" in str(refused.value)
+    export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
+
+
 def test_a_folder_that_another_export_wrote_meanwhile_is_said_and_not_called_a_full_disk(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rename = Path.rename
 
     def later(self: Path, target: Path) -> Path:
-        Path(target).mkdir()
-        (Path(target) / "theirs.csv").write_text("x")
+        if Path(target).name == "out":
+            Path(target).mkdir()
+            (Path(target) / "theirs.csv").write_text("x")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", later)
