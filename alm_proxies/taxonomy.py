@@ -121,11 +121,11 @@ def checked_taxonomy(named: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 def checked_names(names: dict[str, str]) -> dict[str, str]:
     """New names of labels if they can be labels too; else a ValueError with the fix, as pydantic expects."""
-    try:
-        for name in names.values():
+    for label, name in names.items():
+        try:
             labels_checked((name,))
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
+        except SettingsError as error:
+            raise ValueError(f"{label} = {name!r}: {error}") from None
     return names
 
 

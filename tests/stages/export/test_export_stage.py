@@ -264,7 +264,7 @@ def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus
 
 @pytest.mark.parametrize("name", ["", " ", "joy, happiness", 'the "happy"', "joy\n"])
 def test_a_label_gets_no_name_that_no_label_can_have(name: str) -> None:
-    with pytest.raises(ValueError, match="cannot be a label. Use words without commas"):
+    with pytest.raises(ValueError, match="happy = .*cannot be a label. Use words without commas"):
         ExportSettings(format="csv", map={"happy": name})
 
 
