@@ -114,6 +114,16 @@ def may_leave(corpus: str, *, named: Collection[str] = (), folder: str | Path | 
     return stays_because(corpus, named=named, folder=folder) is None
 
 
+def how_to_allow(corpus: str, folder: str | Path | None = None) -> str:
+    """How to allow that recordings of a corpus that has to stay are copied, as a sentence."""
+    if not corpus:
+        return "Name the corpus where it is read (corpus = ...): only then may_leave or a data card can allow copies."
+    if card_of(corpus, folder).path is not None:
+        return f'Write may_leave = ["{corpus}"] (--may-leave {corpus}) if its licence allows you to copy them.'
+    card = f"give it a data card with may_leave = true ({corpus}.md in the folder of --cards)"
+    return f'If you may copy them, write may_leave = ["{corpus}"] (--may-leave {corpus}), or {card}.'
+
+
 def forbids_copies(corpus: str, folder: str | Path | None = None) -> bool:
     """Whether a corpus has a card that forbids copies, so that nothing of it is cached.
 

@@ -295,6 +295,11 @@ KINDS: dict[str, Kind] = {
     # exporting
     "cut": Kind("info", "Recordings were cut to their utterances."),
     "paths_tell": Kind("warning", "The paths of recordings may reveal who speaks.", "Set audio to copy."),
+    "referred_to": Kind(
+        "warning",
+        "Recordings were not copied or linked: the corpus's data card does not allow it, or it has none.",
+        "Name the corpus in may_leave, or write a card for it.",
+    ),
     "rendered": Kind("info", "Items mixed from several recordings were rendered."),
     "tied_labels": Kind("warning", "Two labels are equally likely; the setting ties decides which is exported."),
     # simulating

@@ -29,9 +29,10 @@ To add a stage `weigh`: stages/weigh/settings.py, stages/weigh/stage.py, and a l
 **The function** takes the needs by name (tables; a folder as a Path, a JSON file as plain data), those that are
 `optional` as keywords with the default None, then `settings`. It may take `quiet` and `workers`. Its result is a frozen
 dataclass with `.findings`, an attribute for every name in `writes` and, optionally, `.counts` (plain
-numbers; "left_out" of "votes" decides the exit code), `.line` (one line for people), `.data` (more, for --json),
-`.complete` (False: go on next time) and `.interrupted`. The runner writes the attributes: tables, data frames, JSON
-values, pages. With `into_folder=True` the function takes `folder` too and writes all of `writes` there itself.
+numbers; "left_out" of "votes", or of "recordings", decides the exit code; `.recordings` and `.left_out` may be beside
+them), `.line` (one line for people), `.data` (more, for --json), `.complete` (False: go on next time) and
+`.interrupted`. The runner writes the attributes: tables, data frames, JSON values, pages.
+With `into_folder=True` the function takes `folder` too and writes all of `writes` there itself.
 
 **Needs.** `first=("balance/labels", "fuse/labels")` is the output of the first of these stages that the run has;
 `every=("read/votes", "annotate/votes", "listen/votes")` is that of all it has: `votes` and `utterances` put together

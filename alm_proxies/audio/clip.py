@@ -126,13 +126,6 @@ def clip_of(
     handle: int, where: str, *, start: float | None, end: float | None, rate: int = RATE, longest: float = LONGEST
 ) -> Clip:
     """The clip of an open file."""
-    if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
-        raise RecordingError(
-            "slice_wrong",
-            f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is empty",
-            where=where,
-            fix="Give 0 <= start < end in seconds.",
-        )
     if os.fstat(handle).st_size == 0:
         raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
     samples, native, container, pcm = _decode(handle, where, start, end, longest)
@@ -147,10 +140,10 @@ def clip_of(
     return Clip(samples=samples, rate=rate, container=container, pcm=pcm)
 
 
-def look_at(path: str | Path, *, start: float | None = None, end: float | None = None) -> float:
-    """The duration of a recording, or of a slice, in seconds, from its header and its end, without decoding it.
+def look_at(path: str | Path, *, start: float | None = None, end: float | None = None) -> tuple[float, int, int]:
+    """The duration of a recording, or of a slice, in seconds, its sample rate and the number of frames of the file.
 
-    Raises RecordingError if it is missing, empty, truncated or not audio.
+    Only its header and its end are read. Raises RecordingError if it is missing, empty, truncated or not audio.
     """
     handle, where = _file_handle(path, keep=True)
     try:
@@ -161,7 +154,7 @@ def look_at(path: str | Path, *, start: float | None = None, end: float | None =
             by_decoding = sound.format == "FLAC" and last > first  # its header alone does not show that it is truncated
             if by_decoding and not len(_read_or_refuse(sound, where, last - 1, 1)):
                 raise _truncated(where, f"the header states {_seconds(last / sound.samplerate)} and the end is missing")
-            return (last - first) / int(sound.samplerate)
+            return (last - first) / int(sound.samplerate), int(sound.samplerate), int(sound.frames)
     finally:
         os.close(handle)
 
@@ -270,6 +263,9 @@ def _slice(
     rate, frames = int(sound.samplerate), int(sound.frames)
     first = round((start or 0.0) * rate)
     last = frames if end is None else round(end * rate)
+    if first < 0 or (end is not None and last <= first):
+        message = f"the slice from {_seconds(start or 0.0)} to {_seconds(end)} is empty"
+        raise RecordingError("slice_wrong", message, where=where, fix="Give 0 <= start < end in seconds.")
     if sound.format not in CONTAINERS:
         message = f"is a {sound.format} file, so its length cannot be checked"
         raise RecordingError("not_audio", message, where=where, fix="Convert it to wav or flac.")

@@ -1,30 +1,29 @@
-"""The sample rate and the number of frames of a recording, from its header."""
+"""The length of a recording from its header, read fast where it is a plain WAV file."""
 
 from __future__ import annotations
 
 import os
 
+from alm_proxies.audio.clip import look_at
 from alm_proxies.audio.plain_wav import PlainWav
 
 
-def header_of(path: str) -> tuple[int, int]:
-    """Sample rate and number of frames; raises soundfile.LibsndfileError for what cannot be read.
+def header_of(path: str, start: float | None = None, end: float | None = None) -> tuple[float, int, int]:
+    """What `look_at` gives: seconds, sample rate and number of frames; raises RecordingError for what cannot be used.
 
-    Plain WAV files are read in a fifth of the time that libsndfile takes, to which all others are left.
+    Whole plain WAV files are read in a third of the time.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except OSError:
-        return _by_libsndfile(path)
-    try:
-        plain = PlainWav.of(handle)
-    finally:
-        os.close(handle)
-    return (plain.samplerate, plain.frames) if plain is not None else _by_libsndfile(path)
-
-
-def _by_libsndfile(path: str) -> tuple[int, int]:
-    import soundfile
-
-    info = soundfile.info(path)
-    return int(info.samplerate), int(info.frames)
+    if start is None and end is None:
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return look_at(path)
+        try:
+            plain = PlainWav.of(handle)
+        except OSError:
+            plain = None
+        finally:
+            os.close(handle)
+        if plain is not None:
+            return plain.frames / plain.samplerate, plain.samplerate, plain.frames
+    return look_at(path, start=start, end=end)

@@ -130,6 +130,6 @@ def _error_of(uri: str, state: State | FetchError | None) -> FetchError | None:
 
 def _look(source: Source) -> float | RecordingError:
     try:
-        return look_at(source.path, start=source.start, end=source.end)
+        return look_at(source.path, start=source.start, end=source.end)[0]
     except RecordingError as error:
         return error

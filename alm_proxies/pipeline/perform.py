@@ -142,12 +142,19 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
     written = tuple(name for name in (*stage.writes, *stage.may_write, "findings") if task.output(name).exists())
     return Done(
         findings=findings,
-        counts=dict(getattr(result, "counts", {})),
+        counts=_counts(result),
         complete=getattr(result, "complete", True),
         line=getattr(result, "line", ""),
         data=dict(getattr(result, "data", {})),
         written=written,
     )
+
+
+def _counts(result: Any) -> dict[str, float]:
+    """The counts of a result, with the numbers of recordings and of those left out where it has these beside them."""
+    beside = {name: getattr(result, name, None) for name in ("recordings", "left_out")}
+    counts = dict(getattr(result, "counts", {}))
+    return counts if beside["recordings"] is None else counts | {k: v for k, v in beside.items() if v is not None}
 
 
 def stamped(findings: Findings, stage: str) -> Findings:

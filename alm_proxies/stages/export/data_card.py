@@ -122,8 +122,9 @@ def _limits(items: Items, left_out: pl.DataFrame) -> str:
         f"Ambiguity: {', '.join(f'{level} {count:,}' for level, count in ambiguity.items())} ({stated(items.cuts)}).",
     ]
     if left_out.height:
-        rows = left_out.select("kind", "message", "count").rows()
-        lines.append("Left out or changed:\n\n" + "\n".join(f"- {kind}: {message}" for kind, message, _ in rows))
+        rows = left_out.group_by("kind", maintain_order=True).agg(pl.first("message"), pl.len()).rows()
+        listed = [f"- {kind}: {message}" + f" (and {count - 1:,} more)" * (count > 1) for kind, message, count in rows]
+        lines.append("Left out or changed:\n\n" + "\n".join(listed))
     return "\n\n".join(lines)
 
 

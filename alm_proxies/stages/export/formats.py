@@ -43,6 +43,11 @@ class Format:
     """The loss that fits its targets, if the trainer has a choice."""
 
     @property
+    def inside(self) -> bool:
+        """Whether recordings have to be in the export, as part of it or beside it."""
+        return self.embeds or self.beside
+
+    @property
     def writer(self) -> Callable[[Items, Path], None]:
         """The function that writes its files."""
         module, _, name = self.write.partition(":")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.ambiguity import THIRDS, Cuts
 from alm_proxies.ballots import which_count, with_shares_of_votes
-from alm_proxies.cards import stays_because
+from alm_proxies.cards import how_to_allow, stays_because
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.seeds import generator
@@ -208,7 +208,7 @@ def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataF
         held = marked.filter((pl.col("corpus") == corpus) & pl.col("transcript").is_not_null()).height
         if held and settings.transcripts:
             message = f"{held:,} transcripts are not written: {reasons[corpus]}"
-            fix = f"Write may_leave = [{corpus!r}] if you may pass them on."
+            fix = how_to_allow(corpus, settings.cards)
             findings.append(Finding("export", "kept_back", message, fix, where=corpus, count=held))
     hidden = pl.lit(value=not settings.transcripts) | pl.col("restricted")
     return marked.with_columns(transcript=pl.when(hidden).then(None).otherwise(pl.col("transcript"))), findings

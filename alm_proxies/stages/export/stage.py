@@ -39,6 +39,10 @@ class Exported(Shown):
     files: tuple[Path, ...]
     counts: Mapping[str, int]
     findings: Findings
+    recordings: int | None = None
+    """The number of recordings that the export needs; None if it needs none."""
+    left_out: int = 0
+    """The number of these that it does not have: with an item each, unless the format keeps labels alone."""
 
     @property
     def line(self) -> str:
@@ -61,6 +65,7 @@ def export(
     what the proxies were worth. Only an unmodified earlier export is replaced; raises for a folder with other files.
     """
     from alm_proxies.stages.export.data_card import card_text
+    from alm_proxies.stages.export.lost import counts_of, findings_of, nothing_left
     from alm_proxies.stages.export.placing import place
 
     settings = settings or ExportSettings()
@@ -77,11 +82,12 @@ def export(
         findings += more
     alone = alone_in(target, "export", "Wait until it is done, or choose another folder.")
     with folder_to_fill(target), alone, writing(target), _beside(target) as part:
-        items, more = place(replace(items, target=target), kind, part)
-        findings += more
+        wanted = items
+        items, placed = place(replace(items, target=target), kind, part)
         if not len(items):
-            reason = more[-1].message if more else "no item is left"
-            raise InputError(f"nothing can be exported: {reason}", fix=more[-1].fix if more else None)
+            raise nothing_left(wanted, placed)
+        findings += findings_of(wanted, placed, kind)
+        recordings, lost = counts_of(wanted, placed, kind) or (None, 0)
         if settings.pseudonyms:
             findings += _telling_paths(items)
             items = items.with_frame(items.frame.with_columns(utterance_id=pl.col("key")))
@@ -97,7 +103,7 @@ def export(
         part.chmod(0o755)
         _replace(target, part)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
-    return Exported(target, tuple(target / name for name in files), counts, gathered)
+    return Exported(target, tuple(target / name for name in files), counts, gathered, recordings, lost)
 
 
 @contextmanager

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+import soundfile
 
 from alm_proxies.errors import InputError, OutputError
 from alm_proxies.plugins import plugins
@@ -55,6 +59,39 @@ def test_it_is_written_whole_into_a_path_with_spaces_and_other_letters(
     assert "mine" in (folder / CARD).read_text(encoding="utf-8")
     assert len(manifest["files"]) >= 2
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
+@every
+@pytest.mark.parametrize("audio", ["reference", "copy"])
+def test_damaged_recordings_are_left_out_and_each_is_listed_unless_the_format_is_of_labels_alone(
+    name: str, audio: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    root = Path(corpus[1].about.roots["sim"])
+    shutil.copytree(root, tmp_path / "wav")
+    utterances = Utterances(
+        corpus[1].frame.with_columns(duration=pl.lit(0.3)), corpus[1].about.with_(roots={"sim": str(tmp_path / "wav")})
+    )
+    files = [tmp_path / "wav" / file for file in utterances.frame["audio"][:5]]
+    files[0].write_text("this is text")
+    files[1].write_bytes(b"")
+    soundfile.write(files[2], np.zeros(0), 16_000)
+    files[3].write_bytes(files[3].read_bytes()[:3_000])
+    files[4].unlink()
+    settings = settings_of(name).model_copy(update={"audio": audio, "ties": "first"})
+    written = export(corpus[0], utterances, tmp_path / "out", settings)
+    labels_alone = not FOUND[name].needs_audio
+    assert sum(written.counts.values()) == (30 if labels_alone else 25)
+    found = written.findings.frame.filter(pl.col("kind") != "tied_labels")
+    if labels_alone and audio == "reference":
+        assert (written.recordings, found["kind"].to_list()) == (None, ["missing"])
+        return
+    assert (written.recordings, written.left_out) == (30, 5)
+    assert set(found["kind"]) >= {"not_audio", "empty", "truncated", "missing"}
+    if not labels_alone:
+        lost = found.filter(pl.col("severity") == "problem")["utterance_id"]
+        assert sorted(lost) == sorted(utterances.frame["utterance_id"][:5])
+    shipped = [path for path in written.folder.rglob("*.wav") if path.is_file()]
+    assert all(soundfile.info(str(path)).frames for path in shipped)
 
 
 @every

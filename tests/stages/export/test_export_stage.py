@@ -117,10 +117,37 @@ def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corp
     assert all(Path(file).is_absolute() for file in frame["file"])
     assert not (written.folder / "audio").exists()
     assert written.findings.counts()["kept_back"] == 30
-    with pytest.raises(InputError, match="may not be copied"):
+    referred = written.findings.frame.filter(pl.col("kind") == "referred_to")
+    assert (referred["count"].to_list(), referred["severity"].to_list()) == ([30], ["warning"])
+    assert 'may_leave = ["iemocap"]' in referred["fix"][0]
+    alone = export(corpus[0], utterances, tmp_path / "out", ExportSettings(format="csv", name="mine"))
+    assert "referred_to" not in alone.findings.counts()
+    with pytest.raises(InputError, match=r"may not be copied.*the corpus iemocap has to stay"):
         export(corpus[0], utterances, tmp_path / "hf", ExportSettings(format="huggingface"))
     named = ExportSettings(format="huggingface", may_leave=("iemocap",))
     assert sum(export(corpus[0], utterances, tmp_path / "hf", named).counts.values()) == 30
+
+
+def test_a_corpus_without_a_card_or_a_name_is_told_what_allows_copies(corpus: Corpus, tmp_path: Path) -> None:
+    about = corpus[1].about.with_(roots=dict.fromkeys(("own", ""), corpus[1].about.roots["sim"]))
+    for name, fix in (("own", "own.md in the folder of --cards"), ("", "Name the corpus where it is read")):
+        utterances = Utterances(corpus[1].frame.with_columns(corpus=pl.lit(name)), about)
+        for mode in ("copy", "link"):
+            settings = ExportSettings(format="speechbrain", audio=mode)
+            written = export(corpus[0], utterances, tmp_path / f"{mode}{name}", settings)
+            referred = written.findings.frame.filter(pl.col("kind") == "referred_to")
+            assert fix in referred["fix"][0]
+            assert ("copied" if mode == "copy" else "linked") in referred["message"][0]
+            assert written.left_out == 0
+
+
+def test_containers_that_are_not_read_here_are_for_the_trainer_to_judge(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0 ftypisom" + bytes(500))
+    utterances = changed(corpus[1], audio=pl.lit(str(tmp_path / "a.mp4")))
+    written = export(corpus[0], utterances, tmp_path / "hf", ExportSettings(format="huggingface"))
+    assert (sum(written.counts.values()), written.left_out) == (30, 0)
+    with pytest.raises(InputError, match="nothing can be exported: 29 items .* is not an audio file"):
+        export(corpus[0], utterances, tmp_path / "nemo", ExportSettings(format="nemo"))
 
 
 def test_audio_is_copied_linked_or_referred_to_as_asked(corpus: Corpus, tmp_path: Path) -> None:
