@@ -139,9 +139,7 @@ def whole(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        settle(temporary)
         temporary.replace(target)
         flush(target.parent)
     except OSError as error:
@@ -335,6 +333,13 @@ def shipped_folder(kind: str) -> Path:
 def package_folder() -> Path:
     """The folder the package is in."""
     return Path(__file__).resolve().parent
+
+
+def settle(path: Path) -> None:
+    """fsync a finished file, with the mode of any new file: some libraries write files that only the user may read."""
+    path.chmod(0o666 & ~_umask())
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def flush(path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, AutoModelF
 from transformers.utils import logging
 
 from alm_proxies.errors import SettingsError
+from alm_proxies.files import settle
 
 FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
 """Families tested here with small models of the real classes, through transformers and vLLM (docs/engines.md)."""
@@ -76,6 +77,8 @@ def save(model: Any, folder: str | Path) -> None:
     weights = {published_name(model.config.model_type, name): weight for name, weight in model.state_dict().items()}
     with bars_on_terminals_only():
         model.save_pretrained(folder, state_dict=weights, save_original_format=False)
+    for path in Path(folder).glob("*.safetensors"):
+        settle(path)
     if model.config.model_type.endswith("_omni_thinker"):
         kind = model.config.model_type.removesuffix("_thinker")
         config = AutoConfig.for_model(kind, thinker_config=model.config.to_dict(), enable_audio_output=False)

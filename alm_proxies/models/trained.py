@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from alm_proxies.about import Measured
 from alm_proxies.audio.clip import Clip
 from alm_proxies.errors import InputError
-from alm_proxies.files import flush, read_text, write_json, write_text
+from alm_proxies.files import flush, read_text, settle, write_json, write_text
 from alm_proxies.models.calibration import Calibration, signs_of
 from alm_proxies.models.evidence import WINDOW, Evidence, Moved, changed_prosody
 from alm_proxies.models.sealed import refuse_changed, refuse_edited, sealed
@@ -309,7 +309,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
         yield partial
         for path in partial.rglob("*"):
             if path.is_file():
-                flush(path)
+                settle(path)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
         flush(target.parent)

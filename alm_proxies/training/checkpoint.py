@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import flush, read_text, weights_digest, write_json
+from alm_proxies.files import flush, read_text, settle, weights_digest, write_json
 
 _NAME = re.compile(r"^(epoch|step)-(\d+)$")
 _STATE = "state.json"
@@ -41,7 +41,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, number: int, state: 
             write_json(partial / _STATE, {**state, _WEIGHTS: weights_digest(partial, _ALL_BUT_STATE)})
             for path in partial.rglob("*"):
                 if path.is_file():
-                    flush(path)
+                    settle(path)
             shutil.rmtree(target, ignore_errors=True)
             partial.rename(target)
             flush(folder)
@@ -104,6 +104,7 @@ def keep_best(weights: dict[str, Tensor], folder: Path, epoch: int, accelerator:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             save_file(_plain(weights), str(partial))
+            settle(partial)
             partial.rename(_best(folder, epoch))
         except Exception as error:
             partial.unlink(missing_ok=True)

@@ -95,6 +95,13 @@ def test_it_trains_and_says_how_it_went(recipe: str, models: dict[str, Trained])
 
 
 @every
+def test_its_files_have_the_mode_of_any_new_file(recipe: str, models: dict[str, Trained], tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    files = [path for path in models[recipe].folder.parent.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode for path in files} == {(tmp_path / "new").stat().st_mode}
+
+
+@every
 def test_its_model_gives_a_distribution_to_every_recording(
     recipe: str, corpus: Any, models: dict[str, Trained]
 ) -> None:

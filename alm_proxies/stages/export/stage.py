@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import tempfile
@@ -28,6 +29,7 @@ from alm_proxies.taxonomy import label_for
 CARD = "README.md"
 MANIFEST = "export.json"
 """The files of an export and their sizes."""
+_NOTE = "export-of-alm-proxies"
 _RUNNERS = ("findings.parquet", "stage.json", "running.json")
 
 
@@ -80,8 +82,7 @@ def export(
     if kind.one_label:
         items, more = with_one_label(items)
         findings += more
-    alone = alone_in(target, "export", "Wait until it is done, or choose another folder.")
-    with folder_to_fill(target), alone, writing(target), _beside(target) as part:
+    with folder_to_fill(target), _alone_in(target), writing(target), _beside(target) as part:
         wanted = items
         items, placed = place(replace(items, target=target), kind, part)
         if not len(items):
@@ -100,19 +101,30 @@ def export(
             str(path.relative_to(part)): path.lstat().st_size for path in sorted(part.rglob("*")) if not path.is_dir()
         }
         write_json(part / MANIFEST, {"format": kind.name, "name": settings.name, "files": files})
-        part.chmod(0o755)
         _replace(target, part)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
     return Exported(target, tuple(target / name for name in files), counts, gathered, recordings, lost)
 
 
 @contextmanager
+def _alone_in(target: Path) -> Iterator[None]:
+    """Lock the folder against a second export, and remove what a killed one left beside it."""
+    with alone_in(target, "export", "Wait until it is done, or choose another folder."):
+        for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+            if (left / _NOTE).is_file():
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+@contextmanager
 def _beside(target: Path) -> Iterator[Path]:
-    """A temporary folder beside a folder, which is gone at the end."""
+    """A temporary folder beside a folder, which is gone at the end; it lies in one with a note that it is of export."""
     make_folder(target.parent)
     part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
-        yield part
+        (part / _NOTE).touch()
+        (part / target.name).mkdir()
+        yield part / target.name
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

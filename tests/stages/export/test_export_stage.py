@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -107,6 +109,28 @@ def test_a_folder_that_another_export_wrote_meanwhile_is_said_and_not_called_a_f
     with pytest.raises(OutputError, match="Something else was written there meanwhile: run the same command again"):
         export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "theirs.csv"]
+
+
+KILLED = """
+import os, shutil, sys
+from alm_proxies.stages.export.stage import ExportSettings, export
+from alm_proxies.tables import Labels, Utterances
+shutil.copyfile = lambda *_: os.kill(os.getpid(), 9)
+folder = sys.argv[1]
+export(Labels.read(f"{folder}/labels.parquet"), Utterances.read(f"{folder}/utterances.parquet"), f"{folder}/made/out",
+       ExportSettings(audio="copy"))
+"""
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next_and_nothing_else(corpus: Corpus, tmp_path: Path) -> None:
+    corpus[0].write(tmp_path / "labels.parquet")
+    corpus[1].write(tmp_path / "utterances.parquet")
+    made = tmp_path / "made"
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode == -9
+    assert [path.suffix for path in made.iterdir() if path.name != "out"] == [".part"]
+    (made / ".out.mine.part").mkdir()
+    export(corpus[0], corpus[1], made / "out", ExportSettings(audio="copy"))
+    assert sorted(path.name for path in made.iterdir()) == [".out.mine.part", "out"]
 
 
 def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corpus: Corpus, tmp_path: Path) -> None:
