@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isnan
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """An estimate and its confidence interval.
 
-    method: percentile, t (under 20 speakers), none (under two), or given if the ends were computed elsewhere.
+    method: percentile, t (under 20 speakers), none (under three: too few for an interval), or given if the ends were
+    computed elsewhere.
     """
 
     estimate: float
@@ -18,6 +20,12 @@ class Interval:
     method: str = "given"
     speakers: int = 0
     per_speaker: tuple[float, ...] = ()
+
+    def within(self, low: float, high: float) -> Interval:
+        """The interval without the part where no value of the quantity can be; its estimate stays as it is."""
+        if isnan(self.low) or isnan(self.high):
+            return self
+        return replace(self, low=max(self.low, low), high=min(self.high, high))
 
     @property
     def error(self) -> float:

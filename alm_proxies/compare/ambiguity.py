@@ -15,6 +15,7 @@ from alm_proxies.compare.sections import LOG_LOSS, roles_of
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.calibration import thirds
+from alm_proxies.measures.ranges import range_of
 from alm_proxies.measures.recovered import Ambiguity, ambiguity, dirichlet_multinomial, halves, pair_disagreement
 from alm_proxies.report.charts import Dots, Series
 from alm_proxies.report.page import Cell, Column, Section, Table
@@ -183,7 +184,9 @@ def _within(
         own = losses[comparison.baseline][rows]
         scores[third] = {}
         for name, values in losses.items():
-            nll = mean_by_speaker(values[rows], who[rows], weights=weights[rows], seed=seed)
+            nll = mean_by_speaker(
+                values[rows], who[rows], weights=weights[rows], seed=seed, within=range_of("nll_per_vote")
+            )
             gain = None
             if name != comparison.baseline:
                 gain = mean_by_speaker(values[rows] - own, who[rows], weights=weights[rows], seed=seed)

@@ -20,6 +20,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_speaker
 from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
 from alm_proxies.measures.held_out import HeldOut, held_out_counts, score_held_out
+from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 FEWEST = 20
@@ -98,6 +99,7 @@ class Comparison:
             weights=_weights(self.test, measure)[chosen],
             level=self.level,
             seed=self.seed,
+            within=range_of_difference(measure),
         )
 
     def against(self, method: str) -> dict[str, Interval]:
@@ -228,7 +230,7 @@ def _scores(comparison: Comparison, rows: NDArray[np.bool_]) -> tuple[Score, ...
         nll, jsd, brier = (
             mean_by_speaker(
                 losses[measure][rows], speakers, weights=_weights(test, measure)[rows], level=comparison.level,
-                seed=comparison.seed,
+                seed=comparison.seed, within=range_of(measure),
             )
             for measure in COMPARED
         )  # fmt: skip

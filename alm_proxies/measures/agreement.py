@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts, same_rows
 from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.measures.ranges import DIFFERENCE, SHARE
 from alm_proxies.seeds import generator
 
 _DRAWN_UTTERANCES = 200_000
@@ -56,8 +58,10 @@ def among_raters(votes: ArrayLike, speakers: ArrayLike | None, *, level: float =
     """Agreement of the votes of each row, with intervals by speaker; rows need two votes or more."""
     table = np.atleast_2d(counts(votes, "votes"))
     return AmongRaters(
-        agreement=mean_by_speaker(pairwise_agreement(table), speakers, level=level, seed=seed),
-        alpha=interval_by_speaker(alpha_columns(table), speakers, alpha_of_sums, level=level, seed=seed),
+        agreement=mean_by_speaker(pairwise_agreement(table), speakers, level=level, seed=seed, within=SHARE),
+        alpha=interval_by_speaker(alpha_columns(table), speakers, alpha_of_sums, level=level, seed=seed).within(
+            -inf, 1.0
+        ),
         kappa=fleiss_kappa(table),
     )
 
@@ -199,7 +203,9 @@ def _equal(
 
     def against(first: Array, second: Array) -> Against:
         values = (first, second, second - first)
-        return Against(*(mean_by_speaker(value, named, level=level, seed=seed) for value in values))
+        within = (SHARE, SHARE, DIFFERENCE)
+        pairs = zip(values, within, strict=True)
+        return Against(*(mean_by_speaker(value, named, level=level, seed=seed, within=ends) for value, ends in pairs))
 
     kappas = (_kappa_human, _kappa_proxy, lambda sums: _kappa_proxy(sums) - _kappa_human(sums))
     kappa = Against(*(interval_by_speaker(columns, named, kind, level=level, seed=seed) for kind in kappas))

@@ -19,6 +19,8 @@ from alm_proxies.seeds import generator
 
 RESAMPLES = 2000
 FEW_SPEAKERS = 20
+FEWEST_SPEAKERS = 3
+"""With two, a 95 % interval is 12.7 standard errors to either side, known from one difference: it says nothing."""
 _MOST_GROUPS = 1000
 _ALL_FLIPS_UP_TO = 12
 
@@ -47,14 +49,16 @@ def mean_by_speaker(
     weights: ArrayLike | None = None,
     level: float = 0.95,
     seed: int = 0,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Interval:
-    """The (weighted) mean of one value per utterance, with its interval over speakers."""
+    """The (weighted) mean of one value per utterance, with its interval over speakers, inside the possible range."""
     column = np.asarray(values, dtype=np.float64)
     weight = np.ones_like(column) if weights is None else np.asarray(weights, dtype=np.float64)
     same_rows(values=column, weights=weight)
     with np.errstate(invalid="ignore"):
         weighted = np.where(weight > 0, column * weight, 0.0)
-    return interval_by_speaker(np.stack([weighted, weight], axis=1), speakers, ratio, level=level, seed=seed)
+    columns = np.stack([weighted, weight], axis=1)
+    return interval_by_speaker(columns, speakers, ratio, level=level, seed=seed).within(*within)
 
 
 def interval_by_speaker(
@@ -71,7 +75,7 @@ def interval_by_speaker(
     20 speakers or more: percentiles over 2000 resamples of the S speakers, widened from z to t(S - 1) sqrt(S / (S - 1))
     (Hesterberg 2015, The American Statistician 69); in simulations they cover better than plain percentiles and than
     BCa. Speakers beyond 1000 are drawn in 1000 random groups. Fewer than 20: the value of each speaker, and estimate +-
-    t(S - 1) x the jackknife's standard error.
+    t(S - 1) x the jackknife's standard error; fewer than 3: no interval.
     """
     table = np.asarray(columns, dtype=np.float64)
     codes, count = speaker_codes(speakers, len(table))
@@ -84,10 +88,10 @@ def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float 
         raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
     count = len(sums)
     estimate = float(statistic(sums.sum(0, keepdims=True))[0])
-    if count < 2 or not np.isfinite(estimate):
-        return Interval(estimate, float("nan"), float("nan"), "none", count)
+    per_speaker = tuple(float(value) for value in statistic(sums)) if 1 < count < FEW_SPEAKERS else ()
+    if count < FEWEST_SPEAKERS or not np.isfinite(estimate):
+        return Interval(estimate, float("nan"), float("nan"), "none", count, per_speaker)
     if count < FEW_SPEAKERS:
-        per_speaker = tuple(float(value) for value in statistic(sums))
         low, high = _t_interval(sums, statistic, estimate, level)
         return Interval(estimate, low, high, "t", count, per_speaker)
     low, high = _percentiles(_grouped(sums, seed), statistic, level, seed)
@@ -97,11 +101,11 @@ def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float 
 def reach_of_sums(sums: Array, speakers: int, *, level: float = 0.95) -> Array:
     """Half the width of a t-interval of each column's total, from its influence summed by speaker.
 
-    `speakers` is the number of them that limits the precision; NaN with fewer than two.
+    `speakers` is the number of them that limits the precision; NaN with fewer than three.
     """
     from scipy.special import stdtrit
 
-    if speakers < 2:
+    if speakers < FEWEST_SPEAKERS:
         return np.full(sums.shape[1], np.nan)
     variance = speakers / (speakers - 1) * np.square(sums).sum(0)
     reach: Array = float(stdtrit(speakers - 1, 0.5 + level / 2)) * np.sqrt(variance)
@@ -116,13 +120,14 @@ def paired_by_speaker(
     weights: ArrayLike | None = None,
     level: float = 0.95,
     seed: int = 0,
+    within: tuple[float, float] = (-np.inf, np.inf),
 ) -> Paired:
     """The mean of first - second over the same utterances, with its interval and sign-flip p-value."""
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     same_rows(first=a, second=b)
     with np.errstate(invalid="ignore"):
         difference = a - b
-    interval = mean_by_speaker(difference, speakers, weights=weights, level=level, seed=seed)
+    interval = mean_by_speaker(difference, speakers, weights=weights, level=level, seed=seed, within=within)
     return Paired(interval, sign_flip_p(difference, speakers, weights=weights, seed=seed))
 
 

@@ -11,6 +11,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts, distributions, same_rows
 from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.measures.ranges import SHARE
 
 BINS = 15
 _BIN_ROWS = 40
@@ -82,7 +83,9 @@ def reliability_bins(
     curve = []
     for bin_number in np.unique(place):
         rows = place == bin_number
-        interval = mean_by_speaker(share[rows], None if names is None else names[rows], level=level, seed=seed)
+        interval = mean_by_speaker(
+            share[rows], None if names is None else names[rows], level=level, seed=seed, within=SHARE
+        )
         curve.append(ReliabilityBin(float(confidence[rows].mean()), interval, int(rows.sum())))
     return tuple(curve)
 

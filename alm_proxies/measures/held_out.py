@@ -28,6 +28,7 @@ from alm_proxies.measures.divergence import (
     total_variation,
 )
 from alm_proxies.measures.earth_mover import emd_over_anchors
+from alm_proxies.measures.ranges import range_of_difference
 from alm_proxies.measures.scores import Scored, scores_of
 from alm_proxies.seeds import generator
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances, Votes
@@ -199,7 +200,8 @@ def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int =
         for measure in COMPARED:
             a, b = both[measure].to_numpy()[chosen], both[f"{measure}_second"].to_numpy()[chosen]
             weight = both["votes"].to_numpy()[chosen] if measure == "nll_per_vote" else None
-            paired = paired_by_speaker(a, b, speakers[chosen], weights=weight, level=level, seed=seed)
+            within = range_of_difference(measure)
+            paired = paired_by_speaker(a, b, speakers[chosen], weights=weight, level=level, seed=seed, within=within)
             d = paired.difference
             rows.append((by, value, measure, d.estimate, d.low, d.high, paired.p_value, d.speakers, len(chosen)))
     names = ["by", "value", "measure", "difference", "low", "high", "p_value", "speakers", "utterances"]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts
 from alm_proxies.measures.bootstrap import interval_of_sums, speaker_codes, sums_by_speaker
+from alm_proxies.measures.ranges import DIFFERENCE, SHARE
 
 FEWEST_ITEMS = 30
 MOST_SHOWN = 30
@@ -86,7 +87,11 @@ def raters_apart(
         codes, count = speaker_codes(None if named is None else named[u[rows]], len(rows))
         ones = np.ones(len(rows))
         sums = [sums_by_speaker(np.stack([values[rows], ones], axis=1), codes, count) for values in (agree, among, gap)]
-        three = [interval_of_sums(each, level=level, seed=seed) for each in sums]
+        ranges = (SHARE, SHARE, DIFFERENCE)
+        three = [
+            interval_of_sums(each, level=level, seed=seed).within(*ends)
+            for each, ends in zip(sums, ranges, strict=True)
+        ]
         apart = _p_below(gap[rows], codes, count) * len(compared) < 1.0 - level
         results.append(RaterAgreement(code, len(rows), three[0], three[1], three[2], apart))
     results.sort(key=lambda code: (code.difference.estimate, code.rater))

@@ -5,7 +5,7 @@ Counts are held-out votes, utterances x labels; predicted are distributions, row
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import interval_by_speaker, ratio
+from alm_proxies.measures.ranges import DIFFERENCE, SHARE
 from alm_proxies.seeds import generator
 
 _SMALLEST = 1e-6
@@ -79,19 +80,14 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
     ranks /= len(ranks)
     ones = np.ones(len(mine))
     return Ambiguity(
-        _bounded(interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed)),
-        _bounded(interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed)),
+        interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed).within(*DIFFERENCE),
+        interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed).within(*DIFFERENCE),
         _ceiling(counts[known]),
         _rank_ceiling(counts[known], seed),
         interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
         interval_by_speaker(np.stack([mine - theirs, ones], axis=1), who, ratio, seed=seed),
         int(known.sum()),
     )
-
-
-def _bounded(interval: Interval) -> Interval:
-    """A correlation's interval, clipped to -1..1, which few speakers may exceed."""
-    return replace(interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0))
 
 
 def _moments(x: Array, y: Array) -> Array:
@@ -195,7 +191,7 @@ def recall_over_votes(counts: Array, predicted: Array, speakers: NDArray[np.str_
         each = np.where(occurs, right / np.where(occurs, all_votes, 1.0), 0.0)
         return ratio(np.stack([each.sum(1), occurs.sum(1).astype(np.float64)], axis=1))
 
-    return interval_by_speaker(columns, speakers, statistic, seed=seed)
+    return interval_by_speaker(columns, speakers, statistic, seed=seed).within(*SHARE)
 
 
 def minor_recall(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, seed: int = 0) -> Interval:
@@ -205,7 +201,7 @@ def minor_recall(counts: Array, predicted: Array, speakers: NDArray[np.str_] | N
     inside = order < named.sum(1, keepdims=True)
     minor = named & (counts < counts.max(1, keepdims=True) - 1e-9)
     columns = np.stack([(minor & inside).sum(1), minor.sum(1)], axis=1).astype(np.float64)
-    return interval_by_speaker(columns, speakers, ratio, seed=seed)
+    return interval_by_speaker(columns, speakers, ratio, seed=seed).within(*SHARE)
 
 
 @dataclass(frozen=True, slots=True)

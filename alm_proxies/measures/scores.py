@@ -12,6 +12,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import interval_of_sums, ratio, sums_by_speaker
 from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
+from alm_proxies.measures.ranges import range_of
 
 UNDECIDED = -1
 
@@ -52,8 +53,8 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     distinct, codes = np.unique(scored.speakers, return_inverse=True)
     count = len(distinct)
 
-    def interval(sums: Array, statistic: Callable[[Array], Array] = ratio) -> Interval:
-        return interval_of_sums(sums, statistic, level=level, seed=seed)
+    def interval(name: str, sums: Array, statistic: Callable[[Array], Array] = ratio) -> Interval:
+        return interval_of_sums(sums, statistic, level=level, seed=seed).within(*range_of(name))
 
     def summed(columns: list[Array]) -> Array:
         return sums_by_speaker(np.stack(columns, axis=1), codes, count)
@@ -62,18 +63,18 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     scores = {}
     for name, values in scored.means.items():
         by = np.where(np.isnan(values), 0.0, weight * n if name == "nll_per_vote" else weight)
-        scores[name] = interval(summed([np.where(by > 0, values, 0.0) * by, by]))
-    scores["ece"] = interval(_calibration_sums(scored, codes, count), _ece)
-    scores["r2_over_utterances"] = interval(_r2_sums(scored, codes, count), _r2)
+        scores[name] = interval(name, summed([np.where(by > 0, values, 0.0) * by, by]))
+    scores["ece"] = interval("ece", _calibration_sums(scored, codes, count), _ece)
+    scores["r2_over_utterances"] = interval("r2_over_utterances", _r2_sums(scored, codes, count), _r2)
     confusion = _confusion_sums(scored, codes, count)
     for name, statistic in (("accuracy", _accuracy), ("macro_f1", _macro_f1), ("uar", _uar)):
-        scores[name] = interval(confusion, statistic)
+        scores[name] = interval(name, confusion, statistic)
     for name, (mine, theirs) in scored.attributes.items():
         known = np.isfinite(mine) & np.isfinite(theirs)
         w, x, y = weight * known, np.where(known, mine, 0.0), np.where(known, theirs, 0.0)
         sums = summed([w, w * x, w * y, w * x * x, w * y * y, w * x * y])
-        scores[f"ccc_{name}"] = interval(sums, _concordance)
-        scores[f"rmse_{name}"] = interval(sums, _rmse)
+        scores[f"ccc_{name}"] = interval(f"ccc_{name}", sums, _concordance)
+        scores[f"rmse_{name}"] = interval(f"rmse_{name}", sums, _rmse)
     return scores
 
 

@@ -80,7 +80,7 @@ def test_the_ceiling_is_that_of_the_truth_where_numbers_of_votes_differ() -> Non
 
 def test_a_correlation_of_few_speakers_stays_within_one() -> None:
     truth, counts = world(60, 6)
-    recovered = ambiguity(counts, truth, np.repeat(["a", "b"], 30))
+    recovered = ambiguity(counts, truth, np.repeat(["a", "b", "c"], 20))
     assert recovered is not None
     assert -1 <= recovered.correlation.low <= recovered.correlation.high <= 1
     assert np.isnan(recovered.ceiling)

@@ -13,6 +13,7 @@ from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.measures.ranges import SHARE
 from alm_proxies.report.charts import Curves, Dots, Line, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Chart, Section
@@ -103,7 +104,7 @@ def saturation(ballots: Ballots, target: Array, speakers: Words | None, *, seed:
             np.add.at(running, ballots.rows[order == n], ballots.vectors[order == n])
             divergence[n] += jsd_base2(running[kept] / (n + 1), shares) / REPEATS
     names = None if speakers is None else speakers[kept]
-    values = tuple(mean_by_speaker(row, names, seed=seed) for row in divergence)
+    values = tuple(mean_by_speaker(row, names, seed=seed, within=SHARE) for row in divergence)
     at = tuple(range(1, longest + 1))
     return Curve(at, values, int(kept.sum()), exponential(at, [value.estimate for value in values]))
 
@@ -168,9 +169,9 @@ def stratum_trust(
         if k == 1:
             continue  # one vote has no entropy
         same = np.mean([thirds(_entropy(running[kept]), ballot) == third for third in truth], axis=0)
-        trusts.append(StratumTrust(f"{k} human votes", mean_by_speaker(same, names, seed=seed)))
+        trusts.append(StratumTrust(f"{k} human votes", mean_by_speaker(same, names, seed=seed, within=SHARE)))
     same = np.mean([thirds(fused_entropy[kept], ballot) == third for third in truth], axis=0)
-    trusts.append(StratumTrust("fused labels", mean_by_speaker(same, names, seed=seed)))
+    trusts.append(StratumTrust("fused labels", mean_by_speaker(same, names, seed=seed, within=SHARE)))
     return trusts
 
 

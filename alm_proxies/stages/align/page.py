@@ -47,7 +47,8 @@ def page_of(
         "Labels by": _maker(results),
         "Taxonomy": ", ".join(material.labels),
         **{f"Proxy {name}": _annotator(about, name) for name in material.proxy.names},
-        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers",
+        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers, "
+        "none under three, which are too few; an interval ends where the values of its measure end",
     }
     scored = results.scored
     scores = results.scores

@@ -15,6 +15,7 @@ from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
+from alm_proxies.measures.ranges import DIFFERENCE, SHARE
 from alm_proxies.report.charts import Bars, Heat, Series
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
@@ -71,7 +72,10 @@ def label_shares(
     shares = []
     for j, label in enumerate(labels):
         sides = (h[:, j], p[:, j], p[:, j] - h[:, j])
-        intervals = [mean_by_speaker(side, names, seed=seed) for side in sides]
+        ranges = (SHARE, SHARE, DIFFERENCE)
+        intervals = [
+            mean_by_speaker(side, names, seed=seed, within=within) for side, within in zip(sides, ranges, strict=True)
+        ]
         varies = len(h) > 2 and h[:, j].std() > 1e-12 and p[:, j].std() > 1e-12
         correlation = float(np.corrcoef(h[:, j], p[:, j])[0, 1]) if varies else float("nan")
         shares.append(LabelShare(label, intervals[0], intervals[1], intervals[2], correlation))

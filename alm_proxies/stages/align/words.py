@@ -84,6 +84,8 @@ def _verdict(results: Results) -> str:
         return f"{_lowered(results.scored)} {_where_they_helped(results)}"
     if gain.low > 0:
         return "The proxies made the labels worse: human votes alone predict held-out votes better."
+    if math.isnan(gain.low):
+        return "Too few speakers to judge whether the proxies helped on these held-out votes."
     return "The proxies made no significant difference on these held-out votes."
 
 
@@ -160,9 +162,14 @@ def figures(results: Results) -> tuple[Figure, ...]:
         fused, other, name = _beside(results, results.scores)
         if results.uses_proxies:
             gain = _gain(fused)
-            ends = f"{signed_number(gain.low)} to {signed_number(gain.high)}, over {fused.utterances:,} utterances"
+            few = "too few speakers for an interval"
+            ends = few if math.isnan(gain.low) else f"{signed_number(gain.low)} to {signed_number(gain.high)}"
             tiles.append(
-                Figure(signed_number(gain.estimate), "nats per held-out vote, against human votes alone", ends)
+                Figure(
+                    signed_number(gain.estimate),
+                    "nats per held-out vote, against human votes alone",
+                    f"{ends}, over {fused.utterances:,} utterances",
+                )
             )
         else:
             beside = f"{number(other.nll.estimate)} for {name}"
@@ -204,6 +211,8 @@ def _against(gain: Interval) -> str:
         return "They predict held-out votes better than human votes alone."
     if gain.low > 0:
         return ""  # the rival's own sentence covers it
+    if math.isnan(gain.low):
+        return "Too few speakers to judge whether they predict held-out votes as well as human votes alone."
     return "They predict held-out votes as well as human votes alone."
 
 

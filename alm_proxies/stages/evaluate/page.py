@@ -20,6 +20,7 @@ from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.tables import ATTRIBUTES, Labels
 
 _SURE = 0.05
+_FEW = "too few speakers to judge which predicts held-out votes better"
 
 
 def page_of(
@@ -54,7 +55,8 @@ def page_of(
         "Made by": f"alm-proxies {__version__}, evaluate, settings {canonical_json(settings.model_dump(mode='json'))}",
         "Taxonomy": ", ".join(measured.labels),
         **{f"Prediction {name}": _maker(predictions[name]) for name in models},
-        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers",
+        "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers, "
+        "none under three, which are too few; an interval ends where the values of its measure end",
     }
     return Page(
         "Evaluation",
@@ -83,7 +85,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
             else ("predicts held-out votes worse than" if _significant(gain) else "is not significantly better than")
         )
         return (
-            f"{best} {better} class shares",
+            f"{best} and class shares: {_FEW}" if _unjudged(gain) else f"{best} {better} class shares",
             f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats per vote; minus that of "
             f"class shares: {_words_of(gain.difference, signed=True)}.",
         )
@@ -91,6 +93,8 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
     gain = comparison.paired(best, second)
     if _significant(gain):
         headline = f"{best} predicts held-out votes best"
+    elif _unjudged(gain):
+        headline = f"{best} and {second}: {_FEW}"
     else:
         headline = f"{best} has the lowest log loss, not significantly below {second}"
     return headline, (
@@ -259,6 +263,11 @@ def _significant(paired: Paired) -> bool:
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
+
+
+def _unjudged(gain: Paired) -> bool:
+    """Whether there is no interval."""
+    return math.isnan(gain.difference.low)
 
 
 def _words_of(value: Interval, *, signed: bool = False) -> str:

@@ -156,3 +156,25 @@ def test_a_stratum_is_named_best_only_if_its_interval_is_below_the_others(
 ) -> None:
     result = {name: Interval(*ends, "percentile", 30) for name, ends in gains.items()}
     assert _clearly_best({AGREEMENT: result}) == claimed
+
+
+def test_two_speakers_are_too_few_to_judge_the_proxies() -> None:
+    random = generator(5, "two speakers")
+    rows: list[dict[str, Any]] = []
+    for place, share in enumerate(random.dirichlet([0.4] * 4, 60)):
+        vote = {"utterance_id": f"c/u{place:03}", "source": "human", "held_out": False, "weight": 1.0}
+        for order in range(6):
+            label = LABELS[int(random.choice(4, p=share))]
+            rows.append({**vote, "annotator": f"c/r{order}", "label": label, "held_out": order >= 3})
+        for label, weight in zip(LABELS, share, strict=True):
+            rows.append({**vote, "annotator": "model", "source": "proxy", "label": label, "weight": weight, "draw": 0})
+    frame = pl.DataFrame(rows, schema_overrides={"draw": pl.Int32}).with_columns(pl.col("draw").fill_null(0))
+    votes = Votes.of(frame, taxonomy=LABELS)
+    ids = [f"c/u{place:03}" for place in range(60)]
+    people = {"utterance_id": ids, "speaker": [f"c/s{place % 2}" for place in range(60)], "corpus": "c"}
+    utterances = Utterances.of(pl.DataFrame(people))
+    labels = fuse(votes, FuseSettings(method="gated"), utterances=utterances).labels
+    written = align(labels, votes, utterances, QUICK)
+    assert written.page.headline.startswith("Too few speakers to judge whether the proxies helped")
+    assert "n/a to n/a" not in page(written)
+    assert "too few speakers for an interval, over 60 utterances" in page(written)

@@ -249,3 +249,14 @@ def test_the_truth_of_another_corpus_is_refused(tables: Tables) -> None:
     other = labels_of(truth, [f"other/{name}" for name in ids])
     with pytest.raises(InputError, match="truth has none of the utterances"):
         evaluate({"good": labels_of(truth, ids)}, votes, utterances, truth=other)
+
+
+def test_two_speakers_are_too_few_for_intervals_and_for_a_verdict(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    few = utterances.frame.filter(pl.col("speaker").is_in(["made/s0", "made/s20", "made/s21"]))
+    labels = labels_of(0.9 * truth + 0.025, ids)
+    chosen = Votes(votes.frame.filter(pl.col("utterance_id").is_in(few["utterance_id"].implode())), votes.about)
+    evaluation = evaluate({"good": labels}, chosen, Utterances.of(few))
+    assert evaluation.metrics["methods"]["good"]["jsd_base2"]["low"] is None
+    headline = evaluation.page.headline
+    assert headline == "good and class shares: too few speakers to judge which predicts held-out votes better"

@@ -1,0 +1,28 @@
+"""The values that a measure can have: an interval of few speakers may reach beyond them, where nothing can be."""
+
+from __future__ import annotations
+
+from math import inf
+from types import MappingProxyType
+
+SHARE = (0.0, 1.0)
+"""A share, a probability, an agreement, and the Jensen-Shannon divergence with base 2."""
+DIFFERENCE = (-1.0, 1.0)
+"""The difference of two of them, and a correlation."""
+_RANGES = MappingProxyType({
+    "nll_per_vote": (0.0, inf), "jsd_base2": SHARE, "brier": (0.0, 2.0), "ece": SHARE, "accuracy": SHARE,
+    "macro_f1": SHARE, "uar": SHARE, "r2_over_utterances": (-inf, 1.0),
+})  # fmt: skip
+
+
+def range_of(measure: str) -> tuple[float, float]:
+    """The lowest and the highest value of a measure by name; infinite where it has no bound."""
+    if measure.startswith("ccc_"):
+        return DIFFERENCE
+    return (0.0, inf) if measure.startswith("rmse_") else _RANGES.get(measure, (-inf, inf))
+
+
+def range_of_difference(measure: str) -> tuple[float, float]:
+    """The range of the difference of two values of a measure."""
+    low, high = range_of(measure)
+    return low - high, high - low
