@@ -73,7 +73,10 @@ def check(
     """
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     facts = [f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}"]
-    warnings: list[str] = []
+    warnings = [
+        f"{key} ({origin}) has no effect: [vary] gives its values. Take it out of [vary] to choose one."
+        for key, origin in pipeline.replaced
+    ]
     problems: list[str] = []
     foreseen: dict[Path, Foreseen] = {}
     effective: dict[str, dict[str, tuple[Any, str]]] = {}

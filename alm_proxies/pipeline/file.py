@@ -1,8 +1,8 @@
 """Pipeline files: their settings, and the runs that they define.
 
 A section of the file holds the settings of one stage and has its name. `[vary]` makes a run for each combination
-of its values; a stage that no varied key reaches runs once and is shared. Precedence: a flag, a settings file, the
-pipeline file, the default.
+of its values; a stage that no varied key reaches runs once and is shared. Precedence: `[vary]`, a flag, a settings
+file, the pipeline file, the default.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Pipeline:
 
     path: Path
     runs: tuple[Run, ...]
+    replaced: tuple[tuple[str, str], ...] = ()
+    """Keys of flags or the settings file, with their origin, that have no effect because [vary] gives their values."""
 
     @property
     def folder(self) -> Path:
@@ -99,7 +101,9 @@ def read_pipeline(
     for chosen in _combinations(vary, str(path)):
         varied = [(key, value, "[vary]") for key, value in chosen.items()]
         runs.append(_run(values, [*puts, *varied], chosen, path.absolute(), text, Path() if shipped else path.parent))
-    return Pipeline(path.absolute(), tuple(runs))
+    keys = set(dict(_flattened(vary)))
+    replaced = dict.fromkeys((key, origin) for key, _, origin in puts if key in keys)
+    return Pipeline(path.absolute(), tuple(runs), tuple(replaced))
 
 
 def _puts_of(path: str | Path) -> Iterator[Put]:

@@ -67,7 +67,11 @@ def test_the_command_line_says_the_same(file: Path, capsys: pytest.CaptureFixtur
 
 def test_a_varied_value_comes_before_all(file: Path) -> None:
     file.write_text(FILE + '[vary]\n"fuse.method" = ["human", "pool"]\n')
-    sections = check(file, changes={"fuse.method": "dirichlet"}).settings
+    checked = check(file, changes={"fuse.method": "dirichlet", "fuse.seed": 3})
+    warning = "fuse.method (flag) has no effect: [vary] gives its values. Take it out of [vary] to choose one."
+    assert warning in checked.warnings
+    assert not any("fuse.seed" in text for text in checked.warnings)
+    sections = checked.settings
     assert {name: section["method"] for name, section in sections.items() if name.startswith("fuse")} == {
         "fuse/fuse.method=human": ("human", "[vary]"), "fuse/fuse.method=pool": ("pool", "[vary]"),
     }  # fmt: skip
