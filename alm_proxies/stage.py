@@ -208,6 +208,8 @@ class Stage:
     """A function that does the same from files to the first output, for tables that do not fit into memory."""
     foresee: str = ""
     """module:function(Ahead) -> Foreseen."""
+    refuses_tables: bool = False
+    """Whether the problems in its forecast follow from the tables of read, so that a run stops with them after read."""
     depends: str = ""
     """module:function(Ahead) -> {name: digest}: the content of files, models and cards named in settings."""
     plugins: Mapping[str, str] = field(default_factory=dict)

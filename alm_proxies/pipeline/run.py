@@ -13,6 +13,7 @@ from alm_proxies.files import alone_in, digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
 from alm_proxies.pipeline.perform import FINDINGS
+from alm_proxies.pipeline.refusing import refuse_tables
 from alm_proxies.pipeline.task import Record, do
 from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.shown import Shown
@@ -56,7 +57,11 @@ def run(
     with alone_in(pipeline.folder, "run", "Wait for it, stop it, or choose another folder: --folder."):
         for run in pipeline.runs:
             used = []
-            for node in nodes_of(run):
+            nodes = nodes_of(run)
+            first = next((node for node in nodes if node.stage.verb not in ("simulate", "read")), None)
+            for node in nodes:
+                if node is first:
+                    refuse_tables(nodes, run)
                 if node.folder not in records:
                     records[node.folder] = do(task_of(node, run), quiet=quiet)
                 used.append(_within(node.folder, pipeline))

@@ -12,7 +12,9 @@ import soundfile
 from scripted_annotators import of_a_table
 
 from alm_proxies.cli.app import run as command
+from alm_proxies.errors import InputError
 from alm_proxies.pipeline.check import Checked, check
+from alm_proxies.pipeline.run import run
 
 FILE = """\
 taxonomy = "crema6"
@@ -182,3 +184,73 @@ def test_check_says_that_nothing_can_be_fused_before_votes_are_paid(tmp_path: Pa
     assert any("fuse has no human votes to fit to" in problem for problem in check(path).problems)
     path.write_text(path.read_text().replace('[fuse]\nmethod = "pool"\n', ""))
     assert not any("human votes" in problem for problem in check(path).problems)
+
+
+HELD_OUT = """\
+[hold_out]
+keep = 1
+[fuse]
+method = "human"
+[[train]]
+name = "prosody"
+recipe = "features"
+[evaluate]
+"""
+
+
+def refused(path: Path) -> str:
+    """The one problem that check finds; run stops with it after read, before anything is fused or trained."""
+    problems = check(path).problems
+    assert len(problems) == 1
+    with pytest.raises(InputError) as error:
+        run(path, quiet=True)
+    assert str(error.value).rstrip(".") == problems[0].rstrip(".")
+    assert [stage.name for stage in (path.parent / "out").iterdir() if stage.is_dir()] == ["read"]
+    return problems[0]
+
+
+def test_what_evaluate_cannot_score_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    path = corpus(tmp_path, sections=HELD_OUT)
+    assert "trained on the speaker of every utterance" in refused(path)
+    split = path.read_text().replace("source =", 'split = "speakers:.5,.25,.25"\nsource =')
+    path.write_text(split)
+    assert check(path).problems == ()
+    assert "evaluate: 3 utterances of speakers that no model is trained on have held-out votes" in check(path).facts
+    path.write_text((FILE + HELD_OUT).replace('speaker = "who", ', ""))
+    assert 'columns = { ..., speaker = "..." }' in refused(path)
+    path.write_text(split.replace("[hold_out]\nkeep = 1\n", ""))
+    assert "Write [hold_out]" in refused(path)
+
+
+def test_check_says_which_labels_are_learned_from(tmp_path: Path) -> None:
+    path = corpus(tmp_path, sections=HELD_OUT.replace("[evaluate]", ""))
+    text = path.read_text()
+    assert any("about 12 labels of split train to learn from; 10% of their" in fact for fact in check(path).facts)
+    path.write_text(text.replace("source =", 'split = "speakers:.5,.25,.25"\nsource ='))
+    said = "train prosody: about 6 labels of split train to learn from, 3 of development choose the epoch"
+    assert said in check(path).facts
+    path.write_text(path.read_text() + '[balance]\nsplits = ["train"]\n')
+    assert said in check(path).facts
+
+
+def test_check_warns_of_an_export_that_would_have_no_item_and_of_one_without_some(tmp_path: Path) -> None:
+    sections = '[fuse]\nmethod = "human"\n[[export]]\nformat = "huggingface"\n'
+    path = corpus(tmp_path, sections=sections)
+    said = "\n".join(check(path).warnings)
+    assert "the run will end here: nothing can be exported" in said
+    assert "12 recordings may not be copied into the format: the corpus mine has to stay" in said
+    assert 'may_leave = ["mine"]' in said
+    with pytest.raises(InputError, match="nothing can be exported"):
+        run(path, quiet=True)
+    path.write_text(path.read_text() + 'may_leave = ["mine"]\n')
+    table = tmp_path / "votes.csv"
+    table.write_text(table.read_text() + "\nc99,s1,r1,sad,")
+    (tmp_path / "c3.wav").write_bytes(b"")
+    checked = check(path)
+    assert checked.problems == ()
+    assert any("1 utterances have no recording; they are left out" in warning for warning in checked.warnings)
+    assert any("1 of 12 recordings is empty" in warning for warning in checked.warnings)
+    assert command(["run", str(path), "--quiet"]) == 1
+    assert command(["run", str(path), "--quiet", "--max-left-out", "0.2"]) == 0
+    path.write_text(path.read_text().replace('"huggingface"', '"csv"').replace("may_leave", "# may_leave"))
+    assert check(path).problems == ()

@@ -36,7 +36,8 @@ def foresee(ahead: Ahead) -> Foreseen:
     if size is not None and count:
         count *= max(size, 1.0)
         facts += (f"{count:,.0f} items at most once some of them are copied",)
+    known = {"utterances": ahead.table("utterances")}  # without the items that it adds
     if isinstance(wish, str) and wish not in NAMED and not Path(wish).is_file():
         problem = f"classes = {wish!r} is neither a known target nor a file"
-        return Foreseen(facts, problems=(problem,), counts={"labels": count})
-    return Foreseen(facts, counts={"labels": count})
+        return Foreseen(facts, problems=(problem,), counts={"labels": count}, tables=known)
+    return Foreseen(facts, counts={"labels": count}, tables=known)

@@ -173,4 +173,5 @@ STAGE = Stage(
     hears=True,
     depends="alm_proxies.stages.balance.ahead:inputs_of",
     foresee="alm_proxies.stages.balance.ahead:foresee",
+    refuses_tables=True,
 )

@@ -51,5 +51,7 @@ STAGE = Stage(
         ),
     ),
     writes={"page": "report.html", "metrics": "metrics.json"},
+    foresee="alm_proxies.stages.evaluate.ahead:foresee",
+    refuses_tables=True,
     contains=("report_charts/*",),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from alm_proxies.ballots import only_held_out
 from alm_proxies.files import weights_digest
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.training.settings import TrainSettings
@@ -28,7 +29,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """The number of labels to learn from, and missing packages."""
+    """The number of labels of each split that training uses, and missing packages."""
     labels = ahead.count("labels", "labels")
     needed = () if ahead.settings.recipe == "features" else ("torch", "transformers", "accelerate")
     if ahead.settings.recipe == "alm" and ahead.settings.alm.adapts:
@@ -36,6 +37,23 @@ def foresee(ahead: Ahead) -> Foreseen:
     missing = [name for name in needed if find_spec(name) is None]
     fix = "Install it with: pip install 'alm-proxies[train]'"
     return Foreseen(
-        facts=(f"about {labels:,.0f} labels to learn from",) if labels else (),
+        facts=(_used(ahead, labels),) if labels else (),
         problems=(f"training needs {missing[0]}, which is not installed. {fix}",) if missing else (),
     )
+
+
+def _used(ahead: Ahead, labels: float) -> str:
+    """How many labels are learned from and how many choose the epoch, where the splits are known."""
+    utterances, votes = ahead.table("utterances"), ahead.table("votes")
+    if utterances is None:
+        return f"at most {labels:,.0f} labels: those of split train, or without a split, are learned from"
+    split, ids = utterances.frame["split"].fill_null("train"), utterances.frame["utterance_id"]
+    learned = split == "train"
+    if votes is not None:
+        learned &= ~ids.is_in(only_held_out(votes).implode())
+    added = max(0, round(labels) - len(ids))  # copies and generated items are of split train
+    train, development = int(learned.sum()) + added, int((split == "development").sum())
+    if development:
+        return f"about {train:,} labels of split train to learn from, {development:,} of development choose the epoch"
+    share = ahead.settings.development
+    return f"about {train:,} labels of split train to learn from; {share:.0%} of their speakers choose the epoch"

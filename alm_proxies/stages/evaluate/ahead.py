@@ -1,0 +1,48 @@
+"""The forecast of evaluate."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from alm_proxies.ballots import which_count
+from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.tables import Utterances, Votes
+from alm_proxies.trained_on import meets
+
+_FIX = 'Split by speaker: write split = "speakers:.7,.1,.2" in [[read]]'
+
+
+def foresee(ahead: Ahead) -> Foreseen:
+    """A problem if no prediction could be scored: no vote is held out, or models are trained on all who are tested."""
+    utterances, votes = ahead.table("utterances"), ahead.table("votes")
+    if utterances is None or votes is None:
+        return Foreseen()
+    if not votes.frame["held_out"].any():
+        fix = "Write [hold_out], or leave [evaluate] out."
+        return Foreseen(problems=(f"evaluate has nothing to score with: no vote is held out. {fix}",))
+    scored = _scored(utterances, votes)
+    if scored:
+        return Foreseen(facts=(f"{scored:,} utterances of speakers that no model is trained on have held-out votes",))
+    speakers = utterances.frame["speaker"]
+    if speakers.null_count() == len(speakers):
+        why = "no utterance has a speaker, so a model may have been trained on the speaker of any of them"
+        fix = f'Name their column in [[read]]: columns = {{ ..., speaker = "..." }}. {_FIX}'
+    else:
+        why, fix = "models are trained on the speaker of every utterance with held-out votes", _FIX
+    return Foreseen(problems=(f"evaluate has nothing to score: {why}. {fix}, or leave [evaluate] out.",))
+
+
+def _scored(utterances: Utterances, votes: Votes) -> int:
+    """The number of utterances with held-out votes of speakers that are not trained on.
+
+    Utterances of split train, development or none are trained on if they have votes that are not held out.
+    """
+    given = votes.frame.filter(which_count("human"))["utterance_id"]
+    held = votes.frame.filter("held_out")["utterance_id"]
+    frame = utterances.frame.select("utterance_id", "corpus", "speaker", split=pl.col("split").fill_null("train"))
+    learned = frame.filter(
+        pl.col("split").is_in(["train", "development"]), pl.col("utterance_id").is_in(given.implode())
+    )
+    of_corpus = learned.group_by("corpus").agg(pl.col("speaker").fill_null("").unique())
+    tested = frame.filter(pl.col("utterance_id").is_in(held.implode()))
+    return int((~meets(tested, dict(of_corpus.iter_rows()))).sum())
