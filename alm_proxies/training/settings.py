@@ -254,7 +254,8 @@ class TrainSettings(_Part):
     """The share of development clips with the lowest concentrations that sets the limit for abstaining; a clip that is
     farther from the training clips than all but a fifth of that share abstains too."""
     epochs: int = Field(default=10, ge=1)
-    """The largest number of passes over the training utterances; features passes over them three times an epoch."""
+    """The largest number of passes over the training utterances; the recipe features does three times this number, and
+    counts passes in its page and scores."""
     patience: int = Field(default=4, ge=1)
     """Stop after this number of epochs without a better development score."""
     batch: int = Field(default=32, ge=1)

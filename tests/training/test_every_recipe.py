@@ -91,7 +91,7 @@ def test_it_trains_and_says_how_it_went(recipe: str, models: dict[str, Trained])
     assert len(trained_model.epochs) >= 1
     assert scores
     assert all(column.is_finite().all() for column in scores)
-    assert "epochs" in trained_model.line
+    assert ("passes" if recipe == "features" else "epoch") in trained_model.line
 
 
 @every
@@ -230,6 +230,16 @@ def test_a_folder_in_which_another_training_is_at_work_is_refused(corpus: Any, t
     with alone_in(tmp_path, "training", ""), pytest.raises(InputError, match="another training is writing"):
         trained("features", corpus, tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+def test_measured_prosody_counts_its_three_passes_an_epoch_as_passes(corpus: Any, tmp_path: Path) -> None:
+    result = trained("features", corpus, tmp_path, epochs=2)
+    assert len(result.epochs) == 6
+    text = (tmp_path / "report.html").read_text()
+    assert "best pass" in text
+    assert "by pass" in text
+    assert "best epoch" not in text
+    assert result.line.startswith("trained for 6 passes")
 
 
 def test_measured_prosody_that_no_longer_learns_leaves_no_model(corpus: Any, tmp_path: Path) -> None:

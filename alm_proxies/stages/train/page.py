@@ -21,6 +21,7 @@ _ROLES = ("human", "fused", "proxy")
 
 def page_of(
     epochs: pl.DataFrame,
+    unit: str,
     file: TrainedFile,
     targets: Targets,
     settings: TrainSettings,
@@ -33,16 +34,16 @@ def page_of(
     speakers = len({targets.speakers[row] for row in targets.train if targets.speakers[row]})
     summary = (
         f"{len(targets.train):,} utterances of {speakers} speakers were trained on; {len(targets.development):,} of "
-        f"other speakers chose epoch {best['epoch']} of {len(epochs)} and the calibration, so their scores are "
+        f"other speakers chose {unit} {best['epoch']} of {len(epochs)} and the calibration, so their scores are "
         "slightly too good."
     )
     calibration = file.calibration
     figures = (
         Figure(f"{best['score']:.3f}", f"nats a {judged}", "development, before calibration"),
-        Figure(str(best["epoch"]), "best epoch", f"of {len(epochs)}"),
+        Figure(str(best["epoch"]), f"best {unit}", f"of {len(epochs)}"),
         Figure(calibration.method, "calibration", f"learned from {calibration.votes:.0f} votes"),
     )
-    sections = [Section("Learning", "Lower is better.", (_learning(epochs, judged),))]
+    sections = [Section("Learning", "Lower is better.", (_learning(epochs, judged, unit),))]
     if settings.curriculum.kind != "none":
         sections.append(_curriculum(targets, settings))
     if calibration.loss:
@@ -61,7 +62,7 @@ def page_of(
     return Page("Training", headline, summary, figures, tuple(sections), provenance)
 
 
-def _learning(epochs: pl.DataFrame, judged: str) -> Chart:
+def _learning(epochs: pl.DataFrame, judged: str, unit: str) -> Chart:
     at = tuple(float(epoch) for epoch in epochs["epoch"])
     scores = Line(Series.of(f"development, a {judged}", "human", epochs["score"].to_list()), at)
     losses = epochs.filter(pl.col("loss").is_not_null())
@@ -72,7 +73,7 @@ def _learning(epochs: pl.DataFrame, judged: str) -> Chart:
     values = [float(score) for score in epochs["score"]]
     alt = f"The development score begins at {values[0]:.3f} and is {min(values):.3f} nats at best."
     note = "The two lines are different quantities and cannot be compared."
-    return Curves("learning", "Loss and development score by epoch", "epoch", "nats", lines, alt=alt, note=note)
+    return Curves("learning", f"Loss and development score by {unit}", unit, "nats", lines, alt=alt, note=note)
 
 
 def _curriculum(targets: Targets, settings: TrainSettings) -> Section:

@@ -28,19 +28,22 @@ class Trained(Shown):
     """The folder for load_trained and predict; with the recipe alm, one with an annotator file, which load_trained
     takes too if the model has a head."""
     epochs: pl.DataFrame
-    """epoch, the loss in training, and the scores of the development utterances."""
+    """epoch (recipe features: pass), the loss in training, and the scores of the development utterances."""
     findings: Findings
     counts: Mapping[str, float] = field(default_factory=dict)
     """The number of recordings, and of those left out since they could not be used."""
+    unit: str = "epoch"
+    """What a row of `epochs` is: a pass with the recipe features, which does three for each of its setting `epochs`."""
 
     @property
     def line(self) -> str:
         """The number of epochs, and the best score on the development speakers."""
-        epochs = len(self.epochs)
+        count = len(self.epochs)
+        epochs = f"{count} {self.unit if count == 1 else {'epoch': 'epochs', 'pass': 'passes'}[self.unit]}"
         if "nll_per_vote" not in self.epochs.columns or self.epochs["nll_per_vote"].drop_nulls().is_empty():
-            return f"trained for {epochs} epochs"
+            return f"trained for {epochs}"
         best = float(self.epochs["nll_per_vote"].drop_nulls().min())  # type: ignore[arg-type]  # it is a number
-        return f"trained for {epochs} epochs, {best:.3f} nats a human vote of the development speakers at best"
+        return f"trained for {epochs}, {best:.3f} nats a human vote of the development speakers at best"
 
 
 def train(
@@ -87,11 +90,17 @@ def train(
     if done.file is not None:
         from alm_proxies.stages.train.page import page_of
 
-        page = page_of(done.epochs, done.file, done.targets, settings, done.findings)
+        page = page_of(done.epochs, unit_of(settings), done.file, done.targets, settings, done.findings)
         page.write(Path(folder) / "report.html", pictures=False)
     used = len(done.targets.train) + len(done.targets.development)
     counts = {"recordings": used + done.lost, "left_out": done.lost}
-    return Trained(done.folder, done.epochs, Findings.gather([*findings, *done.findings], STAGE.verb), counts)
+    gathered = Findings.gather([*findings, *done.findings], STAGE.verb)
+    return Trained(done.folder, done.epochs, gathered, counts, unit_of(settings))
+
+
+def unit_of(settings: TrainSettings) -> str:
+    """What a row of the scores is: the recipe features does three passes for each of its `epochs`, and lists these."""
+    return "pass" if settings.recipe == "features" else "epoch"
 
 
 def _fused_alone(labels: Labels) -> bool:
