@@ -11,7 +11,9 @@ import pytest
 from alm_proxies import machine
 from alm_proxies.progress import say
 
-_AS_ON_WINDOWS = "import sys; sys.modules['fcntl'] = None; "
+_AS_ON_WINDOWS = (
+    "import sys; sys.modules |= {'fcntl': None, '_winapi': sys}; "  # shutil of newer Pythons imports _winapi
+)
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

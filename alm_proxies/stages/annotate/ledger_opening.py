@@ -17,7 +17,7 @@ from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
 from alm_proxies.stages.annotate.ledger_file import VERSION, Inspected, connect, damaged, wal_of
 from alm_proxies.stages.annotate.ledger_writes import annotator_id, apply, recounted
 from alm_proxies.stages.annotate.records import Totals, Written
-from alm_proxies.stages.annotate.restoring import KeptVotes, TableState
+from alm_proxies.stages.annotate.restoring import KeptVote, KeptVotes, TableState
 
 
 @dataclass(slots=True)
@@ -180,12 +180,12 @@ def _restore(sql: sqlite3.Connection, kept: KeptVotes) -> int:
         )
         before = sql.total_changes
         sql.executemany(
-            """INSERT OR IGNORE INTO vote SELECT ?1, u.id, ?3, ?4, 'restored',
-            ?5, ?6, ?7, '', '', -1, 0.0, 0.0, 0.0, 0.0, 1, 1, 0.0 FROM utterance u WHERE u.name = ?2 AND NOT EXISTS
-            (SELECT 1 FROM set_aside s WHERE s.annotator = ?1 AND s.utterance = u.id AND s.draw = ?3
+            """INSERT OR IGNORE INTO vote SELECT :annotator, u.id, :draw, :status, 'restored', :label, :more, :stated,
+            '', '', -1, 0.0, 0.0, 0.0, 0.0, 1, 1, 0.0 FROM utterance u WHERE u.name = :utterance AND NOT EXISTS
+            (SELECT 1 FROM set_aside s WHERE s.annotator = :annotator AND s.utterance = u.id AND s.draw = :draw
             AND s.status != 'failed')""",
             (
-                (number, vote.utterance, vote.draw, vote.status, vote.label, vote.more, vote.stated)
+                {"annotator": number} | {field: getattr(vote, field) for field in KeptVote.__slots__}
                 for vote in kept.of(name)
             ),
         )
@@ -211,7 +211,7 @@ def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory
     try:
         sql.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         return sql, None
-    except sqlite3.OperationalError as error:
+    except sqlite3.Error as error:
         sql.close()
         if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             raise

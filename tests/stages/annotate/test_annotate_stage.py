@@ -109,12 +109,11 @@ def test_changed_audio_prompt_or_model_makes_new_votes_and_keeps_the_old_apart(
     again = annotate(utterances, [scripted], out, AnnotateSettings(), engine_of=listening(asked))
     assert {request.utterance_id for request in asked} == {"sim/00002"}
     assert again.findings.counts()["changed"] == 4
-    with sqlite3.connect(out / "ledger.sqlite") as ledger:
+    with closing(sqlite3.connect(out / "ledger.sqlite")) as ledger:
         assert ledger.execute("SELECT COUNT(*), MIN(why) FROM set_aside").fetchone() == (
             4,
             "its recording or text has changed",
         )
-    ledger.close()
     asked.clear()
     other = annotator(utterances, votes=4, prompt="primary_secondary")
     other = annotate(utterances, [other], out, AnnotateSettings(), engine_of=listening(asked))
@@ -185,9 +184,8 @@ def test_refused_and_unparsable_votes_are_counted_with_their_text_and_not_asked_
     asked: list[Request] = []
     annotate(utterances, [scripted], tmp_path, AnnotateSettings(), engine_of=listening(asked))
     assert asked == []
-    with sqlite3.connect(tmp_path / "ledger.sqlite") as ledger:
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as ledger:
         raw = ledger.execute("SELECT raw FROM vote WHERE status = 'ok'").fetchone()[0]
-    ledger.close()
     assert raw == "<think>happy?</think>not happy, sad"
 
 
