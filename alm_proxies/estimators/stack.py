@@ -178,9 +178,10 @@ class Stack(Estimator):
             findings.append(Finding.of("known_raters", message))
         if learned.test is not None and not self.share_:
             test = learned.test
+            why = "too little" if test.high < 0 else "no significant gain in a one-sided test over speakers"
             message = (
                 f"the proxies are switched off: with them {test.estimate:+.4f} nats per held-out vote "
-                f"({test.low:+.4f} to {test.high:+.4f}), no significant gain in a one-sided test over speakers"
+                f"({test.low:+.4f} to {test.high:+.4f}), {why}"
             )
             findings.append(Finding.of("proxies", message))
         if learned.gains:

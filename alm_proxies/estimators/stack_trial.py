@@ -27,6 +27,8 @@ PULL_WITHOUT = 4.0
 """The same in the level without."""
 DOUBT = 2.0
 """Strength, in votes, of the shrinkage to `without proxies`, where some utterance has two votes or more."""
+_LEAST_SHARE = 0.005
+"""A smaller share of the level with proxies is none."""
 LEVEL = 0.05
 """The level of the one-sided test: the probability that worthless proxies pass."""
 
@@ -132,6 +134,7 @@ class Trial:
         if _helps(test, len(np.unique(self.counts.speakers[self.cuts.rows[seen]]))):
             first, second = (np.tensordot(side.weights, side.means[:, seen], 1) for side in (alone, some))
             share = share_of_second(first, second, self.targets[seen], self.doubt)
+            share = share if share >= _LEAST_SHARE else 0.0
         means, strengths = np.concatenate([some.means, alone.means]), np.concatenate([some.strengths, alone.strengths])
         weights = np.concatenate([share * some.weights, (1.0 - share) * alone.weights])
         outer = self._together(alone, some) if share else alone.outer

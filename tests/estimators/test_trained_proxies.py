@@ -116,3 +116,21 @@ def test_a_distribution_that_repeats_the_human_votes_is_found_and_an_honest_one_
     speakers = np.arange(800) % 25
     counts = Counts(tuple("abcd"), ids, human, tuple(blocks), np.zeros((800, 0)), speakers, True, None, ())
     assert set(leaking(counts)) == {"repeats"}
+
+
+def test_where_all_votes_are_one_label_the_proxies_are_switched_off_and_it_says_why() -> None:
+    rng = np.random.default_rng(2)
+    rows = []
+    for i in range(80):
+        rows += [(f"u{i:03d}", "c/crowd", "human", d, "a", 1.0) for d in range(3)]
+        first = 0.98 + 0.01 * rng.random()
+        shares = first, (1 - first) / 2, (1 - first) / 2
+        rows += [(f"u{i:03d}", "listener", "proxy", 0, LABELS[j], w) for j, w in enumerate(shares)]
+    schema = ["utterance_id", "annotator", "source", "draw", "label", "weight"]
+    votes = Votes.of(pl.DataFrame(rows, schema=schema, orient="row"), about=table(card()).about)
+    fit = Stack(folds=5).fit(counts_of(votes, utterances=people(80)))
+    message = {finding.kind: finding.message for finding in fit.findings_}["proxies"]
+    assert fit.share_ == 0.0
+    assert message.startswith("the proxies are switched off")
+    assert message.endswith("too little")
+    assert " with listener" not in fit.words()
