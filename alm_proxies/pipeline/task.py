@@ -13,7 +13,7 @@ from typing import Any
 
 from alm_proxies.audio.places import recordings_digest
 from alm_proxies.errors import OutputError
-from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, write_json
+from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, weights_digest, write_json
 from alm_proxies.pipeline.perform import Task, perform
 from alm_proxies.pipeline.result_files import MARKER, Compared, compared, digest_of_files, files_of
 from alm_proxies.plugins import plugin
@@ -143,11 +143,13 @@ def will_run(task: Task) -> str | None:
 
 
 def content_of(path: Path) -> str:
-    """A digest of 16 hexadecimal digits of the content of a file, or of the result in a stage's folder."""
+    """A digest of 16 hexadecimal digits of the content of a file, of a stage's result, or of a model's folder."""
     if not path.is_dir():
         return digest_file(path)
     before = _marker(path)
-    return digest_of_files(compared(path, before.files if before is not None else {}).now)
+    if before is not None and before.files:
+        return digest_of_files(compared(path, before.files).now)
+    return weights_digest(path, "**/*")
 
 
 def _keep_times(folder: Path, before: Record, files: Compared) -> None:
