@@ -249,7 +249,7 @@ def canonical_json(value: Any) -> str:
 
 def digest_of(value: Any) -> str:
     """The digest of a JSON value: sixteen hexadecimal digits."""
-    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()[:16]
+    return digest_of_bytes(canonical_json(value).encode("utf-8"))
 
 
 def digest_of_bytes(content: bytes) -> str:

@@ -11,8 +11,8 @@ import polars as pl
 
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.pipeline.perform import RUNNING
+from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.pipeline.run import MANIFEST
-from alm_proxies.pipeline.task import MARKER
 from alm_proxies.remote.at_hand import refuse_elsewhere
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.tables import Findings

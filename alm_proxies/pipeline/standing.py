@@ -18,7 +18,7 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.perform import RUNNING
-from alm_proxies.pipeline.task import MARKER
+from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.printable import in_money
 from alm_proxies.stages.annotate.figures import counted, ready_at
 from alm_proxies.stages.annotate.ledgers import Status

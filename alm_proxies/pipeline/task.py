@@ -22,8 +22,6 @@ from alm_proxies.settings import deciding
 from alm_proxies.stage import Ahead, load
 from alm_proxies.tables import Utterances
 
-__all__ = ["MARKER", "Record", "State", "ahead_of", "content_of", "do", "will_run"]
-
 
 class State:
     """Everything that a task's result depends on: the stage's revision, settings, input content, plug-ins."""

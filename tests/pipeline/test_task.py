@@ -11,7 +11,8 @@ import pytest
 
 from alm_proxies.errors import InputError
 from alm_proxies.pipeline.perform import Task, perform, stamped
-from alm_proxies.pipeline.task import MARKER, State, do, will_run
+from alm_proxies.pipeline.result_files import MARKER
+from alm_proxies.pipeline.task import State, do, will_run
 from alm_proxies.tables import Finding, Findings, Labels, Votes
 
 

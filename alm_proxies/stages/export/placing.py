@@ -85,7 +85,7 @@ def _placed(
             return Placed(audio, "remote_audio", "its recording is remote", duration=duration)
         if stays:
             return Placed(None, "kept_back", "its recording may not be copied, and the format needs a copy")
-        return _fetched(audio, row, kind, folder)
+        return _cut(audio, start, end, key, folder) if cuts else _fetched(audio, start, end, key, kind, folder)
     if not os.path.isfile(audio):  # noqa: PTH113  # an eighth of pathlib's time, for every row
         return Placed(None, "missing", f"there is no file {audio}", "Check the path.", duration=duration)
     if stays and (kind.inside or cuts):
@@ -129,11 +129,8 @@ def _lost(error: RecordingError | FetchError) -> Placed:
     return Placed(None, error.kind, f"{error.where}: {error.message}", error.fix or "")
 
 
-def _fetched(uri: str, row: dict[str, Any], kind: Format, folder: Path) -> Placed:
+def _fetched(uri: str, start: float | None, end: float | None, key: str, kind: Format, folder: Path) -> Placed:
     """A remote recording's copy in the export, or its address with the header of the copy."""
-    key, start, end = row["key"], row["start"], row["end"]
-    if (start is not None or end is not None) and (kind.whole_files or kind.inside):
-        return _cut(uri, start, end, key, folder)
     name = f"{AUDIO}/{key}{PurePosixPath(name_of(uri)).suffix.lower()}"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
