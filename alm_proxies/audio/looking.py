@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from alm_proxies.audio.clip import RecordingError, Source, decode_ahead, look_at
+from alm_proxies.audio.clip import RecordingError, Source, decode_ahead, finding_of, look_at
 from alm_proxies.audio.places import Places
 from alm_proxies.progress import Progress
 from alm_proxies.remote.copies import need_packages, states_of
 from alm_proxies.remote.fault import FetchError, State, gone
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote
 
 _NAMED = 3
@@ -106,6 +106,19 @@ def look_at_all(utterances: Utterances, *, quiet: bool = False, threads: int = 4
     kinds = {kind: tuple(faults[kind]) for kind in order if kind in faults}
     missing = tuple(error for error in unreached if error is not None)
     return LookedAt(len(sources), kinds, Utterances(frame, utterances.about), len(remote), len(sample), missing)
+
+
+def faults_of(utterances: Utterances, *, stage: str, threads: int = 4) -> list[Finding]:
+    """A finding for each utterance whose local recording cannot be used, as far as its header and end show."""
+    sources = _sources(utterances)
+    looked = dict.fromkeys(source for source in sources if source is not None)
+    lengths = dict(zip(looked, decode_ahead(looked, _look, threads=threads, ahead=64), strict=True))
+    findings = []
+    for name, source in zip(utterances.frame["utterance_id"], sources, strict=True):
+        error = lengths[source] if source is not None else None
+        if isinstance(error, RecordingError):
+            findings.append(finding_of(error, stage, name))
+    return findings
 
 
 def _sources(utterances: Utterances) -> list[Source | None]:

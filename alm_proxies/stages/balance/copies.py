@@ -12,11 +12,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.audio.looking import faults_of
 from alm_proxies.audio.recipe import Recipe
 from alm_proxies.audio.strength import EMOTIONAL, effect_at
 from alm_proxies.errors import InputError
 from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.seeds import generator, seed_of
+from alm_proxies.stages.balance.needed import Recordings, has_recording
 from alm_proxies.stages.balance.rendering import rendered
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.wishes import Wish
@@ -45,6 +47,8 @@ class Copied:
     """The share of each wish over all items."""
     wanted: Array
     findings: list[Finding]
+    recordings: Recordings
+    """The recordings that copies are made of."""
 
     @property
     def worst(self) -> int:
@@ -68,20 +72,14 @@ def with_copies(
     """
     size = float(settings.copies.size or 1.0)
     counts = _counts(rows, labels.taxonomy, weights * size, wishes, settings)
-    findings: list[Finding] = []
-    audible = _audible(rows)
-    silent = ~audible & (counts > 1)
-    if silent.any():
-        message = f"{int(silent.sum()):,} utterances have no recording here, so their number of copies is their weight"
-        example = rows["utterance_id"].filter(pl.Series(silent))[0]
-        fix = "Give their recordings."
-        findings.append(Finding("balance", "not_copied", message, fix, utterance_id=example, count=int(silent.sum())))
+    audible, recordings, findings = _audible(rows, counts, utterances)
     items, copies = _items(rows, np.where(audible, counts, np.minimum(counts, 1)), utterances, settings)
     if settings.render and copies.height:
         copies, more = rendered(copies, utterances, folder / "audio")
         findings += more
         has_sound = items["utterance_id"].is_in(copies["utterance_id"].implode())
         lost = items.filter(~has_sound).group_by("parent").len().rename({"parent": "utterance_id"})
+        recordings |= Recordings(lost=frozenset(lost["utterance_id"]))
         lost = rows.join(lost, on="utterance_id", how="left", maintain_order="left")
         counts = counts - lost["len"].fill_null(0).to_numpy().astype(np.int64)
         items = items.filter(has_sound)
@@ -107,6 +105,7 @@ def with_copies(
         reached,
         wanted,
         findings,
+        recordings,
     )
 
 
@@ -188,10 +187,27 @@ def _emotional(items: pl.DataFrame) -> list[Finding]:
     return findings
 
 
-def _audible(rows: pl.DataFrame) -> NDArray[np.bool_]:
-    """Which rows have a recording or a recipe."""
-    has = pl.col("audio").is_not_null() | pl.col("recipe").is_not_null()
-    return rows.select(has).to_series().to_numpy()
+def _audible(
+    rows: pl.DataFrame, counts: Index, utterances: Utterances
+) -> tuple[NDArray[np.bool_], Recordings, list[Finding]]:
+    """Which rows can be copied, the recordings looked at for this, and findings about rows that cannot."""
+    has = rows.select(has_recording()).to_series().to_numpy()
+    ids = rows["utterance_id"]
+    wanted = ids.filter(pl.Series(has & (counts > 1)))
+    parents = utterances.frame.filter(pl.col("utterance_id").is_in(wanted.implode()))
+    findings = faults_of(Utterances(parents, utterances.about), stage="balance")
+    lost = frozenset(finding.utterance_id for finding in findings if finding.utterance_id is not None)
+    usable = ~ids.is_in(list(lost)).to_numpy()
+    without = ~(has & usable) & (counts > 1)
+    if without.any():
+        message = (
+            f"{int(without.sum()):,} utterances have no recording here that can be used, so their number of copies is "
+            "their weight"
+        )
+        example = ids.filter(pl.Series(without))[0]
+        fix, count = "Give their recordings.", int(without.sum())
+        findings.append(Finding("balance", "not_copied", message, fix, utterance_id=example, count=count))
+    return has & usable, Recordings(frozenset(wanted), lost), findings
 
 
 def _items(

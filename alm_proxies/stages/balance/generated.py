@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from alm_proxies.audio.features import FEATURES
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.audio.vectors import vectors_of
+from alm_proxies.audio.vectors import Vectors, vectors_of
 from alm_proxies.measures.divergence import jsd_nats
 from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.seeds import generator
@@ -48,17 +48,27 @@ class Generated:
     findings: list[Finding]
 
 
+def hear(rows: pl.DataFrame, sounds: Sounds, folder: Path) -> Vectors:
+    """The measured features of every row; unknown where its recording cannot be used."""
+    ids = rows["utterance_id"].to_list()
+    return vectors_of(ids, sounds, measuring(STAGE), width=len(NAMES), digest=DIGEST, folder=folder / "features")
+
+
 def generate(
-    part: Labels, rows: pl.DataFrame, utterances: Utterances, weights: Array, settings: BalanceSettings, folder: Path
+    part: Labels,
+    rows: pl.DataFrame,
+    utterances: Utterances,
+    weights: Array,
+    settings: BalanceSettings,
+    sounds: Sounds,
+    vectors: Vectors,
 ) -> Generated | Finding:
     """Generate items by mixing the utterances in `rows`, with first parents drawn by weight; a finding if none can be
-    made.
+    made. `vectors` are the rows' features (`hear`).
 
     The drift check rejects items for which a listener that was trained on neither parent predicts another emotion.
     """
     ids = rows["utterance_id"].to_list()
-    sounds = Sounds(utterances, stage=STAGE)
-    vectors = vectors_of(ids, sounds, measuring(STAGE), width=len(NAMES), digest=DIGEST, folder=folder / "features")
     speakers = pl.select(pl.coalesce(rows["speaker"], rows["utterance_id"])).to_series().to_list()
     heard = {speakers[row] for row in np.flatnonzero(vectors.known)}
     if int(vectors.known.sum()) < FEWEST or len(heard) < _FEWEST_SPEAKERS:
@@ -77,7 +87,7 @@ def generate(
     controls = controls_of(
         drift, ids, sounds, targets, sentences, seed=settings.seed, count=settings.generated.controls
     )
-    findings = [*vectors.findings, *_blind(controls)]
+    findings = _blind(controls)
     pairs, lonely = _pairs(
         rows, vectors.rows, targets, drift.fold, weights, settings, set(utterances.frame["utterance_id"])
     )

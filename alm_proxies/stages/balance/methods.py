@@ -5,7 +5,7 @@ baseline.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.stages.balance.chosen import part_of
+from alm_proxies.stages.balance.needed import Recordings
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.weights import Balance, balanced
 from alm_proxies.stages.balance.wishes import Wish, wishes_of, with_targets
@@ -43,6 +44,8 @@ class Reached:
     sections: list[Section] = field(default_factory=list)
     items: list[pl.DataFrame] = field(default_factory=list)
     """Generated items: utterance_id, parent, second, effect, parameters."""
+    recordings: Recordings = field(default_factory=Recordings)
+    """The recordings that the method opened."""
 
 
 def by_weights(
@@ -98,22 +101,39 @@ def by_reference(
         }
     }
     return Reached(
-        labels, utterances, part, rows, wishes, solution, findings, metrics, [filled_section(items)], [items.items]
+        labels,
+        utterances,
+        part,
+        rows,
+        wishes,
+        solution,
+        findings,
+        metrics,
+        [filled_section(items)],
+        [items.items],
+        items.recordings,
     )
 
 
 def _with_generated(
     reached: Reached, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
 ) -> Reached:
+    from alm_proxies.audio.recipe import Sounds
     from alm_proxies.stages.balance.examples import generated_section
-    from alm_proxies.stages.balance.generated import Generated, generate
-    from alm_proxies.stages.balance.mixtures import with_mixtures
+    from alm_proxies.stages.balance.generated import Generated, generate, hear
+    from alm_proxies.stages.balance.mixtures import STAGE, with_mixtures
 
-    generated = generate(reached.part, reached.rows, reached.utterances, reached.solution.weights, settings, folder)
+    sounds = Sounds(reached.utterances, stage=STAGE)
+    vectors = hear(reached.rows, sounds, folder)
+    reached.findings.extend(vectors.findings)
+    recordings = Recordings.of(reached.rows["utterance_id"], vectors.known.tolist())
+    generated = generate(
+        reached.part, reached.rows, reached.utterances, reached.solution.weights, settings, sounds, vectors
+    )
     if not isinstance(generated, Generated):
         reached.findings.append(generated)
         reached.metrics["generated"] = None
-        return reached
+        return replace(reached, recordings=recordings)
     labels, utterances, failed = with_mixtures(
         reached.labels, reached.utterances, generated.labels, generated.utterances, folder if settings.render else None
     )
@@ -133,6 +153,7 @@ def _with_generated(
         metrics,
         [generated_section(generated)],
         [generated.items],
+        recordings,
     )
 
 

@@ -39,6 +39,7 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.mixtures import CUT, STAGE, Effects, Pair, described, labels_of, opened
+from alm_proxies.stages.balance.needed import Recordings
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.tables import Finding, Labels, Utterances
 
@@ -57,6 +58,8 @@ class Filled:
     """One row per item: utterance_id, parent, second, effect and its parameters as text."""
     classes: dict[str, tuple[int, int]]
     findings: list[Finding]
+    recordings: Recordings
+    """The recordings of the classes that are filled up."""
 
 
 def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: BalanceSettings, folder: Path) -> Filled:
@@ -68,6 +71,7 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
     lacking = {int(c): int(wanted - counts[c]) for c in np.flatnonzero((counts > 0) & (counts < wanted))}
     findings = _without_utterances(part, counts)
     pairs: list[Pair] = []
+    recordings = Recordings()
     sounds = Sounds(utterances, stage=STAGE)
     if lacking:
         chosen = np.flatnonzero(np.isin(top, list(lacking)))
@@ -79,6 +83,7 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         spectral = [place for place, feature in enumerate(FEATURES) if feature.group == "spectral"]
         sound = vectors.rows[:, spectral].astype(np.float64)
         able = vectors.known & np.isfinite(sound).all(1)
+        recordings = Recordings.of([ids[row] for row in chosen], able.tolist())
         words = _counted(rows["transcript"].gather(chosen).to_list())
         space = _standardised(np.concatenate([sound[able], words[able]], 1))
         pairs, more = _pairs(chosen[able], top, space, lacking, ids, set(utterances.frame["utterance_id"]), settings)
@@ -95,7 +100,7 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         schema=dict.fromkeys(("utterance_id", "parent", "second", "effect", "parameters"), pl.String),
         orient="row",
     )
-    return Filled(labels_of(kept, part), new_rows, items, classes, [*findings, *failed])
+    return Filled(labels_of(kept, part), new_rows, items, classes, [*findings, *failed], recordings)
 
 
 def class_weights(part: Labels) -> Array:

@@ -36,6 +36,10 @@ class Balanced(Shown):
     metrics: dict[str, Any]
     page: Page
     findings: Findings
+    recordings: int | None = None
+    """The number of recordings that generated items or copies needed; None if none was needed."""
+    left_out: int = 0
+    """The number of these that could not be used."""
 
     @property
     def counts(self) -> dict[str, float]:
@@ -94,7 +98,7 @@ def balance(
     made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, digests)
     balanced = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics: dict[str, Any] = {**_metrics(reached.part, wishes, solution), **reached.metrics}
-    sections, items = reached.sections, reached.items
+    sections, items, recordings = reached.sections, reached.items, reached.recordings
     if settings.copies.size is not None:
         from alm_proxies.stages.balance.copies import with_copies
         from alm_proxies.stages.balance.examples import copies_section
@@ -103,6 +107,7 @@ def balance(
         balanced, utterances = copied.labels, copied.utterances
         metrics["copies"] = _metrics_of_copies(copied, wishes)
         findings += copied.findings
+        recordings |= copied.recordings
         sections.append(copies_section(copied, wishes))
         items.append(copied.items)
     if items:
@@ -122,7 +127,9 @@ def balance(
     metrics = plain(metrics)
     metrics["reasons"] = reasons_in(metrics, _reasons(findings))
     page = page_of(reached.part, wishes, solution, findings, stated, sections)
-    result = Balanced(balanced, utterances, metrics, page, Findings.gather(findings, "balance"))
+    gathered = Findings.gather(findings, "balance")
+    needed, lost = len(recordings.needed) or None, len(recordings.lost)
+    result = Balanced(balanced, utterances, metrics, page, gathered, needed, lost)
     _write(result, folder)
     return result
 

@@ -220,16 +220,45 @@ def test_few_copies_that_miss_the_shares_are_named_and_none_at_all_is_refused(
         balance(*corpus, tmp_path / "none", BalanceSettings(copies=Copies(size=1e-9)))
 
 
+def with_one_recording(utterances: Utterances, path: Path) -> Utterances:
+    """The utterances with another file in the place of one recording."""
+    audio = pl.when(pl.col("audio") == "0.wav").then(pl.lit(str(path))).otherwise("audio")
+    return Utterances.of(utterances.frame.with_columns(audio=audio), about=utterances.about)
+
+
+def test_a_recording_that_cannot_be_used_is_not_copied_and_counts_as_left_out(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    labels, utterances = corpus
+    (tmp_path / "damaged.wav").write_bytes(b"RIFF")
+    damaged = with_one_recording(utterances, tmp_path / "damaged.wav")
+    balanced = balance(labels, damaged, tmp_path / "out", MANY)
+    whole = balance(labels, utterances, tmp_path / "whole", MANY)
+    assert (whole.recordings, whole.left_out) == (len(set(copies_of(whole)["recipe"].map_elements(parent_of))), 0)
+    lost = set(damaged.frame.filter(pl.col("audio").str.ends_with("damaged.wav"))["utterance_id"])
+    parents = set(copies_of(balanced)["recipe"].map_elements(parent_of))
+    assert not parents & lost
+    assert (balanced.recordings, balanced.left_out) == (whole.recordings, whole.recordings - len(parents))
+    assert balanced.left_out == balanced.findings.counts()["not_copied"] == balanced.findings.counts()["truncated"] > 5
+    plain = balance(labels, damaged, tmp_path / "plain")
+    assert (plain.recordings, plain.left_out) == (None, 0)
+
+
+def parent_of(recipe: str) -> str:
+    return Recipe.read(recipe).parents[0][0]
+
+
 def test_a_recording_that_cannot_be_rendered_is_a_finding_and_no_item(
     corpus: tuple[Labels, Utterances], tmp_path: Path
 ) -> None:
     labels, utterances = corpus
-    gone = utterances.frame.with_columns(
-        audio=pl.when(pl.col("audio") == "0.wav").then(pl.lit("gone.wav")).otherwise("audio")
-    )
+    soundfile.write(tmp_path / "silent.wav", np.zeros(6400), 16_000)
+    silent = with_one_recording(utterances, tmp_path / "silent.wav")
     settings = BalanceSettings(copies=Copies(size=1.5), render=True)
-    balanced = balance(labels, Utterances.of(gone, about=utterances.about), tmp_path / "out", settings)
-    assert balanced.findings.counts()["parent_failed"] > 0
+    balanced = balance(labels, silent, tmp_path / "out", settings)
+    failed = balanced.findings.frame.filter(pl.col("kind") == "parent_failed")
+    assert balanced.recordings
+    assert balanced.left_out == len(set(failed["utterance_id"].str.replace("#.*", ""))) > 5
     copies = copies_of(balanced)
     assert copies["audio"].null_count() == 0
     assert set(copies["utterance_id"]) <= set(balanced.labels.frame["utterance_id"])

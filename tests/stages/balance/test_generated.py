@@ -9,6 +9,7 @@ import jsonschema
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 
 from alm_proxies.audio.measured import NAMES
 from alm_proxies.audio.recipe import Recipe, Sounds
@@ -188,6 +189,26 @@ def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_s
     )
     assert balanced.utterances.frame.equals(corpus[1].frame)
     assert len(balanced.labels) == 40
+    assert (balanced.recordings, balanced.left_out) == (40, 0)
+
+
+def test_recordings_that_cannot_be_used_are_findings_and_count_as_left_out(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    labels, utterances = corpus
+    (tmp_path / "empty.wav").touch()
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000), 16_000)
+    soundfile.write(tmp_path / "not_finite.wav", np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    bad = [str(tmp_path / f"{kind}.wav") for kind in ("missing", "empty", "silent", "not_finite")]
+    audio = pl.Series("audio", [*bad, None, *utterances.frame["audio"][5:]], dtype=pl.String)
+    damaged = Utterances.of(utterances.frame.with_columns(audio), about=utterances.about)
+    for rows in (damaged.frame.height, 40):  # too few to generate anything: they are counted and named all the same
+        some = damaged.frame["utterance_id"].head(rows)
+        part = Labels(labels.frame.filter(pl.col("utterance_id").is_in(some.implode())), labels.about)
+        balanced = balance(part, damaged, tmp_path / f"out{rows}", HALF)
+        assert (balanced.recordings, balanced.left_out) == (rows, 5)
+        kinds = dict.fromkeys(("missing", "empty", "silent", "not_finite", "no_audio"), 1)
+        assert balanced.findings.counts().items() >= kinds.items()
 
 
 def test_columns_that_mixing_does_not_know_are_null_in_generated_items(corpus: tuple[Labels, Utterances]) -> None:

@@ -140,6 +140,9 @@ def test_a_recording_without_features_is_no_neighbour_and_is_named(
     assert parents
     assert broken not in parents
     assert broken in set(balanced.findings.frame["utterance_id"])
+    lacking = [top for top, row in enumerate(balanced.metrics["reference"]["filled"].values()) if row["items"]]
+    assert balanced.recordings == int(np.isin(list(top_of(labels).values()), lacking).sum())
+    assert balanced.left_out == 1
 
 
 def test_the_page_says_which_wanted_shares_it_misses(balanced: Balanced) -> None:
