@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from alm_proxies.audio.clip import RecordingError
-from alm_proxies.audio.header import header_of
+from alm_proxies.audio.clip import LONGEST, RecordingError
+from alm_proxies.audio.header import header_of, header_of_usable
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -51,3 +51,21 @@ def test_a_slice_without_samples_is_refused(tmp_path: Path, start: float, end: f
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no such file"):
         header_of(str(tmp_path / "none.wav"))
+
+
+def test_a_long_recording_is_silent_only_if_every_piece_of_it_is(tmp_path: Path) -> None:
+    samples = np.zeros(int(2.5 * LONGEST * 100))
+    path = str(tmp_path / "long.wav")
+    soundfile.write(path, samples, 100)
+    with pytest.raises(RecordingError, match="never louder") as error:
+        header_of_usable(path)
+    assert error.value.kind == "silent"
+    samples[-50:] = np.linspace(-0.5, 0.5, 50)
+    soundfile.write(path, samples, 100)
+    assert header_of_usable(path) == header_of(path)
+    with pytest.raises(RecordingError, match="never louder"):
+        header_of_usable(path, 1.0, 2 * LONGEST)
+    samples[int(1.5 * LONGEST * 100)] = np.inf
+    soundfile.write(path, samples, 100, subtype="FLOAT")
+    with pytest.raises(RecordingError, match="not finite"):
+        header_of_usable(path)

@@ -15,7 +15,7 @@ import polars as pl
 
 from alm_proxies.audio.clip import RecordingError, open_clip
 from alm_proxies.audio.folder import SOUNDS
-from alm_proxies.audio.header import header_of
+from alm_proxies.audio.header import header_of, header_of_usable
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.remote.copies import copy_to
 from alm_proxies.remote.fault import FetchError
@@ -93,15 +93,18 @@ def _placed(
     if cuts:
         return _cut(audio, start, end, key, folder)
     refers = mode == "reference" and not kind.inside
-    placed = _referred(audio, duration) if refers and not kind.needs_audio else _usable(audio, start, end, kind)
+    links = mode == "link" and not kind.embeds
+    if refers and not kind.needs_audio:
+        placed = _referred(audio, duration)
+    else:
+        placed = _usable(audio, start, end, kind, decoded=not (refers or links or stays))
     if duration is not None and not (kind.needs_header and placed.duration is not None):
         placed = replace(placed, duration=duration)
     if placed.file is None or refers:
         return placed
     if stays:
         return replace(placed, kind="referred_to", reason=mode)
-    take = _linked if mode == "link" and not kind.embeds else _copied
-    return replace(placed, file=take(audio, key, folder))
+    return replace(placed, file=(_linked if links else _copied)(audio, key, folder))
 
 
 def _referred(path: str, duration: float | None) -> Placed:
@@ -111,13 +114,13 @@ def _referred(path: str, duration: float | None) -> Placed:
     return Placed(path)
 
 
-def _usable(path: str, start: float | None, end: float | None, kind: Format) -> Placed:
-    """A recording with its header, or the reason why it cannot be used.
+def _usable(path: str, start: float | None, end: float | None, kind: Format, *, decoded: bool) -> Placed:
+    """A recording with its header, or the reason why it cannot be used. Its samples count where it is `decoded`.
 
     Containers that are not read here, such as mp4, are for the trainer to judge, unless the format needs the header.
     """
     try:
-        seconds, rate, frames = header_of(path, start, end)
+        seconds, rate, frames = (header_of_usable if decoded else header_of)(path, start, end)
     except RecordingError as error:
         if error.kind == "not_audio" and not kind.needs_header and PurePath(path).suffix.lower() not in SOUNDS:
             return Placed(path)
@@ -138,7 +141,7 @@ def _fetched(uri: str, start: float | None, end: float | None, key: str, kind: F
         copy_to(uri, path)
     except FetchError as error:
         return _lost(error)
-    placed = _usable(str(path), start, end, kind)
+    placed = _usable(str(path), start, end, kind, decoded=True)
     if placed.file is None or not kind.inside:
         path.unlink()
     if placed.file is None:

@@ -29,7 +29,9 @@ class ExportSettings(Settings):
     """
     audio: Literal["reference", "copy", "link"] = "reference"
     """How recordings are included. reference: only their paths are written; copy: into the export; link: symbolic
-    links in the export. Recordings of restricted corpora are never copied or linked."""
+    links in the export. Recordings of restricted corpora are never copied or linked. Those that the format or `copy`
+    takes into the export are decoded, and silent ones and those with samples that are no numbers are left out; of all
+    others only header and end are looked at."""
     map: Annotated[dict[str, str], AfterValidator(checked_names)] = Field(default_factory=dict)
     """The name of a label in the export: happy = "joy". Several labels may get one name; their shares add up."""
     transcripts: bool = True

@@ -95,6 +95,32 @@ def test_damaged_recordings_are_left_out_and_each_is_listed_unless_the_format_is
 
 
 @every
+@pytest.mark.parametrize("audio", ["reference", "copy", "link"])
+def test_recordings_that_no_model_could_use_are_left_out_where_they_are_copied(
+    name: str, audio: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    root = Path(corpus[1].about.roots["sim"])
+    shutil.copytree(root, tmp_path / "wav")
+    utterances = Utterances(corpus[1].frame, corpus[1].about.with_(roots={"sim": str(tmp_path / "wav")}))
+    files = [tmp_path / "wav" / file for file in utterances.frame["audio"][:2]]
+    soundfile.write(files[0], np.zeros(16_000), 16_000)
+    soundfile.write(files[1], np.full(16_000, np.nan, np.float32), 16_000, subtype="FLOAT")
+    settings = settings_of(name).model_copy(update={"audio": audio, "ties": "first"})
+    written = export(corpus[0], utterances, tmp_path / "out", settings)
+    kind = FOUND[name]
+    lost = written.findings.frame.filter(pl.col("kind").is_in(["silent", "not_finite"]))
+    if not (kind.embeds or (audio == "copy" and kind.needs_audio) or (audio == "reference" and kind.beside)):
+        copied = audio == "copy"  # by a table of labels, which keeps their items
+        assert (written.left_out, lost.height, sum(written.counts.values())) == (2 * copied, 2 * copied, 30)
+        return
+    assert (written.recordings, written.left_out, sum(written.counts.values())) == (30, 2, 28)
+    assert lost.select("utterance_id", "kind").rows() == list(
+        zip(utterances.frame["utterance_id"][:2], ["silent", "not_finite"], strict=True)
+    )
+    assert all(str(file) in where for file, where in zip(files, lost["message"], strict=True))
+
+
+@every
 def test_the_same_export_again_has_the_same_bytes(name: str, corpus: Corpus, tmp_path: Path) -> None:
     written = export(corpus[0], corpus[1], tmp_path / "out", settings_of(name), votes=corpus[2])
     before = bytes_of(written.folder)

@@ -279,7 +279,7 @@ def test_generated_items_are_rendered_into_the_export(corpus: Corpus, tmp_path: 
 
 
 def test_names_that_climb_or_clash_stay_inside_and_apart(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "a.wav", np.full(1600, 0.1), 16_000)
+    soundfile.write(tmp_path / "a.wav", np.linspace(-0.1, 0.1, 1600), 16_000)
     ids = ["../../up", "a/B", "a-b", "a b", "../../../etc/x"]
     shares = {"p_angry": [0.6] * 5, "p_sad": [0.4] * 5}
     labels = Labels.of(pl.DataFrame({"utterance_id": ids, **shares}), taxonomy=("angry", "sad"))
