@@ -304,6 +304,13 @@ def _tried(once: Callable[[Deadline], T], seconds: float, tries: int) -> T:
         error = state.outcome.exception() if state.outcome is not None else None
         return max(pause(state), error.after if isinstance(error, FetchError) else 0.0)
 
+    def remembering(deadline: Deadline) -> T:
+        try:
+            return once(deadline)
+        except FetchError as error:
+            deadline.reason = deadline.reason or error.message
+            raise
+
     deadline = Deadline(seconds)
     trying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.passes),
@@ -311,7 +318,7 @@ def _tried(once: Callable[[Deadline], T], seconds: float, tries: int) -> T:
         wait=wait,
         reraise=True,
     )
-    return trying(once, deadline)
+    return trying(remembering, deadline)
 
 
 def _store(uri: str) -> ModuleType:

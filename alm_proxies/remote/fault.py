@@ -58,6 +58,8 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.reason = ""
+        """Why the first try failed; empty before it has."""
         self._ends = time.monotonic() + seconds
 
     @property
@@ -110,8 +112,9 @@ def broken(uri: str, message: str, fix: str = "", *, after: float = 0.0) -> Fetc
 
 
 def out_of_time(uri: str, deadline: Deadline) -> FetchError:
-    """The error for a file that did not arrive in time."""
-    return broken(uri, f"did not arrive within {deadline.seconds:.0f} s")
+    """The error for a file that did not arrive in time, with why the first try failed."""
+    reason = f" ({deadline.reason})" if deadline.reason else ""
+    return broken(uri, f"did not arrive within {deadline.seconds:.0f} s{reason}")
 
 
 class NoRoomError(Exception):

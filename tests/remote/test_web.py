@@ -29,7 +29,7 @@ from alm_proxies.errors import MissingExtraError
 from alm_proxies.remote import copies, fault
 from alm_proxies.remote import web as web_files
 from alm_proxies.remote.copies import open_copy, state_of
-from alm_proxies.remote.fault import FetchError
+from alm_proxies.remote.fault import Deadline, FetchError, broken, out_of_time
 from alm_proxies.tables import Utterances
 
 
@@ -182,13 +182,25 @@ def test_an_endless_body_and_an_endless_header_end(web: Web, monkeypatch: pytest
     assert time.monotonic() - started < 30
 
 
-def test_a_dead_server_and_a_name_that_is_none_are_tried_again_within_the_time(
-    web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(copies, "SECONDS", 1.0)
+def test_a_dead_server_is_tried_again(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "TRIES", 2)
     started = time.monotonic()
     assert "no server answers" in refused(f"http://127.0.0.1:{free_port()}/a.wav").message
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started >= 0.25  # the pause before the second try
+
+
+def test_when_the_time_is_over_it_says_why_no_try_succeeded(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, tries = web.url("a.wav"), 0
+
+    def download(uri: str, sink: object, known: object, deadline: Deadline) -> None:
+        nonlocal tries
+        tries += 1
+        raise broken(uri, "no server answers") if tries == 1 else out_of_time(uri, deadline)
+
+    monkeypatch.setattr(web_files, "download", download)
+    monkeypatch.setattr(copies, "TRIES", 2)
+    assert refused(uri).message == "did not arrive within 120 s (no server answers)"
+    assert tries == 2
 
 
 def free_port() -> int:
