@@ -77,6 +77,10 @@ class Measured(BaseModel):
         return 1.0 - self.nll_per_vote / self.class_shares_nll_per_vote
 
 
+OF_SPLIT = "split:"
+"""The beginning of an entry of `trained_on` that names a split and no speaker."""
+
+
 class AnnotatorCard(BaseModel):
     """The metadata of an annotator, enough to identify it across tables."""
 
@@ -119,8 +123,8 @@ class AnnotatorCard(BaseModel):
         return self.context
 
     trained_on: dict[str, list[str]] | None = None
-    """Corpora and speakers that the model was trained on, development included; "" = unknown speakers. Its votes on
-    these are not counted.
+    """Corpora and speakers that the model was trained on, development included; "" = unknown speakers, "split:NAME" =
+    all of its training utterances of the corpus are of the splits so named. Its votes on these are not counted.
     """
     measured: Measured | None = None
     """How well the model predicted human votes elsewhere; align compares."""
@@ -261,10 +265,13 @@ def _merged(parts: Sequence[dict[str, V]], noun: str, message: str) -> dict[str,
 
 
 def _all_of(first: dict[str, list[str]] | None, other: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
-    """The corpora and speakers of both."""
-    corpora = {**(first or {}), **(other or {})}
-    joined = {corpus: sorted({*(first or {}).get(corpus, ()), *(other or {}).get(corpus, ())}) for corpus in corpora}
-    return dict(sorted(joined.items())) or None
+    """The corpora and speakers of both; splits only where both state theirs."""
+    joined: dict[str, list[str]] = {}
+    for corpus in sorted({**(first or {}), **(other or {})}):
+        both = [stated[corpus] for stated in (first, other) if stated and corpus in stated]
+        named = all(any(name.startswith(OF_SPLIT) for name in names) for names in both)
+        joined[corpus] = sorted({name for names in both for name in names if named or not name.startswith(OF_SPLIT)})
+    return joined or None
 
 
 def _injected_votes(value: object) -> float:

@@ -289,6 +289,11 @@ KINDS: dict[str, Kind] = {
     "proxy_unlike_measured": Kind(
         "warning", "A proxy is worse here than where it was measured.", "Rely on this report, or leave the proxy out."
     ),
+    "apart_by_split": Kind(
+        "warning",
+        "A speaker here or in a model's training is unknown: the corpus's split alone keeps them apart.",
+        "Leave them out if the split is not by speaker.",
+    ),
     "trained_on": Kind(
         "info", "Predictions for speakers that the model was trained on are not scored.", "Predict others too."
     ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from alm_proxies.about import About, Measured
+from alm_proxies.about import OF_SPLIT, About, Measured
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 KEY = "trained_on"
@@ -29,18 +29,31 @@ def measured_of(about: About) -> Measured | None:
     return None if stated is None else Measured.model_validate(stated)
 
 
-def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
-    """True where an utterance's corpus and speaker were trained on; the frame has corpus and speaker.
+def trained_on_by(utterances: pl.DataFrame) -> dict[str, list[str]]:
+    """What a model of these utterances was trained on, by corpus: its speakers ("" = unknown), and where each of the
+    corpus's utterances has a split, these splits as "split:NAME". The frame has corpus, speaker and split.
+    """
+    by_corpus = utterances.group_by(pl.col("corpus").fill_null("")).agg("speaker", "split").sort("corpus")
+    known = {}
+    for corpus, speakers, splits in by_corpus.iter_rows():
+        named = set() if None in splits else {f"{OF_SPLIT}{split}" for split in splits}
+        known[corpus] = sorted({speaker or "" for speaker in speakers} | named)
+    return known
 
-    An unknown speaker, here or in training, may be any of the corpus, so such utterances count as trained on.
+
+def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
+    """True where an utterance's corpus and speaker were trained on; the frame has corpus, speaker and split.
+
+    An unknown speaker, here or in training, may be any of the corpus, so such utterances count as trained on, but for
+    those of a split that no training utterance is of: there the corpus itself keeps them apart.
     """
     known = pl.repeat(False, pl.len())
-    for corpus, speakers in trained_on.items():
-        of_corpus = pl.col("corpus") == corpus
-        if "" in speakers:
-            known = known | of_corpus
-        else:
-            known = known | (of_corpus & (pl.col("speaker").is_null() | pl.col("speaker").is_in(list(speakers))))
+    for corpus, names in trained_on.items():
+        splits = [name.removeprefix(OF_SPLIT) for name in names if name.startswith(OF_SPLIT)]
+        speaker, split = pl.col("speaker"), pl.col("split")
+        either = pl.lit("" in names) | speaker.is_null()
+        unsure = either & (split.is_null() | split.is_in(splits)) if splits else either
+        known = known | ((pl.col("corpus") == corpus) & (unsure | speaker.is_in(list(names)).fill_null(False)))
     return utterances.select(meets=known).to_series()
 
 
@@ -53,15 +66,16 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
     trained_on = trained_on_of(labels.about)
     if not trained_on:
         return labels, []
-    met = _met(labels.frame["utterance_id"], utterances, trained_on)
+    met, apart = _met(labels.frame["utterance_id"], utterances, trained_on)
+    findings = _apart_by_split(apart, trained_on, stage, "predictions")
     if not met.any():
-        return labels, []
+        return labels, findings
     message = (
         f"predictions for speakers of {_named(trained_on)} that the model was trained on, which are not a test of it"
     )
     fix = "Predict utterances of other speakers, or train without these."
     finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))
-    return Labels(labels.frame.filter(~met), labels.about), [finding]
+    return Labels(labels.frame.filter(~met), labels.about), [finding, *findings]
 
 
 def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, stage: str) -> tuple[Votes, list[Finding]]:
@@ -75,7 +89,10 @@ def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, sta
     for name, card in sorted(votes.about.annotators.items()):
         if not card.trained_on:
             continue
-        met = (votes.frame["annotator"] == name) & _met(votes.frame["utterance_id"], utterances, card.trained_on)
+        own = votes.frame["annotator"] == name
+        met, apart = _met(votes.frame["utterance_id"], utterances, card.trained_on)
+        met = own & met
+        findings += _apart_by_split(own & apart, card.trained_on, stage, "votes", where=name)
         if not met.any():
             continue
         out = out | met
@@ -83,19 +100,41 @@ def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, sta
         fix = "Train it without these speakers, or take predictions out of fold."
         count = votes.frame.filter(met)["utterance_id"].n_unique()
         findings.append(Finding(stage, "proxy_trained_on", message, fix, where=name, count=count))
-    return (Votes(votes.frame.filter(~out), votes.about), findings) if findings else (votes, [])
+    return (Votes(votes.frame.filter(~out), votes.about) if out.any() else votes), findings
 
 
-def _met(ids: pl.Series, utterances: Utterances | None, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
-    """Which of these utterances were trained on; for one in no table, whether its id begins with the corpus's name."""
+def _met(
+    ids: pl.Series, utterances: Utterances | None, trained_on: Mapping[str, Sequence[str]]
+) -> tuple[pl.Series, pl.Series]:
+    """Which of these utterances were trained on, and which differ from these by their split alone.
+
+    For an utterance in no table it is whether its id begins with the corpus's name.
+    """
     frame = ids.to_frame("utterance_id")
     if utterances is None:
-        frame = frame.with_columns(corpus=pl.lit(None, pl.String()), speaker=pl.lit(None, pl.String()))
+        frame = frame.with_columns(pl.lit(None, pl.String()).alias(name) for name in ("corpus", "speaker", "split"))
     else:
-        about = utterances.frame.select("utterance_id", "corpus", "speaker")
+        about = utterances.frame.select("utterance_id", "corpus", "speaker", "split")
         frame = frame.join(about, on="utterance_id", how="left", maintain_order="left")
     own = pl.col("utterance_id").str.split("/").list.first()
-    return meets(frame.with_columns(corpus=pl.col("corpus").fill_null(own)), trained_on)
+    frame = frame.with_columns(corpus=pl.col("corpus").fill_null(own))
+    met = meets(frame, trained_on)
+    speakers = {name: [one for one in names if not one.startswith(OF_SPLIT)] for name, names in trained_on.items()}
+    return met, meets(frame, speakers) & ~met
+
+
+def _apart_by_split(
+    apart: pl.Series, trained_on: Mapping[str, Sequence[str]], stage: str, noun: str, where: str | None = None
+) -> list[Finding]:
+    """The finding for what is counted because its corpus's split is another than that of all training utterances."""
+    if not apart.any():
+        return []
+    message = (
+        f"{noun} of {_named(trained_on)} whose speaker, or a speaker of the training, is unknown: the split of the "
+        "corpus keeps them apart"
+    )
+    fix = "Leave utterances of unknown speakers out if the split is not by speaker."
+    return [Finding(stage, "apart_by_split", message, fix, where=where, count=int(apart.sum()))]
 
 
 def _named(trained_on: Mapping[str, Sequence[str]]) -> str:

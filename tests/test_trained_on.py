@@ -4,13 +4,21 @@ import polars as pl
 
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.tables import Labels, Utterances, Votes
-from alm_proxies.trained_on import KEY, meets, trained_on_of, without_trained_on, without_trained_on_votes
+from alm_proxies.trained_on import (
+    KEY,
+    meets,
+    trained_on_by,
+    trained_on_of,
+    without_trained_on,
+    without_trained_on_votes,
+)
 
 FRAME = pl.DataFrame(
     {
         "utterance_id": ["a/1", "a/2", "a/3", "b/1"],
         "corpus": ["a", "a", "a", "b"],
         "speaker": ["a/x", "a/y", None, "a/x"],
+        "split": ["train", "test", None, "train"],
     }
 )
 UTTERANCES = Utterances.of(FRAME)
@@ -27,6 +35,33 @@ def test_corpus_and_speaker_must_both_meet_and_an_unknown_speaker_may_be_anyone(
     assert meets(FRAME, {"a": [""]}).to_list() == [True, True, True, False]
     assert meets(FRAME, {"a": ["a/y"], "b": ["a/x"]}).to_list() == [False, True, True, True]
     assert meets(FRAME, {}).to_list() == [False] * 4
+
+
+def test_a_split_that_no_training_utterance_is_of_keeps_unknown_speakers_apart() -> None:
+    frame = FRAME.with_columns(split=pl.Series(["train", "test", "test", "train"]))
+    assert meets(frame, {"a": ["", "split:train"]}).to_list() == [True, False, False, False]
+    assert meets(frame, {"a": ["a/y", "split:train"]}).to_list() == [False, True, False, False]
+    assert meets(frame, {"a": ["", "split:train", "split:test"]}).to_list() == [True, True, True, False]
+    assert meets(FRAME, {"a": ["", "split:train"]}).to_list() == [True, False, True, False]
+
+
+def test_what_a_model_was_trained_on_names_splits_only_where_every_utterance_has_one() -> None:
+    assert trained_on_by(FRAME) == {"a": ["", "a/x", "a/y"], "b": ["a/x", "split:train"]}
+    assert trained_on_by(FRAME.head(2)) == {"a": ["a/x", "a/y", "split:test", "split:train"]}
+    assert trained_on_by(FRAME.clear()) == {}
+
+
+def test_what_the_split_alone_keeps_apart_is_counted() -> None:
+    utterances = Utterances.of(FRAME.with_columns(split=pl.Series(["train", "test", "test", "train"])))
+    labels = predictions({"a": ["", "split:train"]}, ["a/1", "a/2", "a/3", "b/1"])
+    kept, findings = without_trained_on(labels, utterances, stage="evaluate")
+    assert kept.frame["utterance_id"].to_list() == ["a/2", "a/3", "b/1"]
+    assert [(finding.kind, finding.count) for finding in findings] == [("trained_on", 1), ("apart_by_split", 2)]
+    votes, findings = without_trained_on_votes(proxies({"a": ["a/y", "split:train"]}), utterances, stage="fuse")
+    assert votes.frame.filter(pl.col("annotator") == "m")["utterance_id"].to_list() == ["a/1", "a/3", "b/1"]
+    assert [(one.kind, one.where, one.count) for one in findings] == [
+        ("apart_by_split", "m", 1), ("proxy_trained_on", "m", 1)
+    ]  # fmt: skip
 
 
 def test_what_was_trained_on_is_left_out_and_counted() -> None:

@@ -87,8 +87,8 @@ class AnnotatorFile(Settings):
     knows: Annotated[tuple[str, ...], CHANGES_NOTHING] = ()
     """The only labels that the model has learned; any other label is refused. Empty = any label."""
     trained_on: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Corpora and their speakers that the model was trained on, "" = unknown speakers. Its votes on these are not
-    counted by fuse and align; no vote depends on it."""
+    """Corpora and their speakers that the model was trained on; "" = unknown speakers, "split:NAME" = a split that its
+    training utterances are of. Its votes on these are not counted by fuse and align; no vote depends on it."""
     measured: Measured | None = None
     """How well the model predicted human votes of speakers that it was not trained on: corpus, nll_per_vote,
     class_shares_nll_per_vote. align compares with it; no vote depends on it."""

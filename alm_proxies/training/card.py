@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from alm_proxies.about import OF_SPLIT
 from alm_proxies.models.trained import CLASS_SHARES, TrainedFile
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
@@ -111,7 +112,7 @@ alm-proxies leaves them out when it fuses and compares.
 
 
 def _speakers(trained_on: Mapping[str, Sequence[str]], file: str) -> str:
-    speakers = sum(len(names) for names in trained_on.values())
+    speakers = sum(not name.startswith(OF_SPLIT) for names in trained_on.values() for name in names)
     return f"{speakers} speaker{'' if speakers == 1 else 's'} of {_corpora(trained_on)}, named in `{file}`."
 
 
@@ -158,6 +159,13 @@ def _metadata(
         model_name=name,
         eval_results=results or None,
         base_model=base if base is not None and "/" in base and not Path(base).expanduser().exists() else None,
-        trained_on=[{"corpus": corpus, "speakers": [*speakers]} for corpus, speakers in sorted(trained_on.items())],
+        trained_on=[
+            {
+                "corpus": corpus,
+                "speakers": [name for name in names if not name.startswith(OF_SPLIT)],
+                "splits": [name.removeprefix(OF_SPLIT) for name in names if name.startswith(OF_SPLIT)],
+            }
+            for corpus, names in sorted(trained_on.items())
+        ],
     )
     return str(data.to_yaml())

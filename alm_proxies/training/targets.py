@@ -12,6 +12,7 @@ from alm_proxies.ballots import ballots_of, is_rater, only_held_out, refuse_othe
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
+from alm_proxies.trained_on import trained_on_by
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -36,6 +37,8 @@ class Targets:
     ids: tuple[str, ...]
     corpora: tuple[str, ...]
     speakers: tuple[str | None, ...]
+    splits: tuple[str | None, ...]
+    """The splits as the corpus names them; None where it names none."""
     train: Index
     development: Index
     shares: Array
@@ -78,11 +81,12 @@ class Targets:
 
     @property
     def trained_on(self) -> dict[str, list[str]]:
-        """Corpora and their speakers among training and development rows; None is written as an empty name."""
-        known: dict[str, set[str]] = {}
-        for row in (*self.train, *self.development):
-            known.setdefault(self.corpora[row], set()).add(self.speakers[row] or "")
-        return {corpus: sorted(speakers) for corpus, speakers in sorted(known.items())}
+        """Corpora, their speakers and splits among training and development rows."""
+        frame = pl.DataFrame(
+            {"corpus": self.corpora, "speaker": self.speakers, "split": self.splits},
+            schema=dict.fromkeys(("corpus", "speaker", "split"), pl.String),
+        )
+        return trained_on_by(frame[np.concatenate([self.train, self.development])])
 
 
 def targets_of(
@@ -115,6 +119,7 @@ def targets_of(
         ids=tuple(rows["utterance_id"]),
         corpora=tuple(rows["corpus"]),
         speakers=tuple(rows["speaker"]),
+        splits=tuple(rows["stated_split"]),
         train=np.flatnonzero(~is_development),
         development=np.flatnonzero(is_development),
         shares=rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64).clip(0.0),
@@ -139,6 +144,7 @@ def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -
         "corpus",
         "speaker",
         split=pl.col("split").fill_null("train"),
+        stated_split="split",
         group=pl.coalesce("speaker", pl.col("recipe").str.json_path_match("$.parents[0][0]"), "utterance_id"),
         seconds=pl.coalesce("duration", pl.col("end") - pl.col("start").fill_null(0.0)),
     )

@@ -34,7 +34,8 @@ def test_rows_votes_and_raters_are_aligned(corpus: Corpus) -> None:
     summed = np.zeros_like(targets.counts)
     np.add.at(summed, targets.rater_votes.row, targets.rater_votes.shares)
     np.testing.assert_allclose(summed, targets.counts)
-    assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+    splits = ["split:development", "split:train"]
+    assert targets.trained_on == {"tones": [*splits, *(f"tones/s{number}" for number in range(8))]}
 
 
 def test_held_out_votes_are_never_seen_and_utterances_with_no_other_leave_training(corpus: Corpus) -> None:

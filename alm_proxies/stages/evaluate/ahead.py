@@ -7,7 +7,7 @@ import polars as pl
 from alm_proxies.ballots import which_count
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.tables import Utterances, Votes
-from alm_proxies.trained_on import meets
+from alm_proxies.trained_on import meets, trained_on_by
 
 _FIX = 'Split by speaker: write split = "speakers:.7,.1,.2" in [[read]]'
 
@@ -39,10 +39,10 @@ def _scored(utterances: Utterances, votes: Votes) -> int:
     """
     given = votes.frame.filter(which_count("human"))["utterance_id"]
     held = votes.frame.filter("held_out")["utterance_id"]
-    frame = utterances.frame.select("utterance_id", "corpus", "speaker", split=pl.col("split").fill_null("train"))
+    frame = utterances.frame.select("utterance_id", "corpus", "speaker", "split")
     learned = frame.filter(
-        pl.col("split").is_in(["train", "development"]), pl.col("utterance_id").is_in(given.implode())
+        pl.col("split").fill_null("train").is_in(["train", "development"]),
+        pl.col("utterance_id").is_in(given.implode()),
     )
-    of_corpus = learned.group_by("corpus").agg(pl.col("speaker").fill_null("").unique())
     tested = frame.filter(pl.col("utterance_id").is_in(held.implode()))
-    return int((~meets(tested, dict(of_corpus.iter_rows()))).sum())
+    return int((~meets(tested, trained_on_by(learned))).sum())

@@ -1,0 +1,54 @@
+"""`check` says before a run whether evaluate could score anything: by speaker, or by split where these are unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from alm_proxies.pipeline.check import check
+
+PIPELINE = """
+folder = "run"
+taxonomy = ["happy", "sad"]
+[[read]]
+format = "table"
+source = "votes.csv"
+corpus = "mine"
+columns = { utterance_id = "clip", annotator = "rater", label = "heard", speaker = "who", split = "part" }
+[hold_out]
+splits = ["test"]
+[fuse]
+method = "human"
+[[train]]
+recipe = "features"
+[evaluate]
+"""
+
+
+@pytest.mark.parametrize(
+    ("speakers", "splits", "scored"),
+    [
+        (("a", "b", "c", "d"), ("train", "train", "test", "test"), 2),
+        (("a", "b", "a", "d"), ("train", "train", "test", "test"), 1),
+        (("", "b", "c", ""), ("train", "train", "test", "test"), 2),
+        (("", "", "", ""), ("train", "train", "test", "test"), 2),
+        (("a", "b", "a", ""), ("train", "train", "test", "test"), 1),
+        (("", "b", "c", "d"), ("", "train", "test", "test"), 0),
+    ],
+)
+def test_a_split_stands_for_speakers_that_are_not_known(
+    speakers: tuple[str, ...], splits: tuple[str, ...], scored: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        f"u{number},{rater},happy,{speaker},{split}"
+        for number, (speaker, split) in enumerate(zip(speakers, splits, strict=True))
+        for rater in ("r1", "r2", "r3")
+    ]
+    Path("votes.csv").write_text("\n".join(["clip,rater,heard,who,part", *rows]))
+    Path("p.toml").write_text(PIPELINE)
+    checked = check("p.toml")
+    fact = f"{scored} utterances of speakers that no model is trained on have held-out votes"
+    assert (fact in " ".join(checked.facts)) == (scored > 0), checked.facts
+    assert any("evaluate has nothing to score" in problem for problem in checked.problems) == (scored == 0)
