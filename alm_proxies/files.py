@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies.errors import AlmProxiesError, InputError, OutputError, OutputPathError, SettingsError
-from alm_proxies.progress import say
 from alm_proxies.uris import remote_of
 
 _READ_AT_ONCE = 2**18
@@ -197,25 +196,6 @@ def folder_to_fill(path: str | Path) -> Iterator[None]:
             for folder in new:
                 folder.rmdir()
         raise
-
-
-@contextmanager
-def alone_in(folder: Path, work: str, fix: str) -> Iterator[None]:
-    """Lock the folder against a second process; the system releases the lock when this process ends."""
-    import fcntl
-
-    make_folder(folder)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another {work} is writing into this folder", where=str(folder), fix=fix) from None
-        except OSError as error:
-            say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")
-        yield
-    finally:
-        os.close(handle)
 
 
 def remove(path: str | Path) -> None:

@@ -38,16 +38,40 @@ class _Note:
         self.last = 0.0
 
     def write(self, **more: Any) -> None:
-        """Write the file atomically; errors such as a full disk are ignored."""
+        """Write the file atomically, unless another process has its own there; a full disk, for example, is ignored."""
         self.last = time.monotonic()
+        if self._is_anothers():
+            return
         with contextlib.suppress(OSError):
             self._part.write_text(json.dumps({**self.facts, "at": time.time(), **more}), encoding="utf-8")
             self._part.replace(self.path)
 
     def remove(self) -> None:
-        """Remove the file, also a half-written one."""
-        for path in (self.path, self._part):
-            path.unlink(missing_ok=True)
+        """Remove the file, also a half-written one; that of another process stays."""
+        self._part.unlink(missing_ok=True)
+        if not self._is_anothers():
+            self.path.unlink(missing_ok=True)
+
+    def _is_anothers(self) -> bool:
+        """Whether the file is that of another process that runs."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            there = json.loads(self.path.read_text(encoding="utf-8"))
+            pid, host = int(there["pid"]), str(there["host"])
+            return (pid, host) != (self.facts["pid"], self.facts["host"]) and is_running(pid, host)
+        return False
+
+
+def is_running(process: int, host: str) -> bool:
+    """Whether a process runs; assumed for one on another machine."""
+    if host != platform.node():
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -218,6 +218,8 @@ class Stage:
     """Folders that a stopped run resumes from; removed when a finished stage runs again for another result."""
     labels_of: str = ""
     """The need that brings the labels, if it is no table (a model); its command takes no --taxonomy."""
+    replaces: bool = False
+    """Whether it replaces its folder as a whole: a second process is refused until all of a result is written."""
     hears: bool = False
     """Whether it opens the recordings of its utterances, so that a changed recording changes its result."""
     revision: int = 1

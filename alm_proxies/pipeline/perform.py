@@ -14,6 +14,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from alm_proxies.about import about_of
+from alm_proxies.alone import WAIT, alone_beside
 from alm_proxies.audio.folder import recordings_in
 from alm_proxies.errors import TableError
 from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
@@ -105,7 +106,8 @@ def perform(task: Task, *, quiet: bool = False, workers: int | None = None) -> D
     tables = [path for need, paths in task.inputs.items() if need != task.declared.blocks_as for path in paths]
     folders = [need.name for need in task.declared.needs if need.table == "folder"]
     refuse_elsewhere(path for name in folders for path in task.inputs.get(name, ()))
-    with folder_to_fill(task.folder), at_hand(tables) as hand:
+    alone = alone_beside(Path(task.folder), task.stage, WAIT) if task.declared.replaces else nullcontext()
+    with alone, folder_to_fill(task.folder), at_hand(tables) as hand:
         inputs = {
             need: paths if need == task.declared.blocks_as else [str(hand.path(path)) for path in paths]
             for need, paths in task.inputs.items()

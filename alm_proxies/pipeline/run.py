@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies import __version__
-from alm_proxies.files import alone_in, digest_file, write_json
+from alm_proxies.alone import alone_in
+from alm_proxies.files import digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
 from alm_proxies.pipeline.perform import FINDINGS

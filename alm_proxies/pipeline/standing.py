@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +19,7 @@ from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.perform import RUNNING
 from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.printable import in_money
+from alm_proxies.progress import is_running
 from alm_proxies.stages.annotate.figures import counted, ready_at
 from alm_proxies.stages.annotate.ledgers import Status
 from alm_proxies.stages.annotate.ledgers import status as status_of_ledgers
@@ -195,25 +195,12 @@ def _running(path: Path) -> StageStanding | None:
     return StageStanding(
         title=str(record["stage"]),
         folder=str(path.parent),
-        state="running" if _alive(int(record["pid"]), str(record["host"])) else "killed",
+        state="running" if is_running(int(record["pid"]), str(record["host"])) else "killed",
         progress=f"{message} ({since})" if message else since,
         minutes_left=None if left is None else max(0.0, left - (datetime.now().timestamp() - record["at"])) / 60,
         process=int(record["pid"]),
         host=str(record["host"]),
     )
-
-
-def _alive(process: int, host: str) -> bool:
-    """Whether a process runs; assumed for one on another machine."""
-    if host != platform.node():
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _json(path: Path) -> dict[str, Any]:

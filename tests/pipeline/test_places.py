@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(
 
 def test_a_second_run_into_a_folder_waits_to_be_told(file: Path, wording: Wording) -> None:
     script = (
-        "import sys\nfrom pathlib import Path\nfrom alm_proxies.files import alone_in\n"
+        "import sys\nfrom pathlib import Path\nfrom alm_proxies.alone import alone_in\n"
         "with alone_in(Path(sys.argv[1]), 'run', ''):\n print('in', flush=True)\n sys.stdin.read()\n"
     )
     command = [sys.executable, "-c", script, str(file.parent / "out")]

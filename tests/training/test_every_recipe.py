@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 from tones_in_noise import TINY_ALM
 
+from alm_proxies.alone import alone_in
 from alm_proxies.errors import EngineError, InputError, SettingsError
-from alm_proxies.files import alone_in
 from alm_proxies.plugins import plugins
 from alm_proxies.settings import CHANGES_NOTHING
 from alm_proxies.stages.train.stage import Trained, train

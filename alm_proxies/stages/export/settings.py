@@ -82,6 +82,7 @@ STAGE = Stage(
     blocks="named",
     choice=Choice("format", "exports"),
     plugins={"format": "exports"},
+    replaces=True,
     hears=True,
     depends="alm_proxies.stages.export.ahead:inputs_of",
     foresee="alm_proxies.stages.export.ahead:foresee",

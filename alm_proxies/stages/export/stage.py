@@ -14,16 +14,17 @@ from typing import Any
 
 import polars as pl
 
+from alm_proxies.alone import WAIT, alone_beside
 from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError
-from alm_proxies.files import alone_in, folder_to_fill, make_folder, read_text, refuse_remote, write_json, writing
+from alm_proxies.files import make_folder, read_text, refuse_remote, write_json, writing
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items, items_of, with_one_label
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.table_checks import sum_across
-from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes
+from alm_proxies.tables import About, Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.taxonomy import label_for
 
 CARD = "README.md"
@@ -66,23 +67,37 @@ def export(
     `votes` adds the human votes for each label where the format can hold them; `metrics` (of align) gives the card
     what the proxies were worth. Only an unmodified earlier export is replaced; raises for a folder with other files.
     """
-    from alm_proxies.stages.export.data_card import card_text
-    from alm_proxies.stages.export.lost import counts_of, findings_of, nothing_left
-    from alm_proxies.stages.export.placing import place
-
     settings = settings or ExportSettings()
     measured = json.loads(read_text(metrics)) if isinstance(metrics, Path) else metrics
     kind: Format = plugin("exports", settings.format).load()
     refuse_remote(Path(folder))
     target = Path(folder).absolute()
     target = target.resolve() if target.is_symlink() else target  # the folder is replaced, a link to it stays
-    _refuse_existing(target)
-    items, findings = items_of(labels, utterances, settings, votes)
-    findings += _unread(items, kind)
-    if kind.one_label:
-        items, more = with_one_label(items)
-        findings += more
-    with folder_to_fill(target), _alone_in(target), writing(target), _beside(target) as part:
+    with _alone(target):
+        _refuse_existing(target)
+        items, findings = items_of(labels, utterances, settings, votes)
+        findings += _unread(items, kind)
+        if kind.one_label:
+            items, more = with_one_label(items)
+            findings += more
+        return _written(items, findings, kind, target, labels.about, measured)
+
+
+def _written(
+    items: Items,
+    findings: list[Finding],
+    kind: Format,
+    target: Path,
+    about: About,
+    measured: Mapping[str, Any] | None,
+) -> Exported:
+    """Write the items into a folder beside the target, and replace the target by it."""
+    from alm_proxies.stages.export.data_card import card_text
+    from alm_proxies.stages.export.lost import counts_of, findings_of, nothing_left
+    from alm_proxies.stages.export.placing import place
+
+    settings = items.settings
+    with writing(target), _beside(target) as part:
         wanted = items
         items, placed = place(replace(items, target=target), kind, part)
         if not len(items):
@@ -96,7 +111,7 @@ def export(
         items = items.with_frame(items.frame.with_columns(licence=pl.col("corpus").replace(licences)))
         kind.writer(items, part)
         gathered = Findings.gather(findings, "export")
-        (part / CARD).write_text(card_text(items, kind, labels.about, measured, gathered.frame), encoding="utf-8")
+        (part / CARD).write_text(card_text(items, kind, about, measured, gathered.frame), encoding="utf-8")
         files = {
             str(path.relative_to(part)): path.lstat().st_size for path in sorted(part.rglob("*")) if not path.is_dir()
         }
@@ -107,9 +122,9 @@ def export(
 
 
 @contextmanager
-def _alone_in(target: Path) -> Iterator[None]:
+def _alone(target: Path) -> Iterator[None]:
     """Lock the folder against a second export, and remove what a killed one left beside it."""
-    with alone_in(target, "export", "Wait until it is done, or choose another folder."):
+    with alone_beside(target, "export", WAIT):
         for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
             if (left / _NOTE).is_file():
                 shutil.rmtree(left, ignore_errors=True)

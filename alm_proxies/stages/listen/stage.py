@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.about import About, AnnotatorCard, MadeBy
+from alm_proxies.alone import WAIT, alone_in
 from alm_proxies.errors import InputError
-from alm_proxies.files import digest_of, make_folder
+from alm_proxies.files import digest_of
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
 from alm_proxies.stages.listen.settings import ListenSettings
@@ -73,14 +74,16 @@ def listen(
     `folder` gets votes.parquet, report.html, models/ and features/ (a cache by the content of the recordings, which
     makes a second run short).
     """
+    with alone_in(Path(folder), "listen", WAIT):
+        return _listened(utterances, votes, Path(folder), settings or ListenSettings(), quiet)
+
+
+def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: ListenSettings, quiet: bool) -> Listened:
     from alm_proxies.stages.listen.hear import hear
     from alm_proxies.stages.listen.page import page_of
     from alm_proxies.stages.listen.relabel import relabelling
     from alm_proxies.training.folds import Material, cross_fit
 
-    settings = settings or ListenSettings()
-    folder = Path(folder)
-    make_folder(folder)
     counted, findings = _human(utterances, votes)
     vectors, digest = hear(utterances, settings, folder / "features", quiet=quiet)
     findings += vectors.findings

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
+from alm_proxies.alone import alone_in
 from alm_proxies.ballots import with_shares_of_votes
-from alm_proxies.files import alone_in
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.train.settings import STAGE, TrainSettings

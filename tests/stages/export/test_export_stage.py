@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ import polars as pl
 import pytest
 import soundfile
 
+from alm_proxies.alone import alone_beside
 from alm_proxies.errors import InputError, OutputError, SettingsError
-from alm_proxies.files import alone_in, canonical_json
+from alm_proxies.files import canonical_json
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.stages.export.stage import export
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -86,10 +88,11 @@ def test_a_link_to_a_folder_stays_and_what_it_leads_to_is_written_and_replaced(c
 
 def test_a_folder_that_another_export_is_writing_is_refused(corpus: Corpus, tmp_path: Path) -> None:
     with (
-        alone_in(tmp_path / "out", "export", ""),
+        alone_beside(tmp_path / "out", "export", ""),
+        ThreadPoolExecutor(1) as another,
         pytest.raises(InputError, match="another export is writing") as refused,
     ):
-        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
+        another.submit(export, corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv")).result()
     assert "Wait until it is done" in str(refused.value)
     export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="csv"))
 
@@ -127,7 +130,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next_and_nothing_else(corpu
     corpus[1].write(tmp_path / "utterances.parquet")
     made = tmp_path / "made"
     assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode == -9
-    assert [path.suffix for path in made.iterdir() if path.name != "out"] == [".part"]
+    assert sorted(path.suffix for path in made.iterdir()) == [".lock", ".part"]
     (made / ".out.mine.part").mkdir()
     export(corpus[0], corpus[1], made / "out", ExportSettings(audio="copy"))
     assert sorted(path.name for path in made.iterdir()) == [".out.mine.part", "out"]

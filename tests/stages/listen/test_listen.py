@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from wording import Wording
 
+from alm_proxies.alone import alone_in
 from alm_proxies.errors import InputError
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.stages.listen.settings import ListenSettings
@@ -264,6 +265,12 @@ def test_bad_recordings_and_utterances_without_votes_or_speakers_are_findings_an
     card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     assert set(card.folds) == set(frame["speaker"]), "speakers without votes have a fold too"
+
+
+def test_a_folder_in_which_another_listener_is_trained_is_refused(corpus: Corpus, tmp_path: Path) -> None:
+    with alone_in(tmp_path, "listen", ""), pytest.raises(InputError, match="another listen is writing into this"):
+        listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus, tmp_path: Path) -> None:

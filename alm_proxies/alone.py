@@ -1,0 +1,81 @@
+"""One process for each folder: a lock that the system releases when its process ends, even after kill -9."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alm_proxies.errors import InputError
+from alm_proxies.files import folder_to_fill, make_folder, writing
+from alm_proxies.progress import say
+
+WAIT = "Wait until it is done, or choose another folder."
+_held: set[tuple[str, int]] = set()
+"""The locks beside folders that threads of this process hold: a task and the stage's function lock the same folder."""
+
+
+@contextmanager
+def alone_in(folder: Path, work: str, fix: str) -> Iterator[None]:
+    """Lock the folder against a second process."""
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, folder, work, fix)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone_beside(folder: Path, work: str, fix: str) -> Iterator[None]:
+    """Lock a folder that is replaced as a whole: the lock is a hidden file beside it, which is removed at the end.
+
+    The thread that holds the lock may take it again.
+    """
+    folder = Path(os.path.realpath(folder))
+    lock = folder.with_name(f".{folder.name}.lock")
+    holder = (str(lock), threading.get_ident())
+    if holder in _held:
+        yield
+        return
+    with folder_to_fill(folder.parent):
+        handle = _locked(lock, folder, work, fix)
+        _held.add(holder)
+        try:
+            yield
+        finally:
+            _held.discard(holder)
+            lock.unlink(missing_ok=True)
+            os.close(handle)
+
+
+def _locked(lock: Path, folder: Path, work: str, fix: str) -> int:
+    """An open lock file that this process has locked, and that no other process has removed meanwhile."""
+    while True:
+        make_folder(lock.parent)
+        with writing(lock):
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            _lock(handle, folder, work, fix)
+            if lock.exists() and os.path.samestat(os.fstat(handle), lock.stat()):
+                return handle
+        except FileNotFoundError:  # removed between two looks at it
+            pass
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _lock(handle: int, folder: Path, work: str, fix: str) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(f"another {work} is writing into this folder", where=str(folder), fix=fix) from None
+    except OSError as error:
+        say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")
