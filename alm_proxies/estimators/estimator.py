@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.ballots import OF_CONSENSUS
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, counts_of
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
@@ -97,10 +98,42 @@ class Estimator(ABC):
             )
 
 
-def nothing_to_learn(name: str) -> InputError:
-    """The error for votes without any human vote."""
-    fix = "Give some utterances human votes: the weight of proxies cannot be learned from proxies alone."
-    return InputError(f"there are no human votes to fit {name} to", where="votes", fix=fix)
+_NOT_FITTED: dict[str, tuple[pl.Expr, str, str]] = {
+    "held_out": (
+        pl.col("held_out") & (pl.col("status") == "ok") & pl.col("label").is_not_null(),
+        "{count:,} are held out",
+        "Hold out fewer when the corpus is read: --hold-out keep=1 keeps one vote of every utterance for the fit.",
+    ),
+    "status": (
+        pl.col("status") != "ok",
+        "{count:,} have a status other than ok",
+        "Give human votes with labels.",
+    ),
+    "rating": (
+        (pl.col("status") == "ok") & pl.col("label").is_null(),
+        "{count:,} are ratings without a label",
+        "Give human votes with labels too: labels cannot be made of ratings alone.",
+    ),
+}
+"""Why human votes are not fitted, the reason and the fix."""
+
+
+def not_fitted(votes: pl.DataFrame) -> dict[str, int]:
+    """The number of human votes that no fit uses, by reason."""
+    human = votes.filter((pl.col("source") == "human") & ~OF_CONSENSUS)
+    sums = [condition.sum().alias(name) for name, (condition, _, _) in _NOT_FITTED.items()]
+    return human.select(sums).row(0, named=True)
+
+
+def nothing_to_learn(name: str, unused: Mapping[str, int] | None = None) -> InputError:
+    """The error for votes without any human vote to fit to, with what became of those that there are (`not_fitted`)."""
+    message = f"there are no human votes to fit {name} to"
+    reasons = sorted(((count, reason) for reason, count in (unused or {}).items() if count), reverse=True)
+    if not reasons:
+        fix = "Give some utterances human votes: the weight of proxies cannot be learned from proxies alone."
+        return InputError(message, where="votes", fix=fix)
+    whys = " and ".join(_NOT_FITTED[reason][1].format(count=count) for count, reason in reasons)
+    return InputError(f"{message}: {whys}", where="votes", fix=_NOT_FITTED[reasons[0][1]][2])
 
 
 def one_thread() -> AbstractContextManager[object]:

@@ -25,7 +25,7 @@ class Agreement:
     """How far humans agree with each other and with the proxies that count."""
 
     equal: EqualVotes | None
-    """None if no utterance has both kinds of votes."""
+    """None if no utterance has two human votes and a proxy vote."""
     within: dict[str, dict[str, EqualVotes]]
     """By group, then by value; not by stratum, because strata are formed by some of the compared votes."""
     alt_tests: tuple[AltTest, ...]
@@ -59,6 +59,8 @@ def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
             fewest=FEWEST,
             seed=seed,
         )
+        if not equal.utterances:
+            equal, within = None, {}
     try:
         tests, cannot = tuple(alt_test(prepared.votes, name, kind=kind) for name in prepared.proxies), None
     except InputError as error:

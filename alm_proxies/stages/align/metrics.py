@@ -113,12 +113,13 @@ def _why(results: Results) -> dict[str, str]:
     nothing = "no vote was held out" if not results.has_held_out else "the votes of the fit hold no human vote"
     few = "too few utterances have as many votes" if results.has_held_out else nothing
     without = "no proxy voted on an utterance with human votes" if results.has_proxies else "no proxy voted"
+    pairs = "no utterance has two human votes and a proxy vote" if results.has_proxies else "no proxy voted"
     return {
         "scores": nothing,
         "learning": few,
         "worth_in_human_votes": "the labels rest on no proxies, or there is no learning curve",
         "concentration_per_human_vote": few,
-        "agreement_at_equal_votes": without,
+        "agreement_at_equal_votes": pairs,
         "confusion_human_by_proxy": without,
         "corpus_shares": "too few utterances have proxy votes only",
         "variance": "too few utterances have two proxy votes",

@@ -53,7 +53,7 @@ class Fusion:
             raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
         if seen.counts is None:
             sparse = settings.method == "supervised" and seen.without_human < seen.utterances
-            raise too_sparse(0) if sparse else nothing_to_learn(settings.method)
+            raise too_sparse(0) if sparse else nothing_to_learn(settings.method, seen.not_fitted)
         learnt = learn(seen.counts, settings, quiet=quiet)
         rated, more = rate(seen.ratings) if seen.ratings is not None else (None, [])
         findings = [*seen.findings, *learnt.findings, *more]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from alm_proxies.content import ContentDigest
 from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
+from alm_proxies.estimators.estimator import not_fitted
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
 from alm_proxies.table_checks import refuse_two_sources
@@ -44,6 +46,8 @@ class Survey:
     utterances: int
     inputs: dict[str, str]
     """A digest of the tables' content, by need."""
+    not_fitted: Mapping[str, int]
+    """The number of human votes that no fit uses, by reason."""
 
 
 def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | None = None) -> Survey:
@@ -56,6 +60,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     sources = pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
     seen = without = 0
     attributes = False
+    unused: Counter[str] = Counter()
     read = _Read()
     about = About()
     for votes, utterances in parts:
@@ -67,6 +72,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         ids = usable.utterances
         human, _, more = human_counts(usable.human, len(ids), votes.taxonomy, settings.merge)
         summed.add([*usable.findings, *more])
+        unused.update(not_fitted(votes.frame))
         marks.add(usable.proxy.with_columns(pl.col("u") + seen), usable.annotators)
         sources = pl.concat([sources, votes.frame.select("annotator", "source").unique()]).unique()
         taught.offer(teaches(settings, human), ids, votes, utterances)
@@ -95,6 +101,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         without,
         seen,
         read.inputs() | ({"utterances": described} if described is not None else {}),
+        unused,
     )
 
 

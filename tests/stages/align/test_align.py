@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,17 @@ def test_unanimous_votes_give_a_report_and_no_error(small: tuple[Labels, Votes, 
     same = Votes.of(votes.frame.with_columns(label=pl.lit("sad")), about=votes.about)
     fused = Gated(4, 0.01).fit(same).predict(same)
     assert align(fused, same, utterances, QUICK).metrics["variance"] is None
+
+
+def test_one_human_vote_for_each_utterance_is_compared_with_no_other(small: tuple[Labels, Votes, Utterances]) -> None:
+    _, votes, utterances = small
+    human = (pl.col("source") == "human") & (pl.col("held_out") | (pl.col("draw") > 0))
+    single = Votes.of(votes.frame.filter(~human), about=votes.about)
+    assert single.frame.filter(pl.col("source") == "human")["utterance_id"].is_unique().all()
+    result = align(Gated(4, 0.01).fit(single).predict(single), single, utterances, QUICK)
+    assert result.metrics["agreement_at_equal_votes"] is None
+    assert "two human votes" in result.metrics["reasons"]["agreement_at_equal_votes"]
+    assert "nan" not in re.findall(r"[a-zA-Z]+", result.page.html().split("<script")[0])
 
 
 def test_labels_and_votes_of_different_taxonomies_are_refused(corpus: tuple[Votes, Utterances]) -> None:

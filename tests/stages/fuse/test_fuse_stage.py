@@ -55,6 +55,27 @@ def test_the_labels_survive_a_file_and_are_the_same_bytes_again(tmp_path):
     assert Labels.read(tmp_path / "one").taxonomy == tuple(LABELS)
 
 
+@pytest.mark.parametrize("method", ["auto", "human", "supervised", "dawid_skene"])
+@pytest.mark.parametrize(
+    ("change", "why", "fix"),
+    [
+        ({"held_out": pl.lit(value=True)}, "180 are held out", "--hold-out keep=1"),
+        (
+            {"label": pl.lit(None, pl.String), "valence": pl.lit(0.5)},
+            "180 are ratings without a label",
+            "ratings alone",
+        ),
+        ({"label": pl.lit(None, pl.String), "status": pl.lit("refused")}, "180 have a status other", "with labels"),
+    ],
+)
+def test_human_votes_that_no_fit_uses_are_said_with_the_reason(method, change, why, fix):
+    human = votes().frame.filter(pl.col("source") == "human").with_columns(**change)
+    with pytest.raises(AlmProxiesError) as error:
+        fuse(Votes.of(human, taxonomy=LABELS), FuseSettings(method=method))
+    assert f"no human votes to fit {method} to: {why}" in str(error.value)
+    assert fix in error.value.fix
+
+
 def test_held_out_votes_change_nothing_but_the_count_of_findings():
     plain = votes()
     extra = plain.frame.filter(pl.col("source") == "human").with_columns(

@@ -293,6 +293,9 @@ def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_
     proxies = corpus.votes.frame.with_columns(source=pl.lit("proxy"), held_out=pl.lit(value=False))
     with pytest.raises(InputError, match="no human label votes"):
         listen(corpus.utterances, Votes(proxies, corpus.votes.about), tmp_path, SETTINGS)
+    held_out = corpus.votes.frame.with_columns(held_out=pl.lit(value=True))
+    with pytest.raises(InputError, match="no human votes to fit the listener to: 216 are held out"):
+        listen(corpus.utterances, Votes(held_out, corpus.votes.about), tmp_path, SETTINGS)
     with pytest.raises(ValueError, match="needs model = a folder"):
         ListenSettings(recipe="encoder")
 
