@@ -114,6 +114,16 @@ def without_consensus(votes: Votes) -> Votes:
     return Votes(votes.frame.filter(~OF_CONSENSUS), votes.about)
 
 
+def not_fitted(votes: Votes) -> dict[str, int]:
+    """The number of human votes that no fit of labels uses, by reason: held_out, status or rating (without a label)."""
+    human = without_consensus(votes).frame.filter(pl.col("source") == "human")
+    return human.select(
+        held_out=which_count("held_out").sum(),
+        status=(pl.col("status") != "ok").sum(),
+        rating=((pl.col("status") == "ok") & ~_ANSWERS["label"]).sum(),
+    ).row(0, named=True)
+
+
 def only_held_out(votes: Votes) -> pl.Series:
     """The utterances with held-out human votes only, including published consensus labels."""
     given, held = (

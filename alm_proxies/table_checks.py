@@ -21,6 +21,14 @@ SUM_TOLERANCE = 1e-4
 """How far a sum of weights or shares may be from 1."""
 
 
+def refuse_no_rows(frame: pl.DataFrame, where: str) -> None:
+    """Raise for a table without rows, where a stage needs some."""
+    if not frame.height:
+        raise TableError(
+            "has no rows", where=where, fix="Check that it is the right file, and that it was copied whole."
+        )
+
+
 def refuse_repeats(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
     """Raise for a key that occurs twice."""
     # Equal keys have equal hashes, so as many hashes as rows proves that no key is repeated.

@@ -12,6 +12,7 @@ from alm_proxies.ballots import Array, Ballots, Side, ballots_of
 from alm_proxies.compare.strata import Words, groups_of, speakers_of
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
+from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 _SIDES: tuple[Side, ...] = ("human", "held_out", "proxy")
@@ -70,6 +71,7 @@ def refuse_other_labels(labels: Labels, taxonomy: tuple[str, ...]) -> None:
 
 def _chosen(labels: Labels, known: pl.Series, *, at_most: int, seed: int) -> tuple[Labels, list[Finding]]:
     """The labels of the utterances that have votes (`known`), by id; above `at_most`, a random sample of them."""
+    refuse_no_rows(labels.frame, "labels")
     both = labels.frame.filter(pl.col("utterance_id").is_in(known.implode())).sort("utterance_id")
     if not both.height:
         raise InputError("no utterance has both a label and a vote", where="labels", fix="Check --votes.")

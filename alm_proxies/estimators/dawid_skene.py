@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import left_out, refuse_unknown_raters, which_count
+from alm_proxies.ballots import left_out, not_fitted, refuse_unknown_raters, which_count
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.estimators.estimator import NotConvergedWarning, not_fitted, nothing_to_learn
+from alm_proxies.estimators.estimator import NotConvergedWarning, nothing_to_learn
 from alm_proxies.measures.arrays import Array, places
 from alm_proxies.tables import About, Finding, Labels, Votes
 
@@ -63,7 +63,7 @@ class DawidSkene:
         """Learn the prior and every rater's confusion matrix; warns if the likelihood has not converged."""
         usable, self.findings_ = _usable(votes)
         if not usable.height:
-            unused = not_fitted(votes.frame)
+            unused = not_fitted(votes)
             if any(unused.values()):
                 raise nothing_to_learn(self.name, unused)
             raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")

@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import OF_CONSENSUS
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import Array, Counts, counts_of
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
@@ -98,31 +97,18 @@ class Estimator(ABC):
             )
 
 
-_NOT_FITTED: dict[str, tuple[pl.Expr, str, str]] = {
+_NOT_FITTED = {
     "held_out": (
-        pl.col("held_out") & (pl.col("status") == "ok") & pl.col("label").is_not_null(),
-        "{count:,} are held out",
+        "are held out",
         "Hold out fewer when the corpus is read: --hold-out keep=1 keeps one vote of every utterance for the fit.",
     ),
-    "status": (
-        pl.col("status") != "ok",
-        "{count:,} have a status other than ok",
-        "Give human votes with labels.",
-    ),
+    "status": ("have a status other than ok", "Give human votes with labels."),
     "rating": (
-        (pl.col("status") == "ok") & pl.col("label").is_null(),
-        "{count:,} are ratings without a label",
+        "are ratings without a label",
         "Give human votes with labels too: labels cannot be made of ratings alone.",
     ),
 }
-"""Why human votes are not fitted, the reason and the fix."""
-
-
-def not_fitted(votes: pl.DataFrame) -> dict[str, int]:
-    """The number of human votes that no fit uses, by reason."""
-    human = votes.filter((pl.col("source") == "human") & ~OF_CONSENSUS)
-    sums = [condition.sum().alias(name) for name, (condition, _, _) in _NOT_FITTED.items()]
-    return human.select(sums).row(0, named=True)
+"""Why human votes are not fitted, and the fix, by the reasons of `not_fitted`."""
 
 
 def nothing_to_learn(name: str, unused: Mapping[str, int] | None = None) -> InputError:
@@ -132,8 +118,8 @@ def nothing_to_learn(name: str, unused: Mapping[str, int] | None = None) -> Inpu
     if not reasons:
         fix = "Give some utterances human votes: the weight of proxies cannot be learned from proxies alone."
         return InputError(message, where="votes", fix=fix)
-    whys = " and ".join(_NOT_FITTED[reason][1].format(count=count) for count, reason in reasons)
-    return InputError(f"{message}: {whys}", where="votes", fix=_NOT_FITTED[reasons[0][1]][2])
+    whys = " and ".join(f"{count:,} {_NOT_FITTED[reason][0]}" for count, reason in reasons)
+    return InputError(f"{message}: {whys}", where="votes", fix=_NOT_FITTED[reasons[0][1]][1])
 
 
 def one_thread() -> AbstractContextManager[object]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from alm_proxies.ballots import ballots_of, is_rater, only_held_out, refuse_other_taxonomy
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
+from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import trained_on_by
 
@@ -103,9 +104,14 @@ def targets_of(
     If no utterance is of split development, a share of the speakers is set aside for it (of the utterances, if speakers
     are not known). Utterances of split train with held-out human votes only are left out.
     """
+    refuse_no_rows(labels.frame, "labels")
+    refuse_no_rows(utterances.frame, "utterances")
     rows, findings = labelled_rows(labels, utterances, votes)
     if not len(rows):
-        raise InputError("no labelled utterance is of split train or development", fix="Check labels and utterances.")
+        lost = "; ".join(f"{finding.count:,} {finding.message}" for finding in findings)
+        message = f"no labelled utterance of split train or development can be used{f' ({lost})' if lost else ''}"
+        fix = "Give labels of weight above 0, of utterances of the splits train and development or without a split."
+        raise InputError(message, where="labels", fix=fix)
     counts, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
     is_development = (rows["split"] == "development").to_numpy()
     findings += left_out

@@ -111,8 +111,13 @@ def test_votes_that_judge_nothing_are_said_with_what_to_give(corpus: Corpus) -> 
 
 def test_what_cannot_be_trained_on_is_refused(corpus: Corpus) -> None:
     only = changed(corpus.utterances, split=pl.lit("test"))
-    with pytest.raises(InputError, match="no labelled utterance"):
+    with pytest.raises(InputError, match="no labelled utterance of split train or development can be used. Give"):
         targets_of(corpus.labels, only)
+    weightless = Labels.of(corpus.labels.frame.with_columns(weight=pl.lit(0.0)), about=corpus.labels.about)
+    with pytest.raises(InputError, match=rf"can be used \({len(weightless)} labels of weight 0\)"):
+        targets_of(weightless, corpus.utterances)
+    with pytest.raises(InputError, match="labels: has no rows"):
+        targets_of(Labels(weightless.frame.head(0), weightless.about), corpus.utterances)
     speaker_alone = changed(corpus.utterances, split=pl.lit("train"), speaker=pl.lit("tones/s1"))
     with pytest.raises(InputError, match="only one speaker"):
         targets_of(corpus.labels, speaker_alone)

@@ -6,6 +6,7 @@ import polars as pl
 
 from alm_proxies.errors import InputError
 from alm_proxies.stages.balance.settings import BalanceSettings
+from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.table_splits import speakers_on_two_sides
 from alm_proxies.tables import Finding, Labels, Utterances
 
@@ -29,14 +30,16 @@ def part_of(
 
 def _joined(labels: Labels, utterances: Utterances) -> tuple[pl.DataFrame, list[Finding]]:
     """Labels joined with their utterances, in the labels' order."""
+    refuse_no_rows(labels.frame, "labels")
+    refuse_no_rows(utterances.frame, "utterances")
     clash = [name for name in utterances.frame.columns if name in labels.frame.columns and name != "utterance_id"]
     about = utterances.frame.drop(clash)
     joined = labels.frame.join(about, on="utterance_id", how="inner", maintain_order="left")
     findings = []
     if not joined.height:
-        first = labels.frame["utterance_id"].head(1).to_list()
+        first = labels.frame["utterance_id"][0]
         fix = "Give the utterances file of these labels."
-        raise InputError(f"no label belongs to one of these utterances ({', '.join(first) or 'no labels'})", fix=fix)
+        raise InputError(f"no label belongs to one of these utterances ({first})", fix=fix)
     lost = labels.frame.join(about, on="utterance_id", how="anti")
     if lost.height:
         message = f"{lost.height:,} labels have no utterance in the utterances file and keep their weights"

@@ -28,6 +28,7 @@ from alm_proxies.measures.recovered import (
 )
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
+from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on
 
@@ -70,6 +71,7 @@ def measure(
     honest: dict[str, Labels] = {}
     seen: list[pl.Series] = []
     for name, labels in predictions.items():
+        refuse_no_rows(labels.frame, name)
         _refuse_other_ids(name, labels, votes)
         kept, more = without_trained_on(labels, utterances, stage="evaluate")
         findings += more

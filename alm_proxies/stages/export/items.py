@@ -20,6 +20,7 @@ from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.seeds import generator
 from alm_proxies.stages.export.settings import ExportSettings
+from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.table_splits import speakers_on_two_sides
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
 from alm_proxies.uris import is_remote
@@ -77,6 +78,8 @@ def items_of(
     labels: Labels, utterances: Utterances, settings: ExportSettings, votes: Votes | None = None
 ) -> tuple[Items, list[Finding]]:
     """Labels joined with their utterances, with labels renamed, restricted corpora marked, and findings."""
+    refuse_no_rows(labels.frame, "labels")
+    refuse_no_rows(utterances.frame, "utterances")
     label_findings: list[Finding] = []
     if settings.targets == "votes":
         labels, label_findings = with_shares_of_votes(labels, votes, utterances)
@@ -117,6 +120,9 @@ def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
     message = f"{count:,} utterances have several most likely labels and are {done} (ties = {policy})"
     finding = Finding("export", "tied_labels", message, utterance_id=example, count=count)
     if policy == "leave_out":
+        if count == len(items):
+            fix = "Set ties to first or spread, or choose a format that holds distributions."
+            raise InputError(f"nothing can be exported: {message}", fix=fix)
         return items.where(~ties), [finding]
     shares = items.shares
     top = shares >= shares.max(1, keepdims=True) - TIE

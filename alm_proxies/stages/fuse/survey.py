@@ -11,12 +11,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import human_counts, left_out, usable_of
+from alm_proxies.ballots import human_counts, left_out, not_fitted, usable_of
 from alm_proxies.content import ContentDigest
 from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
-from alm_proxies.estimators.estimator import not_fitted
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
 from alm_proxies.stages.fuse.learn import teaches
 from alm_proxies.table_checks import refuse_two_sources
@@ -72,7 +71,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         ids = usable.utterances
         human, _, more = human_counts(usable.human, len(ids), votes.taxonomy, settings.merge)
         summed.add([*usable.findings, *more])
-        unused.update(not_fitted(votes.frame))
+        unused.update(not_fitted(votes))
         marks.add(usable.proxy.with_columns(pl.col("u") + seen), usable.annotators)
         sources = pl.concat([sources, votes.frame.select("annotator", "source").unique()]).unique()
         taught.offer(teaches(settings, human), ids, votes, utterances)

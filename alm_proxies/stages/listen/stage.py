@@ -118,8 +118,9 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
 
 def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
     """The human votes of the fit, counted for each utterance of the table, and findings."""
+    from alm_proxies.ballots import not_fitted
     from alm_proxies.estimators.counts import counts_of, refuse_other_utterances
-    from alm_proxies.estimators.estimator import not_fitted, nothing_to_learn
+    from alm_proxies.estimators.estimator import nothing_to_learn
 
     human = Votes(votes.frame.filter(pl.col("source") == "human"), votes.about)
     if not human.frame.height or not votes.taxonomy:
@@ -128,7 +129,7 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
     counts = counts_of(human, utterances=utterances)
     refuse_other_utterances(counts.utterances, utterances)
     if not counts.human.any():
-        raise nothing_to_learn("the listener", not_fitted(human.frame))
+        raise nothing_to_learn("the listener", not_fitted(human))
     place = {name: row for row, name in enumerate(counts.utterances)}
     rows = np.array([place.get(name, -1) for name in utterances.frame["utterance_id"]], dtype=np.int64)
     counted = np.where(rows[:, None] >= 0, counts.human[rows], 0.0)

@@ -15,6 +15,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.shown import Shown
 from alm_proxies.stages.predict.settings import PredictSettings
+from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances
 from alm_proxies.trained_on import KEY, MEASURED
 
@@ -74,6 +75,7 @@ def predict(
     settings = settings or PredictSettings()
     trained = load_trained(model, device=settings.device) if isinstance(model, str | Path) else model
     table = utterances if isinstance(utterances, Utterances) else recordings_in(utterances)
+    refuse_no_rows(table.frame, "utterances")
     ids = table.frame["utterance_id"].to_list()
     sounds = Sounds(table, stage="predict", rate=trained.rate, longest=trained.file.seconds[1])
     findings: list[Finding] = []

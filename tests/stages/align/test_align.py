@@ -345,6 +345,8 @@ def test_labels_without_any_vote_are_refused_in_a_sentence(corpus: tuple[Votes, 
     strangers = fused.frame.with_columns(utterance_id=pl.lit("other/") + pl.col("utterance_id"))
     with pytest.raises(InputError, match="no utterance has both a label and a vote"):
         align(Labels(strangers, fused.about), *corpus)
+    with pytest.raises(InputError, match="labels: has no rows"):
+        align(Labels(fused.frame.head(0), fused.about), *corpus)
 
 
 def _crema_d(folder: Path, clips: int) -> tuple[Votes, Utterances]:

@@ -154,6 +154,10 @@ def test_what_cannot_be_balanced_is_refused_with_what_to_write(tmp_path: Path) -
     ):
         with pytest.raises((InputError, SettingsError), match=words):
             balance(labels, utterances, tmp_path / "out", settings)
+    for none in ((Labels(labels.frame.head(0), labels.about), utterances),
+                 (labels, Utterances(utterances.frame.head(0), utterances.about))):  # fmt: skip
+        with pytest.raises(InputError, match="(labels|utterances): has no rows. Check that it is the right file"):
+            balance(*none, tmp_path / "out")
 
 
 def test_labels_without_utterances_and_speakers_on_both_sides_are_found(tmp_path: Path) -> None:

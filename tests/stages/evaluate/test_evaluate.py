@@ -244,6 +244,14 @@ def test_a_prediction_without_share_for_a_label_with_votes_has_an_infinite_loss(
     assert evaluation.metrics["methods"]["sure"]["nll_per_vote"]["value"] is None
 
 
+def test_predictions_without_rows_are_refused_as_such(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    whole = labels_of(truth, ids)
+    empty = Labels(whole.frame.head(0), whole.about)
+    with pytest.raises(InputError, match="empty: has no rows"):
+        evaluate({"empty": empty}, votes, utterances)
+
+
 def test_the_truth_of_another_corpus_is_refused(tables: Tables) -> None:
     truth, ids, votes, utterances = tables
     other = labels_of(truth, [f"other/{name}" for name in ids])

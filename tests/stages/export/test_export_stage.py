@@ -201,6 +201,12 @@ def test_ties_are_left_out_broken_or_spread_and_weights_are_kept_when_spread(cor
     assert rows["spread"]["emo"].to_list() == ["angry", "happy"]
     weight = labels.frame.filter(pl.col("utterance_id") == tied)["weight"][0]
     assert rows["spread"]["weight"].sum() == pytest.approx(weight)
+    every = labels.frame.with_columns(pl.lit(0.25).alias(f"p_{label}") for label in labels.taxonomy)
+    with pytest.raises(InputError, match="30 utterances have several most likely labels.*Set ties to first or spread"):
+        export(Labels.of(every, about=labels.about), utterances, tmp_path / "none", ExportSettings(format="emobox"))
+    with pytest.raises(InputError, match="labels: has no rows"):
+        export(Labels(labels.frame.head(0), labels.about), utterances, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_labels_are_renamed_and_merged_on_the_way_out(corpus: Corpus, tmp_path: Path) -> None:
