@@ -2,13 +2,14 @@
 audio).
 
 It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind; the command `cache`
-shows and clears it. Folders have mode 0700 and files 0600. Data of a restricted corpus must not be stored here, but in
-the run's own folder.
+shows and clears it. Folders have mode 0700 and files 0600. Data of a corpus whose card forbids copies must not be
+stored here, but in the run's own folder.
 A cache that cannot be used (read-only home, a folder of another user, a damaged entry) counts as empty.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -26,6 +27,8 @@ Kind = Literal["abilities", "features", "audio"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MOST_JSON = 1_000_000
 """The largest JSON entry that is read, in bytes; a larger file is not ours."""
+_TRIES = 20
+"""How often a folder is removed again into which others write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +48,15 @@ def cache_folder() -> Path:
     return base / "alm-proxies"
 
 
-def folder_of(kind: Kind) -> Path | None:
-    """The folder of one kind, created with mode 0700; None if this fails, or if it is a link or another user's."""
+def folder_of(kind: Kind, *below: str) -> Path | None:
+    """The folder of one kind, or one below it, created with mode 0700; None if this fails, or if it is a link or
+    another user's.
+    """
     try:
-        root = cache_folder()
-        root.parent.mkdir(parents=True, exist_ok=True)
-        for folder in (root, root / kind):
+        folder = cache_folder()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for name in ("", kind, *below):
+            folder = folder / name
             folder.mkdir(mode=0o700, exist_ok=True)
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
@@ -59,7 +65,7 @@ def folder_of(kind: Kind) -> Path | None:
                 folder.chmod(0o700)
     except (OSError, RuntimeError):  # RuntimeError: no home folder
         return None
-    return root / kind
+    return folder
 
 
 def file_of(kind: Kind, key: str, suffix: str) -> Path | None:
@@ -90,19 +96,27 @@ def read_json(kind: Kind, key: str, *, seconds: float) -> Any | None:
 def write_json(kind: Kind, key: str, value: Any) -> None:
     """Store an entry atomically; if the cache cannot be written, nothing is stored."""
     path = file_of(kind, key, ".json")
-    if path is None:
-        return
-    text = json.dumps(value, allow_nan=False)
+    if path is not None:
+        write(path, json.dumps(value, allow_nan=False).encode("utf-8"))
+
+
+def write(path: Path, content: bytes) -> bool:
+    """Write an entry atomically with mode 0600; False if this fails, such as on a full disk."""
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def forget(kind: Kind, key: str) -> None:
@@ -133,14 +147,21 @@ def clear(kind: Kind | None = None) -> list[Kept]:
     """Remove all entries of one kind, or of all kinds, and return what was removed."""
     removed = [kept for kept in contents() if kind in (None, kept.kind)]
     for kept in removed:
-        try:
-            if kept.folder.is_symlink():
-                kept.folder.unlink()
-            elif kept.folder.is_dir():
-                shutil.rmtree(kept.folder)
-        except OSError as error:
-            fix = "Check its permissions, or remove it by hand."
-            raise OutputError(
-                f"cannot be removed: {error.strerror or error}", where=str(kept.folder), fix=fix
-            ) from error
+        _remove(kept.folder)
     return removed
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, into which other processes may be writing."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            if folder.is_symlink():
+                folder.unlink()
+            elif folder.is_dir():
+                shutil.rmtree(folder)
+            return
+        except OSError as error:
+            if tries_left and error.errno in (errno.ENOENT, errno.ENOTEMPTY):  # another process wrote there meanwhile
+                continue
+            fix = "Check its permissions, or remove it by hand."
+            raise OutputError(f"cannot be removed: {error.strerror or error}", where=str(folder), fix=fix) from error

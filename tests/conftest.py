@@ -94,6 +94,14 @@ class Browser:
         return [url for url in urls if not url.startswith(("file:", "data:", "about:", "chrome:"))]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for what fixtures of modules and sessions do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def folders_for_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Names of folders that are not there; pytest's own numbering would look at all folders before it names one."""

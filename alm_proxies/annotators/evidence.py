@@ -48,7 +48,7 @@ class Evidence:
 
 
 def evidence_of(frame: pl.DataFrame, cache: Path | None = None) -> Evidence:
-    """The evidence for every row of a frame with utterance_id, path, start, end, keep and speaker.
+    """The evidence for every row of a frame with utterance_id, corpus, path, start, end, keep and speaker.
 
     A feature is described by its robust z-score within the speaker: below 0.5 "about as usual", up to 1 "slightly
     higher", up to 2 "higher", above 2 "much higher". A feature that could not be measured is left out.
@@ -57,8 +57,14 @@ def evidence_of(frame: pl.DataFrame, cache: Path | None = None) -> Evidence:
         Source(row["utterance_id"], row["path"], row["start"], row["end"], row["keep"])
         for row in frame.select("utterance_id", "path", "start", "end", "keep").iter_rows(named=True)
     ]
+    corpora = dict(frame.filter("keep").select("utterance_id", "corpus").iter_rows())
     measured = measure_all(
-        sources, lambda source: open_source(source, stage=STAGE), stage=STAGE, groups=("prosody", "voice"), cache=cache
+        sources,
+        lambda source: open_source(source, stage=STAGE),
+        stage=STAGE,
+        groups=("prosody", "voice"),
+        kept_as=lambda source: corpora.get(source.utterance_id),
+        cache=cache,
     )
     scores = relative_to_speaker(measured.frame, frame["speaker"])
     by_utterance: dict[str, str] = {}

@@ -344,8 +344,13 @@ def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
         raise RecordingError("silent", "it is never louder than -80 dB of full scale", where=where, fix="Leave it out.")
 
 
+def suffix_of(source: Source) -> str:
+    """The suffix of a recording's name, without its dot."""
+    return Path(name_of(str(source.path))).suffix.lower().removeprefix(".")
+
+
 def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...]:
-    suffix = Path(name_of(str(source.path))).suffix.lower().removeprefix(".")
+    suffix = suffix_of(source)
     fitting = _SUFFIXES.get(clip.container or "")
     if fitting is None or suffix in fitting or suffix not in _KNOWN:
         return ()

@@ -11,14 +11,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import Clip, Opened, decode_ahead
-from alm_proxies.audio.rows import read_rows, write_rows
+from alm_proxies.audio.store import Store
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json, digest_of
@@ -29,8 +29,7 @@ SHORTEST = 0.1
 """The shortest clip for any feature, in seconds."""
 GROUPS = ("spectral", "prosody", "voice")
 
-_VERSION = 1  # version of the definitions: a cache of another version is not read
-_FLUSH = 2_000  # measured clips written to the cache at once
+_VERSION = 2  # version of the definitions: a cache of another version is not read
 _SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's norm
 
 T = TypeVar("T")
@@ -171,38 +170,40 @@ def measure_all(
     *,
     stage: str,
     groups: Sequence[str] = GROUPS,
+    kept_as: Callable[[T], str | None] | None = None,
     cache: Path | None = None,
     threads: int = 2,
 ) -> Features:
     """The features of every item's clip, in order; an item that cannot be opened gets a row of nulls and its findings.
 
-    With a cache folder, a clip with samples measured before, from whatever file, is not measured again.
+    A clip with samples measured before, from whatever file, is not measured again: `kept_as` gives the corpus of an
+    item under which features are in the cache, None if it may not be copied; those are kept in the folder `cache`.
     """
     names = names_of(groups)
-    store = _Store(cache, names) if cache is not None else None
+    store = Store(digest_of([_VERSION, *names]), len(names), cache, pl.Float64)
 
-    def measured_item(item: T) -> tuple[Opened, str, Measured | None, bool]:
+    def measured_item(item: T) -> tuple[Opened, str, str | None, Measured | None, bool]:
         opened = open_one(item)
         if opened.clip is None:
-            return opened, "", None, False
-        key = _key(opened.clip, names) if store is not None else ""
-        known = store.get(key) if store is not None else None
+            return opened, "", None, None, False
+        key, corpus = _key(opened.clip, names), kept_as(item) if kept_as is not None else None
+        known = _kept(store, key, corpus, names)
         opened_without_sound = Opened(opened.utterance_id, None, opened.findings)
-        return opened_without_sound, key, known or measure(opened.clip, groups), known is not None
+        return opened_without_sound, key, corpus, known or measure(opened.clip, groups), known is not None
 
     ids: list[str] = []
     rows: list[NDArray[np.float64]] = []
-    findings: list[Finding] = list(store.findings(stage)) if store is not None else []
-    for opened, key, measured, known in decode_ahead(items, measured_item, threads=threads, ahead=4 * threads):
+    findings: list[Finding] = []
+    for opened, key, corpus, measured, known in decode_ahead(items, measured_item, threads=threads, ahead=4 * threads):
         ids.append(opened.utterance_id)
         findings.extend(opened.findings)
         rows.append(_row(measured, names))
         if measured is not None:
             findings.extend(_finding(failure, stage, opened.utterance_id) for failure in measured.failures)
-            if store is not None and not known:
-                store.add(key, measured)
-    if store is not None:
-        store.flush()
+            if not known:
+                store.add(key, corpus, (rows[-1], _written(measured)))
+    store.flush()
+    findings = [*store.findings(stage), *findings]
     table = np.asarray(rows, dtype=np.float64).reshape(-1, len(names))
     columns = [pl.Series(name, table[:, number]).fill_nan(None) for number, name in enumerate(names)]
     return Features(pl.DataFrame([pl.Series("utterance_id", ids, dtype=pl.String()), *columns]), tuple(findings))
@@ -310,63 +311,16 @@ def _key(clip: Clip, names: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-class _Store:
-    """Measured clips by the digest of their samples: Parquet files in a folder, each written atomically."""
+def _kept(store: Store, key: str, corpus: str | None, names: Sequence[str]) -> Measured | None:
+    row = store.get(key, corpus)
+    if row is None:
+        return None
+    values = {name: float(value) if np.isfinite(value) else None for name, value in zip(names, row[0], strict=True)}
+    return Measured(values, _failures(row[1]))
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self._folder = folder / digest_of([_VERSION, *names])
-        self._names = tuple(names)
-        self._schema: dict[str, Any] = {"key": pl.String(), "failures": pl.String()} | dict.fromkeys(
-            names, pl.Float64()
-        )
-        self._new: list[dict[str, Any]] = []
-        self._broken: list[tuple[Path, str]] = []
-        self._known: dict[str, tuple[NDArray[np.float64], str]] = {}
-        for path in sorted(self._folder.glob("*.parquet")):
-            frame, reason = read_rows(path, self._schema, "failures", _failures)
-            if frame is None:
-                self._broken.append((path, reason))
-                continue
-            table = frame.select(names).fill_null(np.nan).to_numpy()
-            self._known |= dict(zip(frame["key"], zip(table, frame["failures"], strict=True), strict=True))
 
-    def findings(self, stage: str) -> list[Finding]:
-        """Findings for files of the cache that cannot be read; their clips are measured again."""
-        return [
-            Finding(
-                stage=stage,
-                kind="cache_unreadable",
-                message=f"cached features cannot be read ({why}); they are measured again",
-                fix="Delete the file.",
-                where=str(path),
-            )
-            for path, why in self._broken
-        ]
-
-    def get(self, key: str) -> Measured | None:
-        """The cached features of these samples, if any."""
-        if key not in self._known:
-            return None
-        row, written = self._known[key]
-        values = {
-            name: float(value) if np.isfinite(value) else None for name, value in zip(self._names, row, strict=True)
-        }
-        return Measured(values, _failures(written))
-
-    def add(self, key: str, measured: Measured) -> None:
-        """Add a measured clip; clips are written in batches."""
-        failures = canonical_json([[f.kind, f.why, f.names] for f in measured.failures])
-        self._new.append({"key": key, "failures": failures, **measured.values})
-        if len(self._new) >= _FLUSH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the new clips."""
-        if not self._new:
-            return
-        frame = pl.DataFrame(self._new, schema=self._schema).unique("key", keep="first").sort("key")
-        write_rows(self._folder, frame)
-        self._new.clear()
+def _written(measured: Measured) -> str:
+    return canonical_json([[f.kind, f.why, f.names] for f in measured.failures])
 
 
 def _failures(written: str) -> tuple[Failure, ...]:

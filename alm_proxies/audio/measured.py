@@ -32,16 +32,18 @@ def row_of(measured: Measured) -> Floats:
 
 def _measured(stage: str, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
     measured = measure(clip)
+    row = row_of(measured)
+    nothing = bool(np.isnan(row).all())
+    fix = "Leave it out." if nothing else "Listen to it; features that cannot be measured are left empty."
     findings = tuple(
         Finding(
             stage,
             failure.kind,
             f"not measured: {len(failure.names)} features ({failure.why})",
-            "Listen to it; features that cannot be measured are left empty.",
+            fix,
             utterance_id,
             count=len(failure.names),
         )
         for failure in measured.failures
     )
-    row = row_of(measured)
-    return (None if np.isnan(row).all() else row), findings
+    return (None if nothing else row), findings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from alm_proxies.audio.clip import (
     finding_of,
     open_source,
     remote_copy,
+    suffix_of,
 )
 from alm_proxies.audio.effects import apply, mix, parameters_of
 from alm_proxies.audio.places import Places
@@ -29,7 +31,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json, digest_file, digest_of
 from alm_proxies.remote.copies import AT_ONCE, need_packages
 from alm_proxies.seeds import generator
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote
 
 _DEEPEST = 16  # recipes of recipes
@@ -132,11 +134,13 @@ class Sounds:
         self._open = partial(open_source, stage=stage, rate=rate, longest=longest)
         self._sources: dict[str, Source] = {}
         self._recipes: dict[str, str] = {}
+        self._corpora: dict[str, str] = {}
         self._ids = utterances.frame["utterance_id"].to_list()
         self._known = frozenset(self._ids)
-        places = Places(utterances.about)
+        self._places = places = Places(utterances.about)
         columns = ["utterance_id", "corpus", "audio", "start", "end", "recipe"]
         for utterance_id, corpus, audio, start, end, recipe in utterances.frame.select(columns).iter_rows():
+            self._corpora[utterance_id] = corpus
             if audio is not None and is_remote(audio):
                 self._sources[utterance_id] = Source(utterance_id, audio, start, end, places.keeps(corpus))
             elif audio is not None:
@@ -155,19 +159,38 @@ class Sounds:
         self, ids: Iterable[str] | None = None, *, threads: int = 2, ahead: int = 8
     ) -> Generator[Opened, None, None]:
         """The clips of these utterances, or of all, in order, opened ahead by threads; by more if some are remote."""
-        threads = max(threads, self._least)
+        threads = self.threads(threads)
         ahead = max(ahead, 2 * self._least)
         return decode_ahead(self._ids if ids is None else ids, self.open, threads=threads, ahead=ahead)
 
+    def threads(self, wanted: int) -> int:
+        """The number of threads that open recordings; more than is wanted if some are remote."""
+        return max(wanted, self._least)
+
     def mark(self, utterance_id: str) -> str | None:
-        """A digest of the content of its recording or slice; None if the file cannot be read."""
+        """A digest of the content of its recording or slice, and of the suffix; None if the file cannot be read."""
         source = self._sources.get(utterance_id)
         if source is None:
             return None
         try:
-            return digest_of([_digest(source), source.start, source.end])
+            return digest_of([_digest(source), source.start, source.end, suffix_of(source)])
         except InputError:
             return None
+
+    def kept_as(self, utterance_id: str) -> str | None:
+        """The corpus under whose name what is computed of it may be cached; None if it, or a parent's, may not."""
+        corpus = self._corpora.get(utterance_id)
+        if corpus is None or not self._places.keeps(corpus):
+            return None
+        written = self._recipes.get(utterance_id)
+        parents = Recipe.read(written, where=utterance_id).parents if written is not None else ()
+        return corpus if all(self.kept_as(parent) is not None for parent, _ in parents) else None
+
+    def of_file(self, finding: Finding, utterance_id: str) -> Finding:
+        """A finding on a recording of the same content, as that of this utterance."""
+        source = self._sources.get(utterance_id)
+        where = str(source.path) if finding.where is not None and source is not None else None
+        return replace(finding, stage=self._stage, utterance_id=utterance_id, where=where)
 
     def _opened(self, utterance_id: str, children: tuple[str, ...]) -> Opened:
         source = self._sources.get(utterance_id)

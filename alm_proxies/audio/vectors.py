@@ -1,21 +1,19 @@
-"""A cache of one vector per clip, by the content of its recording."""
+"""A vector per clip, computed once for each content of a recording, whichever command asks for it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import Clip, decode_ahead
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.audio.rows import read_rows, write_rows
+from alm_proxies.audio.store import Store
 from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.progress import Progress
 from alm_proxies.tables import Finding
@@ -23,8 +21,7 @@ from alm_proxies.tables import Finding
 Floats = NDArray[np.float32]
 Compute = Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
 """A function of a clip and its utterance id: its vector (NaN = not known), or None and findings with the reason."""
-_VERSION = 1
-_FLUSH = 500  # new vectors written at once
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +32,22 @@ class Vectors:
     known: NDArray[np.bool_]
     """Which utterances have a vector."""
     made: int
-    """The number computed now; the others were read from the cache."""
+    """The number computed now; the others were kept."""
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipVector:
+    """The vector of an utterance, or None, and findings."""
+
+    utterance_id: str
+    vector: Floats | None
+    findings: tuple[Finding, ...]
+    """Of its recording, with the reason where there is no vector."""
+    remarks: tuple[Finding, ...]
+    """Of a vector that there is: what of it could not be computed."""
+    made: bool
+    """Whether it was computed now."""
 
 
 def vectors_of(
@@ -49,111 +60,86 @@ def vectors_of(
     folder: Path,
     message: str = "features",
     threads: int = 2,
+    remarks: bool = True,
     quiet: bool = True,
 ) -> Vectors:
-    """The vector of every utterance; `digest` identifies the computation, `folder` is the cache.
+    """The vector of every utterance; `digest` identifies the computation.
 
-    The cache key is the content of the recording and its slice, whatever its path, without decoding; of a generated
-    utterance its samples. `compute` runs in `threads` threads, one clip at a time.
+    They are kept in the cache, or in `folder` if copies of the corpus are forbidden. `compute` runs in `threads`
+    threads, one clip at a time. `remarks`: whether the findings include what of a vector could not be computed.
     """
-    store = _Store(folder / digest_of([_VERSION, digest, width]), width)
-
-    def vector_of(utterance_id: str) -> tuple[str, str, Floats | None, tuple[Finding, ...], bool]:
-        mark = sounds.mark(utterance_id)
-        kept = store.get(mark or "")
-        if mark is not None and kept is not None:
-            return utterance_id, mark, *kept, False
-        opened = sounds.open(utterance_id)
-        if opened.clip is None:
-            return utterance_id, "", None, opened.findings, False
-        key = mark or _samples_digest(opened.clip)
-        kept = store.get(key)
-        if kept is not None:
-            return utterance_id, key, *kept, False
-        vector, findings = compute(opened.clip, utterance_id)
-        return utterance_id, key, vector, (*opened.findings, *findings), True
-
+    store = store_of(width, digest, folder)
     rows = np.full((len(ids), width), np.nan, dtype=np.float32)
     known = np.zeros(len(ids), dtype=np.bool_)
-    findings: list[Finding] = list(store.findings)
+    findings: list[Finding] = []
     computed = 0
     with Progress(message, len(ids), quiet=quiet) as progress:
-        for place, result in enumerate(decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads)):
-            utterance_id, key, vector, clip_findings, new = result
-            findings.extend(_of(finding, utterance_id) for finding in clip_findings)
+        for place, clip in enumerate(vectors_ahead(ids, sounds, compute, store, threads=threads)):
+            findings += [*clip.findings, *(clip.remarks if remarks else ())]
+            computed += clip.made
+            if clip.vector is not None:
+                rows[place], known[place] = clip.vector, True
             progress.advance()
-            if vector is None:
-                continue
-            rows[place], known[place] = vector, True
-            if new:
-                computed += 1
-                store.add(key, vector, clip_findings)
+    return Vectors(rows, known, computed, (*store.findings(), *findings))
+
+
+def store_of(width: int, digest: str, folder: Path | None) -> Store:
+    """The kept vectors of a computation; without a folder, those that may not be in the cache are not kept."""
+    return Store(digest_of([_VERSION, digest, width]), width, folder)
+
+
+def vectors_ahead(
+    ids: Iterable[str], sounds: Sounds, compute: Compute, store: Store, *, threads: int = 2
+) -> Generator[ClipVector, None, None]:
+    """The vectors of utterances in order, computed ahead where the store has none; new ones are added to it.
+
+    The key is the content of the recording and its slice, whatever its path, without decoding; of a generated utterance
+    its samples.
+    """
+
+    def vector_of(utterance_id: str) -> tuple[ClipVector, str]:
+        mark = sounds.mark(utterance_id)
+        if mark is not None and (kept := _kept(store, mark, sounds, utterance_id)) is not None:
+            return kept, mark
+        opened = sounds.open(utterance_id)
+        if opened.clip is None:
+            return ClipVector(utterance_id, None, opened.findings, (), made=False), ""
+        key = mark or _samples_digest(opened.clip)
+        if mark is None and (kept := _kept(store, key, sounds, utterance_id)) is not None:
+            return kept, key
+        vector, computed = compute(opened.clip, utterance_id)
+        if vector is None:
+            return ClipVector(utterance_id, None, (*opened.findings, *computed), (), made=False), ""
+        return ClipVector(utterance_id, vector, opened.findings, computed, made=True), key
+
+    for clip, key in decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads):
+        if clip.made and clip.vector is not None:
+            store.add(key, sounds.kept_as(clip.utterance_id), (clip.vector, _written(clip)))
+        yield clip
     store.flush()
-    return Vectors(rows, known, computed, tuple(findings))
 
 
-def _of(finding: Finding, utterance_id: str) -> Finding:
-    return Finding(**(asdict(finding) | {"utterance_id": utterance_id}))
+def _kept(store: Store, key: str, sounds: Sounds, utterance_id: str) -> ClipVector | None:
+    row = store.get(key, sounds.kept_as(utterance_id))
+    if row is None:
+        return None
+    findings, remarks = (
+        tuple(sounds.of_file(Finding("", **fields), utterance_id) for fields in part) for part in json.loads(row[1])
+    )
+    return ClipVector(utterance_id, row[0], findings, remarks, made=False)
+
+
+def _written(clip: ClipVector) -> str:
+    """The findings of a clip, as those of any recording with the same content."""
+    fields = ("kind", "message", "fix", "count")
+    parts = [
+        [{name: asdict(finding)[name] for name in fields} | {"where": finding.where and ""} for finding in part]
+        for part in (clip.findings, clip.remarks)
+    ]
+    return canonical_json(parts)
 
 
 def _samples_digest(clip: Clip) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(clip.samples).view(np.uint8).data)
     digest.update(str(clip.rate).encode())
     return digest.hexdigest()[:32]
-
-
-class _Store:
-    """Vectors by a digest of the recording: Parquet files in a folder, each written atomically."""
-
-    def __init__(self, folder: Path, width: int) -> None:
-        self._folder = folder
-        self._schema: dict[str, Any] = {
-            "key": pl.String(),
-            "findings": pl.String(),
-            "vector": pl.Array(pl.Float32(), width),
-        }
-        self._new: list[tuple[str, str, Floats]] = []
-        self._known: dict[str, tuple[Floats, str]] = {}
-        self.findings: list[Finding] = []
-        for path in sorted(folder.glob("*.parquet")):
-            frame, reason = read_rows(path, self._schema, "findings", _findings)
-            if frame is None:
-                message = f"cached features cannot be read ({reason}); they are computed again"
-                self.findings.append(Finding("", "cache_unreadable", message, "Delete the file.", where=str(path)))
-                continue
-            table = frame["vector"].to_numpy()
-            self._known |= dict(zip(frame["key"], zip(table, frame["findings"], strict=True), strict=True))
-
-    def get(self, key: str) -> tuple[Floats, tuple[Finding, ...]] | None:
-        """The cached vector of a key, if any."""
-        if key not in self._known:
-            return None
-        vector, written = self._known[key]
-        return vector, _findings(written)
-
-    def add(self, key: str, vector: Floats, findings: Sequence[Finding]) -> None:
-        """Add a vector; vectors are written in batches."""
-        rows = [asdict(finding) | {"utterance_id": None} for finding in findings]
-        self._new.append((key, canonical_json(rows), vector))
-        if len(self._new) >= _FLUSH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the new vectors."""
-        if not self._new:
-            return
-        keys, findings, vectors = zip(*self._new, strict=True)
-        frame = pl.DataFrame(
-            [
-                pl.Series("key", keys, dtype=pl.String()),
-                pl.Series("findings", findings, dtype=pl.String()),
-                pl.Series("vector", np.stack(vectors).astype(np.float32), dtype=self._schema["vector"]),
-            ]
-        )
-        frame = frame.unique("key", keep="first").sort("key")
-        write_rows(self._folder, frame)
-        self._new.clear()
-
-
-def _findings(written: str) -> tuple[Finding, ...]:
-    return tuple(Finding(**fields) for fields in json.loads(written))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import RATE, Clip
 from alm_proxies.errors import SettingsError
+from alm_proxies.files import digest_of
 from alm_proxies.tables import Finding
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Pooling:
         layers: Sequence[int] | None = None,
         device: str | None = None,
     ) -> None:
+        from alm_proxies.models.checkpoints import device_of
         from alm_proxies.models.encoder import encoder_config, encoder_digest
 
         config = encoder_config(model, revision)
@@ -45,7 +47,10 @@ class Pooling:
                 fix = f"Name layers from 0 (the input of the first layer) to {count}."
                 raise SettingsError(f"this encoder has no layer {layer}", where=str(model), fix=fix)
         self.width = 2 * len(self.layers) * int(config.d_model if whisper else config.hidden_size)
-        self.digest = encoder_digest(model, revision)
+        self.digest = digest_of([encoder_digest(model, revision), self.layers])
+        """A digest of what the vectors are."""
+        self.exact = digest_of([self.digest, device_of(device).partition(":")[0]])
+        """The same with the kind of device, each of which rounds in its own way."""
         self._model, self._revision, self._device, self._stage = model, revision, device, stage
         self._encoder: Encoder | None = None
         self._threads: int | None = None

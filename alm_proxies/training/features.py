@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import LONGEST, RATE, Clip
 from alm_proxies.audio.features import FEATURES, SHORTEST, measure
-from alm_proxies.audio.measured import DIGEST, NAMES, row_of
+from alm_proxies.audio.measured import DIGEST, NAMES, measuring, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.errors import EngineError, InputError
@@ -34,7 +34,7 @@ from alm_proxies.models.trained import (
 )
 from alm_proxies.progress import say
 from alm_proxies.seeds import generator
-from alm_proxies.tables import Finding, Labels, Utterances, Votes
+from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.calibrate import fit_calibration
 from alm_proxies.training.card import model_card
 from alm_proxies.training.head_settings import HeadSettings
@@ -86,7 +86,7 @@ class FeaturesModel:
 
     def predict(self, clips: Sequence[Clip]) -> Predictions:
         """Distributions, concentrations and abstentions of clips."""
-        return self._of(np.stack([_row(clip) for clip in clips]))
+        return self.of_rows(np.stack([_row(clip) for clip in clips]))
 
     def evidence(self, clip: Clip) -> Evidence:
         """Evidence for the prediction of one clip: effects of removed segments and changed features, the strongest
@@ -100,7 +100,7 @@ class FeaturesModel:
         for place, part in enumerate(_PARTS):
             usual[place, [feature.part == part for feature in FEATURES]] = np.nan  # the head uses the mean instead
         cut = without_parts(clip, max(self.file.seconds[0], SHORTEST))
-        whole, *others = self._of(np.stack([row, *usual, *(_row(rest) for _, rest in cut)])).shares
+        whole, *others = self.of_rows(np.stack([row, *usual, *(_row(rest) for _, rest in cut)])).shares
         named = [f"{words} as in the average clip" for words in _PARTS.values()]
         moved = [
             Moved.of(name, self.labels, whole, other)
@@ -108,7 +108,8 @@ class FeaturesModel:
         ]
         return Evidence.of(moved[len(named) :], moved[: len(named)])
 
-    def _of(self, rows: Floats) -> Predictions:
+    def of_rows(self, rows: Floats) -> Predictions:
+        """The same of measured features."""
         logits = np.log(self.head.predict(rows))
         return calibrated(self.file.calibration, logits, _distance(self.head.scale, rows))
 
@@ -131,8 +132,8 @@ def train_features(
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
     sounds = Sounds(utterances, stage="train")
     heard = vectors_of(
-        targets.ids, sounds, _compute, width=len(NAMES), digest=DIGEST,
-        folder=folder / "features", message="measuring", threads=settings.threads, quiet=quiet,
+        targets.ids, sounds, measuring("train"), width=len(NAMES), digest=DIGEST, folder=folder / "features",
+        message="measuring", threads=settings.threads, remarks=False, quiet=quiet,
     )  # fmt: skip
     learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
     if not len(learn) or not len(judge):
@@ -197,11 +198,6 @@ def train_features(
 
 def _row(clip: Clip) -> Floats:
     return row_of(measure(clip))
-
-
-def _compute(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-    row = _row(clip)
-    return (None if np.isnan(row).all() else row), ()
 
 
 def _distance(scale: Scale, rows: Floats) -> NDArray[np.float64]:

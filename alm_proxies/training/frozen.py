@@ -83,15 +83,15 @@ def kept_loader(
     limits: tuple[float, float],
     quiet: bool,
 ) -> KeptLoader:
-    """The statistics of all utterances, read from the folder or computed and cached there."""
+    """The statistics of all utterances, each computed once; `folder` has those that may not be in the cache."""
     encoder, layers = model.encoder, model.heads.shape.layers
-    size = _size(len(layers))
+    size, device = _size(len(layers)), encoder.device.type  # which rounds in its own way
     vectors = vectors_of(
         ids,
         Sounds(utterances, stage="train", rate=encoder.rate),
         _compute(encoder, layers, limits),
         width=size * encoder.width,
-        digest=digest_of([_VERSION, encoder_digest(str(settings.model), settings.revision), layers, limits]),
+        digest=digest_of([_VERSION, encoder_digest(str(settings.model), settings.revision), layers, limits, device]),
         folder=folder,
         message="encoding",
         threads=settings.threads,

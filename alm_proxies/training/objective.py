@@ -163,7 +163,10 @@ def _measured(
             progress.advance()
             return sounds.open(name)
 
-        measured = measure_all(targets.ids, opened, stage="train", groups=groups, cache=cache, threads=settings.threads)  # type: ignore[arg-type]  # Opened
+        measured = measure_all(
+            targets.ids, opened, stage="train", groups=groups,  # type: ignore[arg-type]  # Opened
+            kept_as=sounds.kept_as, cache=cache, threads=settings.threads,
+        )  # fmt: skip
     values = measured.frame.select(names).fill_null(np.nan).to_numpy().astype(np.float64)
     learned = values[targets.train]
     with np.errstate(invalid="ignore"):

@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--recipe", default="encoder")
     parser.add_argument("--model")
-    parser.add_argument("--keep", type=Path, required=True, help="Folder of features and of finished draws.")
+    parser.add_argument("--keep", type=Path, required=True, help="Folder of finished draws.")
     parser.add_argument("--sizes", default="200,400,all")
     parser.add_argument("--draws", type=int, default=5)
     given = parser.parse_args()

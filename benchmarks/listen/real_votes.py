@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--recipe", default="features")
     parser.add_argument("--model")
-    parser.add_argument("--keep", type=Path, required=True, help="Folder of features and of finished draws.")
+    parser.add_argument("--keep", type=Path, required=True, help="Folder of finished draws.")
     parser.add_argument("--size", type=int)
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--votes", default="1,3")

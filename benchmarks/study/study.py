@@ -105,7 +105,7 @@ def lockbox_cells() -> list[Cell]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("check", "run", "report", "open-lockbox", "lockbox"))
-    parser.add_argument("--keep", type=Path, required=True, help="Folder of features, targets and results.")
+    parser.add_argument("--keep", type=Path, required=True, help="Folder of targets and results.")
     parser.add_argument("--model", help="Folder of the encoder.")
     parser.add_argument("--block", choices=tuple(blocks()), action="append", help="Run the cells of these blocks only.")
     parser.add_argument("--replicates", type=int, help="Run the first replicates only.")

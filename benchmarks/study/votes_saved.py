@@ -339,7 +339,7 @@ def report(corpus: Corpus, results: Results, people: pl.DataFrame) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=("run", "report", "picture"))
-    parser.add_argument("--keep", type=Path, required=True, help="Folder of features and results.")
+    parser.add_argument("--keep", type=Path, required=True, help="Folder of results.")
     parser.add_argument("--model", help="Folder of the encoder.")
     parser.add_argument("--out", type=Path, help="Folder of the picture.")
     parser.add_argument("--runs", type=int, help="Stop after this many runs.")

@@ -29,9 +29,10 @@ def test_what_is_usual_is_the_speakers_own(tmp_path: Path) -> None:
             path = tmp_path / f"{speaker}{number}.wav"
             voice = sum(np.sin(2 * np.pi * tone * k * time) / k for k in range(1, 9))
             soundfile.write(path, 0.1 * voice, 16_000)
-            rows.append((f"{speaker}{number}", str(path), None, None, True, speaker))
+            rows.append((f"{speaker}{number}", "toy", str(path), None, None, True, speaker))
     columns = {
         "utterance_id": pl.String,
+        "corpus": pl.String,
         "path": pl.String,
         "start": pl.Float64,
         "end": pl.Float64,

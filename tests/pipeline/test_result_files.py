@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from alm_proxies import cache
 from alm_proxies.pipeline import result_files
 from alm_proxies.pipeline.perform import Task
 from alm_proxies.pipeline.result_files import compared, digest_of_files, files_of
@@ -45,6 +46,18 @@ def test_a_replaced_recording_is_not_kept(corpus: Path) -> None:
     assert will_run(simulate(corpus)) == "runs again because wav/000003.wav has changed"
     do(simulate(corpus), quiet=True)
     assert replaced.read_bytes() == intact
+
+
+def test_features_are_in_the_cache_whose_loss_is_no_reason_to_run_again(tmp_path: Path) -> None:
+    do(Task("simulate", str(tmp_path / "simulate"), {"utterances": 24, "speakers": 12, "dense": 2}), quiet=True)
+    inputs = {name: [str(tmp_path / "simulate" / f"{name}.parquet")] for name in ("utterances", "votes")}
+    head = {"hidden": 8, "epochs": 2, "seeds": 1, "components": 8}
+    listen = Task("listen", str(tmp_path / "listen"), {"folds": 3, "head": head}, inputs=inputs)
+    do(listen, quiet=True)
+    assert not (tmp_path / "listen/features").exists()
+    (features,) = (kept for kept in cache.clear() if kept.kind == "features")
+    assert features.files == 1
+    assert do(listen, quiet=True).skipped
 
 
 def test_several_lost_files_are_counted(corpus: Path) -> None:

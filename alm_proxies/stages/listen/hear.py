@@ -14,7 +14,6 @@ from alm_proxies.audio.features import relative_to_speaker
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
-from alm_proxies.files import digest_of
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Utterances
 
@@ -29,7 +28,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
     compute: Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
     pooling = None
     if settings.recipe == "features":
-        compute, width, digest = measuring(STAGE), len(NAMES), DIGEST
+        compute, width, digest, exact = measuring(STAGE), len(NAMES), DIGEST, DIGEST
         message = "measuring"
     else:
         from alm_proxies.models.pooled import Pooling
@@ -41,7 +40,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
             layers=settings.layers,
             device=settings.device,
         )
-        compute, width, digest = pooling, pooling.width, digest_of([pooling.digest, pooling.layers])
+        compute, width, digest, exact = pooling, pooling.width, pooling.digest, pooling.exact
         message = "encoding"
     try:
         vectors = vectors_of(
@@ -49,7 +48,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
             sounds,
             compute,
             width=width,
-            digest=digest,
+            digest=exact,
             folder=folder,
             message=message,
             threads=settings.threads,

@@ -71,8 +71,8 @@ def listen(
 
     Every speaker with a usable recording has a fold, with or without votes: so changing or deleting votes of a fold,
     even all of them, changes no byte of its predictions. Held-out votes and votes of other proxies are not used.
-    `folder` gets votes.parquet, report.html, models/ and features/ (a cache by the content of the recordings, which
-    makes a second run short).
+    `folder` gets votes.parquet, report.html and models/. Features are in the cache, by the content of the recordings,
+    which makes a second run short; those of a corpus whose card forbids copies are in features/ of the folder.
     """
     with alone_in(Path(folder), "listen", WAIT):
         return _listened(utterances, votes, Path(folder), settings or ListenSettings(), quiet)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,11 +22,15 @@ from alm_proxies.trained_on import KEY, MEASURED
 
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
+    from alm_proxies.audio.recipe import Sounds
+    from alm_proxies.models.trained import Predictions
+    from alm_proxies.training.features import FeaturesModel
     from alm_proxies.training.loading import AnyTrained
 
 __all__ = ["PredictSettings", "Predicted", "predict"]
 
 _AT_ONCE = 8  # batches sorted by length together
+_ROWS_AT_ONCE = 256  # of measured features, whatever the batch: how many are multiplied at once rounds the sums
 _SHOWN = 3  # strongest of each kind of evidence
 
 
@@ -68,8 +73,9 @@ def predict(
     the model's training (trained_on.without_trained_on leaves these out).
     """
     from alm_proxies.audio.folder import recordings_in
-    from alm_proxies.audio.recipe import Sounds, in_condition
+    from alm_proxies.audio.recipe import Sounds
     from alm_proxies.progress import Progress
+    from alm_proxies.training.features import FeaturesModel
     from alm_proxies.training.loading import load_trained
 
     settings = settings or PredictSettings()
@@ -80,24 +86,63 @@ def predict(
     sounds = Sounds(table, stage="predict", rate=trained.rate, longest=trained.file.seconds[1])
     findings: list[Finding] = []
     rows: list[dict[str, object]] = []
+    if isinstance(trained, FeaturesModel) and settings.condition is None and not settings.evidence:
+        parts = _of_features(trained, ids, sounds, settings)
+    else:
+        parts = _of_clips(trained, ids, sounds, settings)
     with Progress("predicting", len(ids), quiet=quiet) as progress:
-        ahead = sounds.ahead(ids, threads=settings.threads, ahead=2 * settings.batch)
-        while group := list(islice(ahead, _AT_ONCE * settings.batch)):
-            clips: list[tuple[str, Clip]] = []
-            for opened in group:
-                findings += [_with_own_limit(finding, trained) for finding in opened.findings]
-                if opened.clip is None:
-                    continue
-                if opened.clip.duration < trained.file.seconds[0]:
-                    findings.append(_too_short(opened.utterance_id, opened.clip.duration))
-                else:
-                    clip, name, condition = opened.clip, opened.utterance_id, settings.condition
-                    clips.append((name, clip if condition is None else in_condition(clip, condition, name)))
-            rows += _predictions(trained, clips, settings)
-            progress.advance(len(group))
+        for part in parts:
+            rows += part.rows
+            findings += part.findings
+            progress.advance(part.count)
     if not rows:
         raise InputError("no recording could be used", where="predict", fix="See the findings, or check the paths.")
     return Predicted(_labels(trained, rows, settings, table), Findings.gather(findings), len(ids))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The predictions of some recordings, and findings."""
+
+    count: int
+    rows: list[dict[str, object]]
+    findings: list[Finding]
+
+
+def _of_clips(trained: AnyTrained, ids: list[str], sounds: Sounds, settings: PredictSettings) -> Iterator[_Part]:
+    from alm_proxies.audio.recipe import in_condition
+
+    ahead = sounds.ahead(ids, threads=settings.threads, ahead=2 * settings.batch)
+    while group := list(islice(ahead, _AT_ONCE * settings.batch)):
+        clips: list[tuple[str, Clip]] = []
+        findings: list[Finding] = []
+        for opened in group:
+            findings += [_with_own_limit(finding, trained) for finding in opened.findings]
+            if opened.clip is None:
+                continue
+            if opened.clip.duration < trained.file.seconds[0]:
+                findings.append(_too_short(opened.utterance_id, opened.clip.duration))
+            else:
+                clip, name, condition = opened.clip, opened.utterance_id, settings.condition
+                clips.append((name, clip if condition is None else in_condition(clip, condition, name)))
+        yield _Part(len(group), _predictions(trained, clips, settings), findings)
+
+
+def _of_features(trained: FeaturesModel, ids: list[str], sounds: Sounds, settings: PredictSettings) -> Iterator[_Part]:
+    """The same from measured features, which the cache may have."""
+    from alm_proxies.audio.measured import DIGEST, NAMES, measuring
+    from alm_proxies.audio.vectors import store_of, vectors_ahead
+
+    store = store_of(len(NAMES), DIGEST, None)
+    ahead = vectors_ahead(ids, sounds, measuring("predict"), store, threads=sounds.threads(settings.threads))
+    while group := list(islice(ahead, _ROWS_AT_ONCE)):
+        known = [(clip.utterance_id, clip.vector) for clip in group if clip.vector is not None]
+        rows: list[dict[str, object]] = []
+        if known:
+            predictions = trained.of_rows(np.stack([vector for _, vector in known]))
+            rows = [_row(trained, name, predictions, place) for place, (name, _) in enumerate(known)]
+        yield _Part(len(group), rows, [finding for clip in group for finding in clip.findings])
+    yield _Part(0, [], list(store.findings("predict")))
 
 
 def _predictions(
@@ -109,23 +154,25 @@ def _predictions(
         part = order[start : start + settings.batch]
         predictions = trained.predict([clip for _, clip in part])
         for place, (name, clip) in enumerate(part):
-            row: dict[str, object] = {"utterance_id": name}
-            row |= {
-                f"p_{label}": float(share)
-                for label, share in zip(trained.labels, predictions.shares[place], strict=True)
-            }
-            strength = float(predictions.concentration[place])
-            row["concentration"] = strength if np.isfinite(strength) else None
-            if predictions.attributes is not None and predictions.deviation is not None:
-                for number, attribute in enumerate(ATTRIBUTES):
-                    if trained.file.attributes[number]:
-                        row[attribute] = float(predictions.attributes[place, number])
-                        row[f"{attribute}_sd"] = float(predictions.deviation[place, number])
-            row["abstain"] = bool(predictions.abstain[place])
+            row = _row(trained, name, predictions, place)
             if settings.evidence:
                 row["evidence"] = _evidence(trained, clip)
             rows.append(row)
     return rows
+
+
+def _row(trained: AnyTrained, name: str, predictions: Predictions, place: int) -> dict[str, object]:
+    row: dict[str, object] = {"utterance_id": name}
+    row |= {f"p_{label}": float(share) for label, share in zip(trained.labels, predictions.shares[place], strict=True)}
+    strength = float(predictions.concentration[place])
+    row["concentration"] = strength if np.isfinite(strength) else None
+    if predictions.attributes is not None and predictions.deviation is not None:
+        for number, attribute in enumerate(ATTRIBUTES):
+            if trained.file.attributes[number]:
+                row[attribute] = float(predictions.attributes[place, number])
+                row[f"{attribute}_sd"] = float(predictions.deviation[place, number])
+    row["abstain"] = bool(predictions.abstain[place])
+    return row
 
 
 def _evidence(trained: AnyTrained, clip: Clip) -> str:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import pytest
 import soundfile
 from wording import Wording
 
+from alm_proxies import cache
 from alm_proxies.alone import alone_in
+from alm_proxies.audio.measured import NAMES
 from alm_proxies.errors import InputError
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.stages.listen.settings import ListenSettings
@@ -53,12 +55,25 @@ def make(folder: Path, speakers: int = 6, each: int = 12) -> Corpus:
 
 
 @pytest.fixture(scope="module")
+def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One cache for the tests of this module, and the folder of its features."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield cache.cache_folder() / "features"
+
+
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(cached: Path) -> None:
+    """Not here: what one test measured, others read."""
+
+
+@pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return make(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
-def listened(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listened, Path]:
+def listened(corpus: Corpus, cached: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Listened, Path]:
     folder = tmp_path_factory.mktemp("out")
     return listen(corpus.utterances, corpus.votes, folder, SETTINGS), folder
 
@@ -103,7 +118,7 @@ def test_the_listener_finds_what_the_votes_say_and_fuse_takes_it(
 def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_that_fold(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
-    result, folder = listened
+    result, _ = listened
     card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     fold = card.folds["toy/s0"]
@@ -113,7 +128,6 @@ def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_th
     turned = {"angry": "happy", "happy": "sad", "sad": "angry"}
     swapped = pl.when(theirs).then(pl.col("label").replace(turned)).otherwise(pl.col("label"))
     fewer = corpus.votes.frame.filter(~(theirs & (pl.col("annotator") == "toy/r1")))
-    (tmp_path / "features").symlink_to(folder / "features")
     for frame in (corpus.votes.frame.with_columns(label=swapped), fewer):
         other = listen(corpus.utterances, Votes(frame, corpus.votes.about), tmp_path, SETTINGS)
         before, after = result.votes.frame, other.votes.frame
@@ -124,10 +138,8 @@ def test_votes_of_a_speaker_change_nothing_of_what_is_said_of_the_speakers_of_th
 @pytest.mark.parametrize("rounds", [1, 2])
 @pytest.mark.parametrize("which", ["speaker", "fold"])
 def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_fold(
-    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path, rounds: int, which: str
+    corpus: Corpus, tmp_path: Path, rounds: int, which: str
 ) -> None:
-    _, folder = listened
-    (tmp_path / "features").symlink_to(folder / "features")
     settings = SETTINGS.model_copy(update={"rounds": rounds})
     result = listen(corpus.utterances, corpus.votes, tmp_path, settings)
     folds = result.votes.about.annotators["listener"].folds
@@ -152,8 +164,7 @@ def test_deleting_every_vote_of_a_speaker_or_of_a_fold_changes_no_byte_of_that_f
 
 
 def test_a_fold_that_holds_most_votes_is_found(corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path) -> None:
-    result, folder = listened
-    (tmp_path / "features").symlink_to(folder / "features")
+    result, _ = listened
     assert not {"folds_uneven", "folds_without_votes"} & set(result.findings.counts())
     folds = result.votes.about.annotators["listener"].folds
     assert folds is not None
@@ -181,8 +192,7 @@ def test_votes_of_one_fold_alone_are_refused(corpus: Corpus, tmp_path: Path) -> 
 def test_held_out_votes_and_other_proxies_are_never_seen(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
-    result, folder = listened
-    (tmp_path / "features").symlink_to(folder / "features")
+    result, _ = listened
     frame = corpus.votes.frame
     other = pl.when(pl.col("held_out")).then(pl.lit("sad")).otherwise(pl.col("label"))
     proxy = frame.filter("held_out").with_columns(
@@ -194,28 +204,33 @@ def test_held_out_votes_and_other_proxies_are_never_seen(
 
 
 def test_a_second_run_reads_what_was_kept_and_gives_the_same_bytes(
-    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+    corpus: Corpus, listened: tuple[Listened, Path], cached: Path, tmp_path: Path
 ) -> None:
     _, folder = listened
-    (tmp_path / "features").symlink_to(folder / "features")
     elsewhere = tmp_path / "wav"
     elsewhere.mkdir()
     for path in corpus.folder.glob("*.wav"):
         (elsewhere / path.name).write_bytes(path.read_bytes())
     moved = corpus.utterances.about.with_(roots={"toy": str(elsewhere)})
-    files = set((folder / "features").rglob("*.parquet"))
+    files = set(cached.rglob("*.parquet"))
+    assert not (folder / "features").exists()
     listen(Utterances(corpus.utterances.frame, moved), corpus.votes, tmp_path, SETTINGS)
-    assert set((folder / "features").rglob("*.parquet")) == files
+    assert set(cached.rglob("*.parquet")) == files
     for name in ("votes.parquet", "models/fold-0.npz"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
+def _is_of(path: Path, corpus: Corpus) -> bool:
+    """Whether a file has what was measured of all clips of a corpus."""
+    vectors = pl.read_parquet(path)["vector"]
+    return vectors.dtype == pl.Array(pl.Float32, len(NAMES)) and vectors.len() == len(corpus.utterances)
+
+
 def test_features_that_were_changed_on_disk_are_measured_again(
-    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+    corpus: Corpus, listened: tuple[Listened, Path], cached: Path, tmp_path: Path
 ) -> None:
     _, folder = listened
-    shutil.copytree(folder / "features", tmp_path / "features")
-    (path,) = (tmp_path / "features").rglob("*.parquet")
+    path = next(path for path in cached.rglob("*.parquet") if _is_of(path, corpus))
     content = path.read_bytes()
     middle = len(content) // 3
     path.write_bytes(content[:middle] + bytes([content[middle] ^ 0x55]) + content[middle + 1 :])
@@ -317,8 +332,7 @@ def test_every_sentence_of_the_page_is_pinned(listened: tuple[Listened, Path], w
 def test_speaker_relative_features_are_another_listener(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
-    result, folder = listened
-    (tmp_path / "features").symlink_to(folder / "features")
+    result, _ = listened
     settings = SETTINGS.model_copy(update={"speaker_relative": True})
     other = listen(corpus.utterances, corpus.votes, tmp_path, settings)
     digests = {result.votes.about.annotators["listener"].digest for result in (result, other)}
@@ -326,7 +340,7 @@ def test_speaker_relative_features_are_another_listener(
     assert not shares(result.votes).equals(shares(other.votes))
 
 
-def test_a_frozen_encoder_is_run_once_for_each_recording(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_frozen_encoder_is_run_once_for_each_recording(corpus: Corpus, cached: Path, tmp_path: Path) -> None:
     tf = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     model = tmp_path / "model"
@@ -336,9 +350,10 @@ def test_a_frozen_encoder_is_run_once_for_each_recording(corpus: Corpus, tmp_pat
     tf.WhisperModel(config).save_pretrained(model)
     tf.WhisperFeatureExtractor().save_pretrained(model)
     settings = ListenSettings(recipe="encoder", model=str(model), head=HEAD, folds=3, device="cpu")
+    before = set(cached.rglob("*.parquet"))
     first = listen(corpus.utterances, corpus.votes, tmp_path / "one", settings)
-    again = listen(corpus.utterances, corpus.votes, tmp_path / "one", settings)
+    again = listen(corpus.utterances, corpus.votes, tmp_path / "two", settings)
     assert first.votes.frame.equals(again.votes.frame)
-    (kept,) = (tmp_path / "one" / "features").rglob("*.parquet")
+    (kept,) = set(cached.rglob("*.parquet")) - before
     assert pl.read_parquet(kept).height == len(corpus.utterances)
     assert first.votes.about.annotators["listener"].model == "model"

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from forked import Forked
 
+from alm_proxies import cache
 from alm_proxies.about import About
 from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.audio.effects import apply
@@ -375,6 +376,32 @@ def test_measured_prosody_learns_the_labels_and_their_weights_whatever_votes_jud
     first, other, heavier = (predicted.labels.distributions() for predicted in predictions)
     assert np.abs(first - other).mean() > 0.02
     assert np.abs(first - heavier).mean() > 1e-4
+
+
+def test_recordings_that_the_listener_measured_are_not_measured_for_the_model_or_its_predictions(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alm_proxies.audio import measured
+    from alm_proxies.stages.listen.settings import ListenSettings
+    from alm_proxies.stages.listen.stage import listen
+    from alm_proxies.training import features
+    from alm_proxies.training.head_settings import HeadSettings
+    from alm_proxies.training.settings import TrainSettings
+
+    _, utterances, votes, labels = corpus
+    head = HeadSettings(hidden=8, epochs=2, seeds=1, components=8)
+    listen(utterances, votes, tmp_path / "listen", ListenSettings(folds=3, head=head))
+    settings = TrainSettings(recipe="features", epochs=2, hidden=8)
+    with monkeypatch.context() as patch:
+        for module in (measured, features):
+            patch.setattr(module, "measure", None)
+        model = train(labels, utterances, tmp_path / "train", settings, votes=votes, quiet=True).folder
+        kept = predict(model, utterances).labels
+    assert not list(tmp_path.rglob("features"))
+    cache.clear("features")
+    assert predict(model, utterances, PredictSettings(batch=1)).labels.frame.equals(kept.frame)
+    again = train(labels, utterances, tmp_path / "again", settings, votes=votes, quiet=True).folder
+    assert (again / "heads.npz").read_bytes() == (model / "heads.npz").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""Numbers measured of clips, by content: in the cache for all commands, or in a run's own folder.
+
+Of corpora that may be copied they are in the cache, `features/<computation>/<corpus>/`; of the others, and of all where
+the cache cannot be used, in the run's folder. A folder holds Parquet files named by a digest of their content: each
+appears whole or not at all, several processes may write side by side, and a damaged one is never read as values. Of the
+files of a corpus only the keys are read, and the rest when one of its clips is asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies import cache
+from alm_proxies.files import digest_of, digest_of_bytes, write_bytes
+from alm_proxies.tables import Finding
+
+Numbers = NDArray[Any]
+Row = tuple[Numbers, str]
+"""The numbers of a clip, and a text that belongs to them."""
+_WHOLE = "whole-"
+"""The beginning of a file's name, before the digest of its content."""
+_FLUSH = 500
+"""New rows written at once."""
+
+
+class Store:
+    """Rows by a digest of the recording; `digest` identifies the computation and `own` is the run's folder, if any.
+
+    Wherever a corpus is asked for, it is the name of one that may be copied; None for one that may not.
+    """
+
+    def __init__(self, digest: str, width: int, own: Path | None, numbers: type[pl.DataType] = pl.Float32) -> None:
+        self._digest = digest
+        self._type = pl.Array(numbers(), width)
+        self._own = own / digest if own is not None else None
+        self._shelves: dict[str | None, _Shelf] = {}
+        self._alone = threading.Lock()
+        self._new: list[tuple[str | None, str, Row]] = []
+
+    def get(self, key: str, corpus: str | None) -> Row | None:
+        """The row of a key, if any."""
+        with self._alone:
+            return next((row for shelf in self._of(corpus) if (row := shelf.get(key)) is not None), None)
+
+    def add(self, key: str, corpus: str | None, row: Row) -> None:
+        """Add a row; rows are written in batches."""
+        self._new.append((corpus, key, row))
+        if len(self._new) >= _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the new rows."""
+        by_corpus: dict[str | None, list[tuple[str, Row]]] = {}
+        for corpus, key, row in self._new:
+            by_corpus.setdefault(corpus, []).append((key, row))
+        for corpus, rows in by_corpus.items():
+            self._write(rows, self._cached(corpus))
+        self._new.clear()
+
+    def findings(self, stage: str = "") -> tuple[Finding, ...]:
+        """Findings for files that were found damaged."""
+        message = "cached features cannot be read ({}); they are computed again"
+        broken = [item for shelf in self._shelves.values() for item in shelf.broken.items()]
+        return tuple(
+            Finding(stage, "cache_unreadable", message.format(why), "Delete the file.", where=str(path))
+            for path, why in broken
+        )
+
+    def _of(self, corpus: str | None) -> Iterator[_Shelf]:
+        """The cache's rows of a corpus, then those of the run's own folder."""
+        for name in dict.fromkeys((corpus, None)):
+            if name not in self._shelves:
+                self._shelves[name] = _Shelf(self._own if name is None else self._cached(name))
+            yield self._shelves[name]
+
+    def _cached(self, corpus: str | None) -> Path | None:
+        return cache.folder_of("features", self._digest, digest_of(corpus)) if corpus is not None else None
+
+    def _write(self, rows: list[tuple[str, Row]], cached: Path | None) -> None:
+        if cached is None and self._own is None:
+            return
+        keys, values = zip(*rows, strict=True)
+        vectors, texts = zip(*values, strict=True)
+        frame = pl.DataFrame(
+            [
+                pl.Series("key", keys, dtype=pl.String()),
+                pl.Series("text", texts, dtype=pl.String()),
+                pl.Series("vector", np.stack(vectors), dtype=self._type),
+            ]
+        )
+        content = BytesIO()
+        frame.unique("key", keep="first").sort("key").write_parquet(content)
+        name = f"{_WHOLE}{digest_of_bytes(content.getvalue())}.parquet"
+        if cached is not None and cache.write(cached / name, content.getvalue()):
+            return
+        if self._own is not None:
+            write_bytes(self._own / name, content.getvalue())
+
+
+class _Shelf:
+    """The rows in the files of one folder, if it is there."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._rows: dict[str, Row] = {}
+        self.broken: dict[Path, str] = {}
+        self._file_of = self._index()
+
+    def get(self, key: str) -> Row | None:
+        while key not in self._rows and (path := self._file_of.pop(key, None)) is not None:
+            frame = self._read(path)
+            if frame is None:
+                self._file_of = self._index()  # another file may have the key too
+            else:
+                rows = zip(frame["vector"].to_numpy(), frame["text"], strict=True)
+                self._rows |= dict(zip(frame["key"], rows, strict=True))
+        return self._rows.get(key)
+
+    def _index(self) -> dict[str, Path]:
+        """The file of every key."""
+        paths = sorted(self._folder.glob(f"{_WHOLE}*.parquet")) if self._folder is not None else []
+        keys = {path: self._read(path, keys_only=True) for path in paths if path not in self.broken}
+        return {key: path for path, frame in keys.items() if frame is not None for key in frame["key"]}
+
+    def _read(self, path: Path, *, keys_only: bool = False) -> pl.DataFrame | None:
+        """The content of a file; None for one that is damaged, or was removed since."""
+        try:
+            if keys_only:
+                return pl.read_parquet(path, columns=["key"])
+            content = path.read_bytes()
+            if path.stem == f"{_WHOLE}{digest_of_bytes(content)}":
+                return pl.read_parquet(BytesIO(content))
+            self.broken[path] = "it was changed after it was written"
+        except FileNotFoundError:
+            return None
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError) as error:
+            self.broken[path] = (str(error).splitlines() or [type(error).__name__])[0]
+        return None

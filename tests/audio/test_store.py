@@ -1,0 +1,147 @@
+"""Features are kept by content: in the cache where that is allowed and possible, else in the run's own folder."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alm_proxies import cache
+from alm_proxies.audio.store import Store
+from alm_proxies.errors import OutputError
+
+WRITING = """
+import sys
+import numpy as np
+from alm_proxies.audio.store import Store
+first, count, times = map(int, sys.argv[1:])
+for _ in range(times):
+    store = Store("abc", 2, None)
+    for number in range(first, first + count):
+        store.add(f"k{number}", "toy", (np.full(2, number), str(number)))
+    store.flush()
+"""
+
+
+def filled(own: Path | None, corpus: str | None, numbers: range = range(3)) -> Store:
+    store = Store("abc", 2, own)
+    for number in numbers:
+        store.add(f"k{number}", corpus, (np.array([number, np.nan]), f"[{number}]"))
+    store.flush()
+    return store
+
+
+def numbers_of(own: Path | None, corpus: str | None, asked: range) -> list[int | None]:
+    store = Store("abc", 2, own)
+    rows = [store.get(f"k{number}", corpus) for number in asked]
+    return [None if row is None else int(row[0][0]) for row in rows]
+
+
+def kept() -> list[Path]:
+    return sorted((cache.cache_folder() / "features").rglob("*.parquet"))
+
+
+def test_rows_of_a_corpus_that_may_be_copied_are_in_the_cache_for_every_folder_and_only_this_user(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path / "own", "toy")
+    store = Store("abc", 2, tmp_path / "another")
+    row = store.get("k1", "toy")
+    assert row is not None
+    np.testing.assert_array_equal(row[0], [1, np.nan])
+    assert (row[0].dtype, row[1]) == (np.float32, "[1]")
+    assert store.get("k9", "toy") is None
+    assert store.get("k1", "another corpus") is None
+    assert Store("abd", 2, None).get("k1", "toy") is None
+    assert list(tmp_path.iterdir()) == []
+    (path,) = kept()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    folders = [folder for folder in path.parents if folder.is_relative_to(cache.cache_folder())]
+    assert {stat.S_IMODE(folder.stat().st_mode) for folder in folders} == {0o700}
+    assert len(folders) == 4
+
+
+def test_rows_of_a_corpus_that_may_not_be_copied_are_in_the_runs_folder_alone(tmp_path: Path) -> None:
+    filled(tmp_path, None)
+    assert numbers_of(tmp_path, None, range(4)) == [0, 1, 2, None]
+    assert not (cache.cache_folder() / "features").exists()
+    filled(None, None)
+    assert numbers_of(None, None, range(2)) == [None, None]
+    assert not cache.cache_folder().exists()
+
+
+def test_where_the_cache_cannot_be_used_the_runs_folder_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        filled(tmp_path / "own", "toy")
+        assert numbers_of(tmp_path / "own", "toy", range(4)) == [0, 1, 2, None]
+        filled(None, "toy")
+        assert numbers_of(None, "toy", range(1)) == [None]
+    assert numbers_of(tmp_path / "own", "toy", range(4)) == [0, 1, 2, None], "also when there is a cache again"
+
+
+def test_a_full_disk_loses_what_is_only_in_the_cache_and_is_said_of_the_runs_folder(
+    tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    with full_disk(64):
+        filled(None, "toy")
+        with pytest.raises(OutputError, match="could not be written"):
+            filled(tmp_path, "toy")
+    assert kept() == []
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_only_files_with_rows_that_are_asked_for_are_read(tmp_path: Path) -> None:
+    filled(None, "toy", range(3))
+    (asked_for,) = kept()
+    filled(None, "toy", range(3, 6))
+    filled(None, "other", range(6))
+    for path in kept():
+        if path != asked_for:
+            path.rename(path.with_stem("whole-0123456789abcdef"))  # so it looks like one that was changed
+    store = Store("abc", 2, tmp_path)
+    assert store.get("k1", "toy") is not None
+    assert store.findings() == ()
+    assert store.get("k4", "toy") is None
+    assert [finding.kind for finding in store.findings("listen")] == ["cache_unreadable"]
+
+
+def test_a_row_that_is_damaged_in_one_file_is_taken_from_another(tmp_path: Path) -> None:
+    filled(None, "toy", range(3))
+    (first,) = kept()
+    filled(None, "toy", range(1, 4))
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    assert numbers_of(None, "toy", range(5)) == [None, 1, 2, 3, None]
+
+
+def test_a_cache_that_is_cleared_meanwhile_costs_time_only(tmp_path: Path) -> None:
+    filled(None, "toy", range(3))
+    store = Store("abc", 2, tmp_path)
+    assert store.get("nothing", "toy") is None  # the keys are read now
+    cache.clear("features")
+    assert store.get("k1", "toy") is None
+    assert store.findings() == ()
+    store.add("k1", "toy", (np.ones(2), ""))
+    store.flush()
+    assert numbers_of(tmp_path, "toy", range(2)) == [None, 1]
+    assert stat.S_IMODE(kept()[0].parent.stat().st_mode) == 0o700
+
+
+def test_processes_that_write_side_by_side_lose_nothing() -> None:
+    started = [subprocess.Popen([sys.executable, "-c", WRITING, first, "1200", "1"]) for first in ("0", "800")]
+    assert [process.wait() for process in started] == [0, 0]
+    assert numbers_of(None, "toy", range(2001)) == [*range(2000), None]
+
+
+def test_the_cache_can_be_cleared_while_others_write() -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITING, "0", "600", "15"])
+    while writer.poll() is None:
+        cache.clear("features")
+    assert writer.returncode == 0

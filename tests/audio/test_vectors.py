@@ -1,0 +1,139 @@
+"""A vector is computed once for each content of a recording, and means the same wherever it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import soundfile
+
+from alm_proxies import cache
+from alm_proxies.audio import measured
+from alm_proxies.audio.measured import DIGEST, NAMES, measuring
+from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.vectors import Vectors, vectors_of
+from alm_proxies.tables import About, Utterances
+
+
+@pytest.fixture
+def wav(tmp_path: Path) -> Path:
+    folder = tmp_path / "wav"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(4):
+        soundfile.write(folder / f"{number}.wav", 0.1 * noise.standard_normal(8000), 16_000)
+    return folder
+
+
+def table(wav: Path, corpora: dict[str, list[str]], made: dict[str, Recipe] | None = None) -> Utterances:
+    rows = [
+        {"utterance_id": f"{corpus}/{Path(name).stem}", "corpus": corpus, "audio": str(wav / name), "recipe": None}
+        for corpus, names in corpora.items()
+        for name in names
+    ]
+    rows += [
+        {"utterance_id": name, "corpus": name.partition("/")[0], "audio": None, "recipe": recipe.written()}
+        for name, recipe in (made or {}).items()
+    ]
+    return Utterances.of(pl.DataFrame(rows), about=About())
+
+
+def vectors(utterances: Utterances, folder: Path, stage: str = "listen", *, remarks: bool = True) -> Vectors:
+    ids = utterances.frame["utterance_id"].to_list()
+    sounds = Sounds(utterances, stage=stage)
+    compute = measuring(stage)
+    return vectors_of(ids, sounds, compute, width=len(NAMES), digest=DIGEST, folder=folder, remarks=remarks)
+
+
+def files(folder: Path) -> int:
+    return len(list(folder.rglob("*.parquet")))
+
+
+def in_cache() -> int:
+    return files(cache.cache_folder() / "features")
+
+
+def test_what_one_command_measured_another_reads_into_the_same_numbers_and_findings(wav: Path, tmp_path: Path) -> None:
+    utterances = table(wav, {"toy": ["0.wav", "1.wav"]})
+    first = vectors(utterances, tmp_path / "one")
+    again = vectors(utterances, tmp_path / "two", "train")
+    assert (first.made, again.made) == (2, 0)
+    np.testing.assert_array_equal(first.rows, again.rows)
+    assert {finding.kind for finding in first.findings} == {"unvoiced"}
+    strip = [(finding.kind, finding.message, finding.utterance_id, finding.count) for finding in first.findings]
+    assert strip == [(finding.kind, finding.message, finding.utterance_id, finding.count) for finding in again.findings]
+    assert {finding.stage for finding in again.findings} == {"train"}
+    assert not vectors(utterances, tmp_path / "two", remarks=False).findings
+    assert files(tmp_path) == 0
+    assert in_cache() == 1
+
+
+def test_in_one_table_each_corpus_is_kept_where_its_card_says(wav: Path, tmp_path: Path) -> None:
+    utterances = table(wav, {"toy": ["0.wav", "1.wav"], "iemocap": ["2.wav"]})
+    assert vectors(utterances, tmp_path / "own").made == 3
+    assert (files(tmp_path / "own"), in_cache()) == (1, 1)
+    assert pl.read_parquet(next((tmp_path / "own").rglob("*.parquet"))).height == 1
+    assert vectors(utterances, tmp_path / "own").made == 0
+    assert vectors(utterances, tmp_path / "another").made == 1
+
+
+def test_a_mix_with_a_recording_that_may_not_be_copied_may_not_be_either(wav: Path, tmp_path: Path) -> None:
+    made = {
+        "toy/free": Recipe(parents=(("toy/0", 0.5), ("toy/1", 0.5)), seed=1),
+        "toy/mixed": Recipe(parents=(("toy/0", 0.5), ("iemocap/2", 0.5)), seed=1),
+        "toy/of_mixed": Recipe(parents=(("toy/mixed", 1.0),), effects=(("gain", {"decibels": -3}),), seed=1),
+    }
+    utterances = table(wav, {"toy": ["0.wav", "1.wav"], "iemocap": ["2.wav"]}, made)
+    sounds = Sounds(utterances, stage="train")
+    assert {name: sounds.kept_as(name) for name in utterances.frame["utterance_id"]} == {
+        "iemocap/2": None,
+        "toy/0": "toy",
+        "toy/1": "toy",
+        "toy/free": "toy",
+        "toy/mixed": None,
+        "toy/of_mixed": None,
+    }
+    assert sounds.kept_as("nobody") is None
+    assert vectors(utterances, tmp_path / "own").made == 6
+    assert vectors(utterances, tmp_path / "another").made == 3
+
+
+def test_a_recording_that_was_renamed_as_its_finding_says_has_no_finding(wav: Path, tmp_path: Path) -> None:
+    samples, rate = soundfile.read(wav / "0.wav")
+    soundfile.write(wav / "9.flac", samples, rate)
+    (wav / "9.flac").rename(wav / "9.mp3")
+    kinds = [finding.kind for finding in vectors(table(wav, {"toy": ["9.mp3"]}), tmp_path).findings]
+    assert "wrongly_named" in kinds
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (wav / "9.mp3").rename(moved / "9.mp3")
+    again = vectors(table(moved, {"toy": ["9.mp3"]}), tmp_path)
+    assert again.made == 0
+    assert [f.where for f in again.findings if f.kind == "wrongly_named"] == [str(moved / "9.mp3")]
+    (moved / "9.mp3").rename(moved / "9.flac")
+    right = vectors(table(moved, {"toy": ["9.flac"]}), tmp_path)
+    assert "wrongly_named" not in {finding.kind for finding in right.findings}
+
+
+def test_a_clip_without_any_feature_is_said_although_remarks_are_not_wanted(wav: Path, tmp_path: Path) -> None:
+    soundfile.write(wav / "short.wav", 0.1 * np.sin(np.arange(800)), 16_000)
+    utterances = table(wav, {"toy": ["0.wav", "short.wav"]})
+    for _ in range(2):
+        result = vectors(utterances, tmp_path, remarks=False)
+        assert [(finding.kind, finding.utterance_id) for finding in result.findings] == [("too_short", "toy/short")]
+        assert result.known.tolist() == [True, False]
+
+
+def test_a_file_with_other_content_under_the_same_name_is_measured(
+    wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utterances = table(wav, {"toy": ["0.wav", "1.wav"]})
+    first = vectors(utterances, tmp_path)
+    (wav / "0.wav").write_bytes((wav / "3.wav").read_bytes())
+    again = vectors(utterances, tmp_path)
+    assert again.made == 1
+    assert not np.array_equal(first.rows[0], again.rows[0], equal_nan=True)
+    monkeypatch.setattr(measured, "measure", None)
+    assert vectors(utterances, tmp_path).made == 0
