@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import polars as pl
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.alone import WAIT, alone_in
 from alm_proxies.errors import InputError
-from alm_proxies.files import digest_of
+from alm_proxies.files import digest_of, remove
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
 from alm_proxies.stages.listen.settings import ListenSettings
@@ -108,12 +109,21 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     )
     ids = utterances.frame["utterance_id"].gather(heard)
     table = _votes(ids, fitted, votes, settings, digest, folds)
-    for fold, model in enumerate(fitted.models):
-        model.save(folder / "models" / f"fold-{fold}.npz")
+    _save(fitted.models, folder / "models")
     page, gain = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
     table.write(folder / "votes.parquet")
     page.write(folder / "report.html", pictures=False)
     return Listened(table, fitted.models, page, Findings.gather(findings, STAGE), gain, len(utterances))
+
+
+def _save(models: Sequence[HeadModel], folder: Path) -> None:
+    """Save the model of every fold, and remove those of an earlier listener with more folds."""
+    for fold, model in enumerate(models):
+        model.save(folder / f"fold-{fold}.npz")
+    for path in folder.glob("fold-*.npz"):
+        number = path.stem.removeprefix("fold-")
+        if number.isdecimal() and int(number) >= len(models):
+            remove(path)
 
 
 def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:

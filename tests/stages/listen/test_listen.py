@@ -240,6 +240,21 @@ def test_features_that_were_changed_on_disk_are_measured_again(
     assert path.read_bytes() == content, "it is written again"
 
 
+def test_models_of_an_earlier_listener_with_more_folds_are_removed_and_nothing_else(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
+) -> None:
+    _, folder = listened
+    (tmp_path / "models").mkdir()
+    others = ("fold-mine.npz", "fold-7.txt", "other.npz")
+    for name in ("fold-0.npz", "fold-3.npz", "fold-12.npz", *others):
+        (tmp_path / "models" / name).write_bytes(b"of an earlier listener")
+    listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS)
+    written = {f"fold-{fold}.npz" for fold in range(3)}
+    assert {path.name for path in (tmp_path / "models").iterdir()} == {*written, *others}
+    for name in written:
+        assert (tmp_path / "models" / name).read_bytes() == (folder / "models" / name).read_bytes()
+
+
 def test_the_saved_models_give_the_votes(corpus: Corpus, listened: tuple[Listened, Path]) -> None:
     result, folder = listened
     card = result.votes.about.annotators["listener"]
