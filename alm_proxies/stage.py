@@ -215,7 +215,8 @@ class Stage:
     plugins: Mapping[str, str] = field(default_factory=dict)
     """Settings that name a plug-in = its kind; its distribution and version enter the digest."""
     resumes_from: tuple[str, ...] = ()
-    """Folders that a stopped run resumes from; removed when a finished stage runs again for another result."""
+    """Folders that a stopped run resumes from: a finished stage does not need them; removed when it runs again for
+    another result."""
     labels_of: str = ""
     """The need that brings the labels, if it is no table (a model); its command takes no --taxonomy."""
     replaces: bool = False

@@ -6,7 +6,7 @@ time are as recorded counts as unchanged without being read; another is read, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,9 +27,12 @@ class Compared:
     """The recorded files as they are now."""
 
     now: dict[str, list[Any]]
-    """Those that exist; a digest is computed only where size or time differ from the record."""
+    """Those that exist; a digest is computed only where size or time differ from the record. Of those that are of use
+    only for resuming, the record."""
     missing: tuple[str, ...]
     changed: tuple[str, ...]
+    unresumable: tuple[str, ...] = ()
+    """Those that are missing or changed, but of use only for resuming."""
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -52,24 +55,31 @@ def files_of(stage: Stage, folder: Path) -> dict[str, list[Any]]:
     return {name: _entry(folder / name) for name in sorted(_names(stage, folder))}
 
 
-def compared(folder: Path, recorded: Files) -> Compared:
-    """Compare the files in a folder with the record."""
+def compared(folder: Path, recorded: Files, resumes_from: Sequence[str] = ()) -> Compared:
+    """Compare the files in a folder with the record; a finished stage does not need those that it `resumes_from`."""
+    now = _now(folder, recorded)
+    missing = [name for name in recorded if name not in now]
+    changed = [name for name in now if now[name][2] != recorded[name][2]]
+    lost = [name for name in (*missing, *changed) if any(Path(name).is_relative_to(place) for place in resumes_from)]
+    now |= {name: recorded[name] for name in lost}
+    missing, changed = ([name for name in names if name not in lost] for names in (missing, changed))
+    return Compared(now, tuple(missing), tuple(changed), tuple(lost))
+
+
+def _now(folder: Path, recorded: Files) -> dict[str, list[Any]]:
+    """The recorded files that exist, as they are."""
     now: dict[str, list[Any]] = {}
-    missing, changed = [], []
     for name, (size, time, digest) in recorded.items():
         path = folder / name
         try:
             stat = path.stat()
         except (FileNotFoundError, NotADirectoryError):
-            missing.append(name)
             continue
         except OSError as error:
             raise could_not_read(path, error) from error
         same = (stat.st_size, stat.st_mtime_ns) == (size, time)
         now[name] = [size, time, digest] if same else _entry(path)
-        if now[name][2] != digest:
-            changed.append(name)
-    return Compared(now, tuple(missing), tuple(changed))
+    return now
 
 
 def digest_of_files(files: Files) -> str:

@@ -20,6 +20,7 @@ from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
 from alm_proxies.settings import deciding
 from alm_proxies.stage import Ahead, load
+from alm_proxies.stages.registry import STAGES, stage_of
 from alm_proxies.tables import Utterances
 
 
@@ -95,7 +96,7 @@ def do(task: Task, *, quiet: bool = False) -> Record:
     """Perform a task, or skip it if its marker shows the same task and its files are unchanged."""
     folder, state = Path(task.folder), State(task)
     before = _marker(folder)
-    files = compared(folder, before.files if before is not None else {})
+    files = compared(folder, before.files if before is not None else {}, task.declared.resumes_from)
     because = _why(state, before, files)
     if because is None and before is not None:
         say(f"{task.title}: unchanged, skipped ({folder})", quiet=quiet)
@@ -137,7 +138,8 @@ def will_run(task: Task) -> str | None:
     """The reason why a task would run again, or None if it would be skipped."""
     folder = Path(task.folder)
     before = _marker(folder)
-    return _why(State(task), before, compared(folder, before.files if before is not None else {}))
+    recorded = before.files if before is not None else {}
+    return _why(State(task), before, compared(folder, recorded, task.declared.resumes_from))
 
 
 def content_of(path: Path) -> str:
@@ -146,7 +148,8 @@ def content_of(path: Path) -> str:
         return digest_file(path)
     before = _marker(path)
     if before is not None and before.files:
-        return digest_of_files(compared(path, before.files).now)
+        resumes_from = stage_of(before.stage).resumes_from if before.stage in STAGES else ()
+        return digest_of_files(compared(path, before.files, resumes_from).now)
     return weights_digest(path, "**/*")
 
 
@@ -164,7 +167,7 @@ def _forget(task: Task, files: Compared, *, everything: bool) -> None:
     """
     folder = Path(task.folder)
     for name in task.declared.resumes_from:
-        if everything or any(Path(lost).is_relative_to(name) for lost in files.lost):
+        if everything or any(Path(lost).is_relative_to(name) for lost in files.unresumable):
             shutil.rmtree(folder / name, ignore_errors=True)
     for name in files.changed if task.declared.contains else ():
         remove(folder / name)

@@ -102,6 +102,22 @@ def test_what_a_stage_works_with_is_no_result(tmp_path: Path) -> None:
     assert set(files_of(TRAIN, tmp_path)) == {"model/heads.npz", "checkpoints/step-2/state.json"}
 
 
+def test_a_finished_training_does_not_need_its_checkpoints(tmp_path: Path) -> None:
+    for name in ("model/heads.npz", "checkpoints/step-2/state.json", "checkpoints/best/heads.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    files = files_of(TRAIN, tmp_path)
+    before = digest_of_files(files)
+    (tmp_path / "checkpoints/best/heads.npz").write_text("damaged")
+    shutil.rmtree(tmp_path / "checkpoints/step-2")
+    now = compared(tmp_path, files, TRAIN.resumes_from)
+    assert (now.lost, now.reason) == ((), None)
+    assert set(now.unresumable) == {"checkpoints/step-2/state.json", "checkpoints/best/heads.npz"}
+    assert digest_of_files(now.now) == before, "the model is the same for what predicts with it"
+    (tmp_path / "model/heads.npz").unlink()
+    assert compared(tmp_path, files, TRAIN.resumes_from).reason == "model/heads.npz is missing"
+
+
 def test_the_content_of_a_model_is_that_of_its_files(corpus: Path, tmp_path: Path) -> None:
     before = content_of(corpus)
     assert before == digest_of_files(files_of(stage_of("simulate"), corpus))

@@ -348,10 +348,14 @@ def test_in_a_pipeline_a_finished_training_with_other_settings_begins_anew(corpu
     assert trained(2).skipped
     model = next((tmp_path / "train" / "model").rglob("*.safetensors"))
     weights = model.read_bytes()
-    for lost in (model, next((tmp_path / "train" / "checkpoints").glob("best-*"))):
-        lost.unlink()
+    checkpoints = tmp_path / "train" / "checkpoints"
+    next(checkpoints.glob("best-*")).write_bytes(b"damaged")
+    assert trained(2).skipped, "it does not need them"
+    for _ in range(2):  # from no checkpoints, as the one is damaged, and from whole ones
+        model.unlink()
         assert "is missing" in trained(2).because
         assert model.read_bytes() == weights
+    shutil.rmtree(checkpoints)
     assert trained(2).skipped
 
 
