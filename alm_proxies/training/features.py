@@ -159,7 +159,7 @@ def train_features(
         scores = [log_loss(averaged(heads, outside), judged) for heads in epochs]
     if not np.isfinite(scores).all():
         raise EngineError(
-            f"the loss of the development speakers is {scores[-1]} in epoch {len(scores)}; no model was written",
+            f"the loss of the development speakers is {scores[-1]} in pass {len(scores)}; no model was written",
             where=str(folder), fix="Lower learning_rate, and see that no label has an extreme weight.",
         )  # fmt: skip
     best = int(np.argmin(scores))
@@ -187,7 +187,7 @@ def train_features(
         model.save(partial / _WEIGHTS)
         write_trained_file(partial, file)
         write_text(partial / "README.md", model_card(file, targets))
-    say(f"{settings.name}: {scores[best]:.4f} nats on the development speakers, epoch {best + 1}", quiet=quiet)
+    say(f"{settings.name}: {scores[best]:.4f} nats on the development speakers, pass {best + 1}", quiet=quiet)
     nll = scores if kind == "nll_per_vote" else [None] * len(scores)
     frame = pl.DataFrame(
         {"epoch": range(1, len(scores) + 1), "loss": None, "score": scores, "nll_per_vote": nll},
