@@ -29,15 +29,15 @@ COVERED := 90
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
 
-# Two at a time, in this order, after the set-up: a vLLM takes one processor, as each half does.
+# Two at a time, in this order, after the set-up: a vLLM takes one processor, as each half does, and the longest goes first.
 test: lint $(VENV)/ready $(S3)/ready $(if $(LINUX),$(VLLM)/ready)
 ifeq ($(LINUX),)
 	@echo 'The tests with a real vLLM are left out: they need Linux on x86-64.'
 endif
-	$(MAKE) --no-print-directory --jobs=2 --keep-going $(if $(LINUX),vllm) types half other-half served
+	$(MAKE) --no-print-directory --jobs=2 --keep-going other-half $(if $(LINUX),vllm) half types served
 
 tests: $(VENV)/ready $(S3)/ready
-	$(MAKE) --no-print-directory --jobs=2 --keep-going half other-half
+	$(MAKE) --no-print-directory --jobs=2 --keep-going other-half half
 	$(MAKE) --no-print-directory served
 
 # One thread each: more threads than processors wait for each other (half the processor time, half the wait). That other
