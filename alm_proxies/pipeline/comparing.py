@@ -74,7 +74,8 @@ def runs_in(path: Path) -> list[ComparedRun]:
     if (path / "labels.parquet").is_file():
         return [ComparedRun(path.name, path / "labels.parquet")]
     fix = "Give the folder of a pipeline, a folder with a labels.parquet, or a labels file."
-    raise InputError("holds no run", where=str(path), fix=fix)
+    message = "holds no run" if path.exists() else "there is no such file or folder"
+    raise InputError(message, where=str(path), fix=fix)
 
 
 def compare_runs(

@@ -148,3 +148,10 @@ def test_votes_without_any_held_out_end_in_a_sentence_and_the_run_goes_on(
     assert not any(page.name == "compare.html" for page in ran.pages)
     assert "no vote is held out" in capsys.readouterr().err
     assert pl.read_parquet(runs_in(tmp_path / "out")[0].labels).height == 40
+
+
+def test_a_file_that_does_not_exist_and_a_folder_without_a_run_are_two_sentences(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.parquet: there is no such file or folder\. Give the folder"):
+        runs_in(tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="holds no run"):
+        runs_in(tmp_path)

@@ -186,6 +186,21 @@ def test_check_says_that_nothing_can_be_fused_before_votes_are_paid(tmp_path: Pa
     assert not any("human votes" in problem for problem in check(path).problems)
 
 
+def test_check_says_what_a_listener_and_fuse_have_no_votes_for(tmp_path: Path) -> None:
+    path = corpus(tmp_path, sections='[listen]\n[fuse]\nmethod = "pool"\n')
+    lines = (tmp_path / "votes.csv").read_text().splitlines()
+    rated = len({line.split(",")[0] for line in lines[1:]})
+    assert rated < 20
+    (problem,) = check(path).problems
+    assert problem.startswith("listen needs 20 utterances with human votes that are not held out")
+    assert f"there are {rated}. Have more rated" in problem
+    path.write_text(path.read_text() + "[hold_out]\nkeep = 0\n")
+    listen, fuse = check(path).problems
+    assert "there are 0. Have more rated, hold out fewer votes" in listen
+    assert "no human votes to fit pool to: " in fuse
+    assert "are held out. Hold out fewer" in fuse
+
+
 HELD_OUT = """\
 [hold_out]
 keep = 1

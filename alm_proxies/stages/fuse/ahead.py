@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from alm_proxies.ballots import which_count
+from alm_proxies.ballots import not_fitted, which_count
+from alm_proxies.estimators.estimator import nothing_to_learn
 from alm_proxies.stage import Ahead, Foreseen
 
 
@@ -13,5 +14,7 @@ def foresee(ahead: Ahead) -> Foreseen:
     votes = ahead.table("votes")
     if votes is None or votes.frame.filter(which_count("human", consensus=ahead.settings.consensus)).height:
         return Foreseen(counts=counts)
+    if any((unused := not_fitted(votes)).values()):
+        return Foreseen(problems=(str(nothing_to_learn(ahead.settings.method, unused)),), counts=counts)
     problem = "fuse has no human votes to fit to: proxies alone cannot say how far to trust them. Have some clips rated"
     return Foreseen(problems=(f"{problem}, or leave [fuse] out.",), counts=counts)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from alm_proxies.ballots import which_count
 from alm_proxies.files import weights_digest
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.stages.listen.settings import FEWEST
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
@@ -19,13 +21,18 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """The number of utterances it votes on, and missing packages."""
+    """The number of utterances it votes on, missing packages, and too few human votes to learn from."""
     utterances = ahead.count("utterances", "utterances")
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     lacking = ahead.settings.recipe == "encoder" and bool(missing)
     fix = "Install it with: pip install 'alm-proxies[local]', or set recipe = \"features\"."
+    problems = [f"the encoder needs {missing[0]}, which is not installed. {fix}"] if lacking else []
+    votes = ahead.table("votes")
+    if votes is not None and (rated := votes.frame.filter(which_count("human"))["utterance_id"].n_unique()) < FEWEST:
+        words = f"listen needs {FEWEST} utterances with human votes that are not held out, and there are {rated}"
+        problems.append(f"{words}. Have more rated, hold out fewer votes, or leave [listen] out.")
     return Foreseen(
         facts=(f"votes of a listener on about {utterances:,.0f} utterances",) if utterances else (),
-        problems=(f"the encoder needs {missing[0]}, which is not installed. {fix}",) if lacking else (),
+        problems=tuple(problems),
         counts={"votes": utterances},
     )

@@ -10,6 +10,9 @@ from alm_proxies.settings import CHANGES_NOTHING, HUB, PLACE, Settings
 from alm_proxies.stage import Need, Stage
 from alm_proxies.training.head_settings import HeadSettings
 
+FEWEST = 20
+"""The lowest number of utterances with human votes for a training."""
+
 
 class ListenSettings(Settings):
     """The settings of listen: how a listener is trained on a corpus's own human votes."""

@@ -16,7 +16,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, remove
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
-from alm_proxies.stages.listen.settings import ListenSettings
+from alm_proxies.stages.listen.settings import FEWEST, ListenSettings
 from alm_proxies.tables import Finding, Findings, Utterances, Votes
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from alm_proxies.training.heads import Array, HeadModel
 
 STAGE = "listen"
-_FEWEST = 20
-"""The lowest number of utterances with human votes for a training."""
 _UNEVEN = 0.5
 """The share of the votes in one fold above which there is a finding."""
 
@@ -168,12 +166,12 @@ def _folds(
 
     frame = utterances.frame
     teaching = int((counted.any(1) & known).sum())
-    if teaching < _FEWEST:
+    if teaching < FEWEST:
         message = f"only {teaching} utterances have both human votes and a recording that can be used"
         rated = int(counted.any(1).sum())
-        fix = "have more rated." if rated < _FEWEST else f"{rated:,} have votes, {int(known.sum()):,} a recording: "
-        fix += "" if rated < _FEWEST else "read the corpus again with --recordings FOLDER."
-        raise InputError(message, where="votes", fix=f"A listener needs {_FEWEST} or more: {fix}")
+        fix = "have more rated." if rated < FEWEST else f"{rated:,} have votes, {int(known.sum()):,} a recording: "
+        fix += "" if rated < FEWEST else "read the corpus again with --recordings FOLDER."
+        raise InputError(message, where="votes", fix=f"A listener needs {FEWEST} or more: {fix}")
     findings = []
     lacking = int(frame["speaker"].is_null().to_numpy()[known].sum())
     named = pl.select(pl.coalesce(frame["speaker"], frame["utterance_id"])).to_series().to_numpy().astype(np.str_)

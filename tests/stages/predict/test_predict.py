@@ -206,6 +206,8 @@ def test_it_loads_in_one_line_and_says_what_it_cannot_take(trained: Path, tmp_pa
         TrainedModel.load(tmp_path)
     with pytest.raises(InputError, match="has no recordings"):
         predict(model, tmp_path)
+    with pytest.raises(InputError, match="utterances: has no rows"):
+        predict(model, Utterances.of(pl.DataFrame(schema={"utterance_id": pl.String})))
     (tmp_path / "model.json").write_text('{"recipe": "magic"}')
     with pytest.raises(InputError, match="cannot be understood"):
         read_trained(tmp_path)
