@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Index
 from alm_proxies.compare.material import Material
-from alm_proxies.estimators.counts import Counts, LeftOut
+from alm_proxies.estimators.counts import Counts, LeftOut, unique_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +62,56 @@ class Draw:
         human[np.unique(self.pool.rows)] = 0.0
         fitted = self.fitted
         np.add.at(human, self.pool.rows[fitted], self.pool.beside[fitted])
-        return counts.with_human(human)
+        return replace(counts.with_human(human), draws=self._draws(counts))
+
+    def _draws(self, counts: Counts) -> tuple[Index, Array] | None:
+        """Row and vector of every vote of the fit, where some vote is shared among labels."""
+        pool, fitted = self.pool, self.fitted
+        if counts.draws is None and (pool.beside.max(1) >= 1.0).all():
+            return None
+        rows, vectors = counts.draws or _votes_in(counts.human)
+        others = ~np.isin(rows, pool.rows)
+        rows = np.concatenate([rows[others], pool.rows[fitted]])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], np.concatenate([vectors[others], pool.beside[fitted]])[order]
 
     def contexts(self, at: Sequence[int]) -> dict[int, LeftOut]:
-        """For every k: each held-out vote with k other votes of its utterance, votes of the fit first."""
+        """For every k: each held-out vote with k other votes of its utterance, votes of the fit first.
+
+        Votes of an utterance that are predicted from the same k votes are merged.
+        """
         pool = self.pool
         target = np.flatnonzero(~self.fitted)
         rows, own = pool.rows[target], self.place[target]
         table = np.zeros((int(pool.rows.max()) + 1, int(self.place.max()) + 1), dtype=np.int64)
         table[pool.rows, self.place] = np.arange(len(pool.rows))
-        mass, running = np.ones(len(target)), np.zeros((len(target), pool.votes.shape[1]))
+        running = np.zeros((len(target), pool.votes.shape[1]))
+        alike = unique_rows(pool.beside)[1]
         contexts: dict[int, LeftOut] = {}
         for k in range(max(at) + 1):
             if k > 0:
                 place = (k - 1) + (own <= k - 1)  # skip the predicted vote
                 running = running + pool.beside[table[rows, place]]
             if k in at:
-                contexts[k] = LeftOut(rows, running, pool.votes[target], mass)
+                # the first k + 1 votes without the predicted one, or without the last where a later one is predicted
+                left_out = alike[table[rows, np.minimum(own, k)]]
+                contexts[k] = _merged(rows, left_out, running, pool.votes[target])
         return contexts
+
+
+def _votes_in(human: Array) -> tuple[Index, Array]:
+    """Row and vector of every vote of counts in whole votes."""
+    rows, labels = np.nonzero(human)
+    times = np.round(human[rows, labels]).astype(np.int64)
+    return np.repeat(rows, times), np.repeat(np.eye(human.shape[1])[labels], times, axis=0)
+
+
+def _merged(rows: Index, left_out: Index, contexts: Array, targets: Array) -> LeftOut:
+    """The votes of an utterance that leave out the same vote, as one with its mean target."""
+    _, first, group = np.unique(rows * (left_out.max() + 1) + left_out, return_index=True, return_inverse=True)
+    mass, merged = np.bincount(group).astype(np.float64), np.zeros((len(first), targets.shape[1]))
+    np.add.at(merged, group, targets)
+    return LeftOut(rows[first], contexts[first], merged / mass[:, None], mass)
 
 
 def drawn(pool: Pool, random: np.random.Generator, *, as_given: bool) -> Draw:

@@ -13,6 +13,7 @@ from alm_proxies.ballots import Index
 from alm_proxies.compare.averaged import Averaged, DrawnLosses
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material
+from alm_proxies.compare.refitted import Refitted, refitted
 from alm_proxies.compare.strata import agreement, in_order
 from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
@@ -46,6 +47,10 @@ class Learning:
     utterances: int
     draws: int = 1
     """Number of draws of the held-out votes that all figures are averaged over."""
+    refitted: str = ""
+    """The fusion that with_proxies refits in every draw, in words."""
+    in_equal_parts: bool = False
+    """Whether it is the methods of auto in equal parts, not the method of the labels."""
 
     @property
     def strength_per_vote(self) -> float:
@@ -79,8 +84,8 @@ def learning(
     other draws is that of the refitted fusion, plus their difference from it in the first draw.
 
     Every k is scored on the same votes. Only utterances with the most common number of fit votes are used.
-    None with fewer than 30 such utterances. `refit` replaces the default methods: the mixture of human votes alone, and
-    with proxies.
+    None with fewer than 30 such utterances. `refit` replaces the default methods: gated on human votes alone, and the
+    fusion of the labels (see refitted).
     """
     held, fit = material.held_out.sizes(), material.human.sizes()
     if not (held > 0).any():
@@ -94,7 +99,8 @@ def learning(
     at = tuple(range(0 if given == 0 else 1, given + beyond + 1))
     pool = Pool.of(material, counts, usable, given)
     random = generator(seed, "learning")
-    refit = refit or _refitting(seed)
+    fusion = refitted(material.table, len(counts))
+    refit = refit or _refitting(fusion, seed)
     fitted = [human_only, *refit(counts)[1:]]
     codes = _speaker_codes(material, usable)
     drawn_losses, strength = [], []
@@ -108,7 +114,8 @@ def learning(
         for left in draw.contexts(at).values():
             beside = left.beside(counts)
             if number == 0:
-                strength.append(float(sides[0].posterior(sides[0].aligned(beside)).concentration.mean()))
+                concentration = sides[0].posterior(sides[0].aligned(beside)).concentration
+                strength.append(float(np.average(concentration, weights=left.mass)))
             for curve, side in zip(curves, sides, strict=True):
                 curve.append(score(side, beside, left, len(counts)))
         drawn_losses.append(DrawnLosses(curves, agreement(known.human)))
@@ -134,17 +141,19 @@ def learning(
         strength=tuple(strength),
         utterances=int(usable.sum()),
         draws=len(drawn_losses),
+        refitted=fusion.words,
+        in_equal_parts=fusion.in_equal_parts,
     )
 
 
-def _refitting(seed: int) -> Callable[[Counts], list[Estimator]]:
-    """The mixture fitted to human votes alone and, if there are proxies, with them."""
+def _refitting(fusion: Refitted, seed: int) -> Callable[[Counts], list[Estimator]]:
+    """Gated fitted to human votes alone and, if there are proxies, the fusion with them."""
 
     def refit(counts: Counts) -> list[Estimator]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotConvergedWarning)
             alone: Estimator = Gated(seed=seed).fit(counts.only((COLUMNS,)))
-            return [alone, Gated(seed=seed).fit(counts)] if counts.blocks else [alone]
+            return [alone, fusion.make(seed, alone).fit(counts)] if counts.blocks else [alone]
 
     return refit
 

@@ -145,11 +145,12 @@ def unique_rows(counts: Array) -> tuple[Array, Index]:
     """The sorted distinct rows of an array, and the index of each row among them."""
     if not len(counts) or not counts.shape[1]:
         return counts[:1], np.zeros(len(counts), dtype=np.int64)
-    names = [f"c{j}" for j in range(counts.shape[1])]
-    frame = pl.from_numpy(counts, schema=names)
-    distinct = frame.unique().sort(names)
-    place = frame.join(distinct.with_row_index("row"), on=names, how="left", maintain_order="left")
-    return distinct.to_numpy(), place["row"].to_numpy().astype(np.int64)
+    order = np.lexsort(counts.T[::-1])  # the first column counts most
+    ordered = counts[order]
+    first = np.append(True, (ordered[1:] != ordered[:-1]).any(1))
+    place = np.empty(len(counts), dtype=np.int64)
+    place[order] = np.cumsum(first) - 1
+    return ordered[first], place
 
 
 def counts_of(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
 
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material, material_of
-from alm_proxies.compare.worth import human_only, learning
+from alm_proxies.compare.refitted import MIXTURE_ROWS, EqualParts, refitted
+from alm_proxies.compare.worth import Learning, human_only, learning
 from alm_proxies.estimators.counts import Counts, counts_of
+from alm_proxies.estimators.dirichlet import Weighted
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad")
 
 
-def corpus(seed: int, *, utterances: int = 120, held_out: int = 4) -> tuple[Votes, Utterances]:
-    """Three votes to fit and others held out, and a proxy that shares the truth; thirty speakers."""
+def corpus(seed: int, *, utterances: int = 120, held_out: int = 4, truth: float = 1.0) -> tuple[Votes, Utterances]:
+    """Three votes to fit and others held out, and a proxy that votes by the truth in a share of cases; 30 speakers."""
     random = np.random.default_rng(seed)
     rows = []
     for number, share in enumerate(random.dirichlet(np.full(3, 0.6), utterances)):
@@ -25,7 +30,7 @@ def corpus(seed: int, *, utterances: int = 120, held_out: int = 4) -> tuple[Vote
             rows.append((f"u{number:04}", "crowd", "human", draw, LABELS[label], draw >= 3))
         rows += [
             (f"u{number:04}", "proxy", "proxy", draw, LABELS[label], False)
-            for draw, label in enumerate(random.choice(3, 6, p=share))
+            for draw, label in enumerate(random.choice(3, 6, p=truth * share + (1.0 - truth) / 3))
         ]
     names = ["utterance_id", "annotator", "source", "draw", "label", "held_out"]
     frame = pl.DataFrame(rows, schema=names, orient="row")
@@ -94,16 +99,75 @@ def test_an_average_over_draws_moves_less_with_the_seed_than_one_draw() -> None:
     assert np.std(several) < np.std(single)
 
 
-def test_labels_of_the_refitted_fusion_have_its_own_worth() -> None:
-    votes, utterances = corpus(3)
+def fused(votes: Votes, utterances: Utterances, **settings: Any) -> Learning:
+    """The learning curve of labels fused with these settings."""
+    labels = fuse(votes, FuseSettings(**settings), utterances=utterances, quiet=True).labels
     counts = counts_of(votes, utterances=utterances)
-    labels = Gated(seed=0).fit(counts).predict(counts)
     material = laid_out_for(labels, votes, utterances)
     learned = learning(material, counts, human_only(counts, seed=0), seed=0, draws=3)
     assert learned is not None
+    return learned
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"method": "gated", "classes": 3, "penalty": 0.05}, {"method": "weighted"}, {"method": "loglinear"}],
+    ids=lambda settings: settings["method"],
+)
+def test_the_method_of_the_labels_is_refitted_with_its_sizes(settings: dict[str, Any]) -> None:
+    learned = fused(*corpus(3), **settings)
     given = learned.at.index(learned.given)
     assert learned.fused.estimate == pytest.approx(learned.with_proxies[given].estimate, abs=1e-9)
     assert learned.worth["all"].low <= learned.worth["all"].votes <= learned.worth["all"].high
+    assert (learned.refitted, learned.in_equal_parts) == (f"{settings['method']}, the method of the labels", False)
+
+
+@pytest.mark.parametrize("method", ["auto", "chosen", "mixture"])
+def test_on_few_utterances_the_curve_with_proxies_is_no_worse_than_labels_that_they_help(method: str) -> None:
+    learned = fused(*corpus(2, utterances=60, truth=0.5), method=method)
+    given = learned.at.index(learned.given)
+    assert learned.refitted == "weighted, loglinear, gated and mixture in equal parts"
+    assert learned.in_equal_parts
+    assert learned.with_proxies[given].estimate <= learned.fused.estimate + 0.02
+    for beside, alone in zip(learned.with_proxies, learned.human, strict=True):
+        assert beside.estimate < alone.estimate
+
+
+def test_the_slow_mixture_is_refitted_on_small_corpora_only() -> None:
+    labels = Labels.of(pl.DataFrame({"utterance_id": ["u"], "p_angry": [1.0], "p_happy": [0.0]}))
+    assert refitted(labels, MIXTURE_ROWS).words == "weighted, loglinear, gated and mixture in equal parts"
+    assert refitted(labels, MIXTURE_ROWS + 1).words == "weighted, loglinear and gated in equal parts"
+
+
+def test_methods_in_equal_parts_are_their_mean_and_leave_utterances_without_proxies_to_human_votes() -> None:
+    votes, utterances = corpus(5)
+    some = pl.col("utterance_id").str.slice(1).cast(pl.Int64) < 90
+    votes = Votes.of(votes.frame.filter((pl.col("source") == "human") | some), about=votes.about)
+    counts = counts_of(votes, utterances=utterances)
+    alone = human_only(counts, seed=0)
+    methods = (lambda _: Weighted(), lambda seed: Gated(4, 0.01, seed=seed))
+    mean = EqualParts(methods, alone, seed=0).fit(counts).posterior(counts).mean
+    first, second = (make(0).fit(counts).posterior(counts).mean for make in methods)
+    np.testing.assert_allclose(mean[:90], (first[:90] + second[:90]) / 2)
+    np.testing.assert_allclose(mean[90:], alone.posterior(alone.aligned(counts)).mean[90:])
+
+
+def test_votes_predicted_from_the_same_votes_are_merged_and_none_is_lost() -> None:
+    material, counts = laid_out(*corpus(6))
+    pool = Pool.of(material, counts, np.ones(len(material), dtype=np.bool_), 3)
+    draw = drawn(pool, np.random.default_rng(0), as_given=False)
+    target = np.flatnonzero(~draw.fitted)
+    for k, left in draw.contexts((0, 2, 3, 4, 6)).items():
+        assert len(np.unique(np.column_stack([left.rows, left.contexts]), axis=0)) == len(left.rows)
+        assert left.mass.sum() == len(target)
+        np.testing.assert_allclose(left.contexts.sum(1), k)
+        votes = np.zeros_like(counts.human)
+        np.add.at(votes, left.rows, left.targets * left.mass[:, None])
+        held_out = np.zeros_like(counts.human)
+        np.add.at(held_out, pool.rows[target], pool.votes[target])
+        np.testing.assert_allclose(votes, held_out)
+    merged = draw.contexts((3,))[3]
+    assert len(merged.rows) == len(material)
 
 
 def test_votes_without_any_for_the_fit_are_predicted_in_one_draw_as_in_several() -> None:

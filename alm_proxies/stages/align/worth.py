@@ -65,6 +65,13 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
         f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
         "others are further held-out votes, which no fit of the same draw has used."
     )
+    if learned.with_proxies:
+        note += f" With proxies: {learned.refitted}, fitted anew in every draw."
+        if learned.in_equal_parts:
+            note += (
+                " The labels' own weights are not used there, as they were learned on votes that other draws predict; "
+                "with weak proxies the labels can be better than this curve."
+            )
     reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if uses_proxies else []
     return Curves(
         "learning",

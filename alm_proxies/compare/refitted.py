@@ -1,0 +1,89 @@
+"""The fusion of labels as it can be fitted anew to every draw of the votes, by nothing learned on what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.dirichlet import Dirichlet, Pool, Weighted
+from alm_proxies.estimators.estimator import Estimator, Posterior
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.loglinear import Loglinear
+from alm_proxies.estimators.mixture import Mixture
+from alm_proxies.estimators.names import page_name
+from alm_proxies.estimators.pooling import mixed
+from alm_proxies.estimators.stack_methods import MEMBER_ROWS, Maker
+from alm_proxies.estimators.stack_trial import seen_of
+from alm_proxies.report.drawing import listed
+from alm_proxies.tables import Labels
+
+MIXTURE_ROWS = 1_000
+"""With more utterances than this the mixture, whose fit takes longer than those of all others, is left out of auto."""
+_TOLERANCE = 1e-6
+_OF_AUTO: dict[str, Maker] = {
+    "weighted": lambda _: Weighted(),
+    "loglinear": lambda seed: Loglinear(seed=seed, rows=MEMBER_ROWS, tolerance=_TOLERANCE),
+    "gated": lambda seed: Gated(16, 0.01, seed=seed, rows=MEMBER_ROWS, tolerance=_TOLERANCE),
+    "mixture": lambda seed: Mixture(8, seed=seed, tolerance=1e-4),
+}
+"""The methods of auto with proxies in one quick size each, since each draw fits them."""
+_METHODS: dict[str, type[Estimator]] = {kind.name: kind for kind in (Gated, Loglinear, Dirichlet, Weighted, Pool)}
+
+
+class EqualParts(Estimator):
+    """The mean of several methods with proxies; `alone`, which is fitted, where an utterance has no proxy.
+
+    It learns no weights, as auto does: auto's were learned on votes that other draws predict.
+    """
+
+    name: ClassVar[str] = "equal parts"
+
+    def __init__(self, makers: Sequence[Maker], alone: Estimator, *, seed: int) -> None:
+        self.makers = makers
+        self.alone = alone
+        self.seed = seed
+
+    def _learn(self, counts: Counts) -> None:
+        self.members_ = [make(self.seed).fit(counts) for make in self.makers]
+
+    def posterior(self, counts: Counts) -> Posterior:
+        """The Dirichlet that matches the mixture of the methods."""
+        each = [member.posterior(member.aligned(counts)) for member in self.members_]
+        means, strengths = np.stack([one.mean for one in each]), np.stack([one.concentration for one in each])
+        mean, strength = mixed(means, strengths, np.full(len(each), 1.0 / len(each)))
+        unseen = np.flatnonzero(~seen_of(counts, counts.steering))
+        if len(unseen):
+            without = self.alone.posterior(self.alone.aligned(counts.rows(unseen)))
+            mean[unseen], strength[unseen] = without.mean, without.concentration
+        return Posterior(mean, strength)
+
+
+@dataclass(frozen=True, slots=True)
+class Refitted:
+    """A fusion to be fitted to each draw."""
+
+    words: str
+    """What it is, for pages."""
+    make: Callable[[int, Estimator], Estimator]
+    """The unfitted estimator, from a seed and the fit to human votes alone."""
+    in_equal_parts: bool = False
+
+
+def refitted(labels: Labels, utterances: int) -> Refitted:
+    """The method of the labels with its sizes; the methods of auto in equal parts where that is not one."""
+    maker = labels.about.made_by
+    account = {} if maker is None else maker.fitted
+    kind = _METHODS.get(str(account.get("method")))
+    if kind is not None:
+        sizes = {key: account[key] for key in ("classes", "penalty") if key in kind.takes and key in account}
+        words = f"{page_name(kind.name)}, the method of the labels"
+        return Refitted(words, lambda seed, _: kind(**sizes, **({"seed": seed} if "seed" in kind.takes else {})))
+    makers = {name: make for name, make in _OF_AUTO.items() if name != "mixture" or utterances <= MIXTURE_ROWS}
+    words = f"{listed([page_name(name) for name in makers])} in equal parts"
+    return Refitted(
+        words, lambda seed, alone: EqualParts(tuple(makers.values()), alone, seed=seed), in_equal_parts=True
+    )
