@@ -21,6 +21,7 @@ from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.tracing import Trace, traced, votes_on
 from alm_proxies.printable import in_money
 from alm_proxies.remote.at_hand import refuse_elsewhere, table_in
+from alm_proxies.report.drawing import listed
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.annotate.askable import with_turns
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -31,6 +32,8 @@ from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
 
+_MOST_NEAR = 3
+"""The most ids that an error proposes."""
 _OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out")
 
 
@@ -174,9 +177,11 @@ def _anywhere(
     """The explanation in a folder without a fused run, or from given files: all evidence on an utterance."""
     notes: list[str] = []
     described = outputs.tables["utterances"] if people is None else (people,)
-    tables = [Utterances.read(path) for path in described]
-    utterances = next((table for table in tables if _has(table.frame, utterance_id)), None)
-    row = _row(utterances.frame, utterance_id, outputs.folder) if utterances is not None else None
+    tables = {path: Utterances.read(path) for path in described}
+    having = {path: table for path, table in tables.items() if _has(table.frame, utterance_id)}
+    rows = {path: _row(table.frame, utterance_id, outputs.folder) for path, table in having.items()}
+    _refuse_two(outputs, utterance_id, rows)
+    row, utterances = next(iter(rows.values()), None), next(iter(having.values()), None)
     others = _label_rows(outputs, utterance_id)
     taxonomy = next((about_of(path).taxonomy for path in others), ())
     files = list(given) or list(outputs.tables["votes"])
@@ -245,10 +250,21 @@ def _trace(
         return Trace(settings.method)
 
 
+def _refuse_two(outputs: Outputs, utterance_id: str, rows: dict[Path, dict[str, Any]]) -> None:
+    """Raise where tables give the id to utterances of several corpora or speakers: their votes are not of one label."""
+    for name in ("corpus", "speaker"):
+        values = {row[name]: outputs.named(path) for path, row in rows.items() if row[name] is not None}
+        if len(values) > 1:
+            (first, here), (second, there) = list(values.items())[:2]
+            message = f"{utterance_id!r} is an utterance of the {name} {first!r} in {here} and of {second!r} in {there}"
+            fix = "Name the folder of one of them, or its files: --utterances and --votes."
+            raise InputError(message, where=str(outputs.folder), fix=fix)
+
+
 def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:
     """The row of an utterance in each Labels table that has one."""
-    frames = {path: pl.read_parquet(path) for path in outputs.tables["labels"]}
-    rows = {path: frame.filter(pl.col("utterance_id") == utterance_id) for path, frame in frames.items()}
+    own = pl.col("utterance_id") == utterance_id
+    rows = {path: pl.scan_parquet(path).filter(own).collect() for path in outputs.tables["labels"]}
     return {path: {"file": outputs.named(path), **row.row(0, named=True)} for path, row in rows.items() if row.height}
 
 
@@ -305,9 +321,11 @@ def _manifest(outputs: Outputs) -> dict[str, Any]:
 def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
     rows = frame.filter(pl.col("utterance_id") == utterance_id)
     if not rows.height:
-        near = frame.filter(pl.col("utterance_id").str.ends_with(utterance_id))["utterance_id"].head(1).to_list()
-        first = frame["utterance_id"].head(1).to_list()
-        fix = f"Did you mean {near[0]!r}?" if near else f"The first there is: {', '.join(first) or 'none'}."
+        ids, asked = frame["utterance_id"], utterance_id.strip().lower()
+        near = ids.filter(ids.str.to_lowercase().str.ends_with(asked)).unique().sort().head(_MOST_NEAR).to_list()
+        first = ids.head(1).to_list()
+        meant = f"Did you mean {listed([repr(each) for each in near], 'or')}?" if asked and near else ""
+        fix = meant or f"The first there is: {', '.join(first) or 'none'}."
         raise InputError(f"there is no utterance {utterance_id!r}", where=str(where), fix=fix)
     return rows.row(0, named=True)
 

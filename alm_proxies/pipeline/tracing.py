@@ -93,6 +93,9 @@ def traced(
             return Trace(estimator.name)
     else:
         estimator, copies = kept
+    if utterances is not None:  # its row alone: a join with a million rows for each annotator takes seconds
+        own = utterances.frame.filter(pl.col("utterance_id") == label["utterance_id"])
+        utterances = Utterances(own, utterances.about)
     return Trace(estimator.name, _influence(estimator, copies, label, list(cast.values()), settings, utterances))
 
 

@@ -224,3 +224,46 @@ def test_bare_votes_have_the_labels_of_the_file_that_is_explained(
                         str(tmp_path / "labels.parquet"), "--quiet"])  # fmt: skip
         assert done == 0
         assert len(explain(tmp_path / "labels.parquet", ONE, votes=[path]).influence) == 4
+
+
+def two_corpora(folder: Path, prefixes: tuple[str, str]) -> Path:
+    """Two folders, each of a corpus of its own, with an utterance `7` that two raters heard differently."""
+    for corpus, prefix, label in zip("ab", prefixes, ("angry", "sad"), strict=True):
+        place = folder / corpus
+        place.mkdir()
+        who = {"utterance_id": [f"{prefix}7"], "corpus": [corpus], "speaker": [f"{corpus}/s"]}
+        Utterances.of(pl.DataFrame(who)).write(place / "utterances.parquet")
+        cast = {"utterance_id": [f"{prefix}7"], "annotator": [f"{corpus}/r"], "label": [label]}
+        Votes.of(pl.DataFrame(cast), taxonomy=LABELS).write(place / "votes.parquet")
+    return folder
+
+
+def test_one_id_of_two_corpora_is_refused_until_one_of_them_is_named(tmp_path: Path) -> None:
+    folder = two_corpora(tmp_path, ("", ""))
+    with pytest.raises(InputError, match="of the corpus 'a' in a/utterances.parquet and of 'b' in b/") as refused:
+        explain(folder, "7")
+    assert "--utterances and --votes" in refused.value.fix
+    of_one = (explain(folder / "b", "7"), explain(folder, "7", votes=[folder / "b"], utterances=folder / "b"))
+    for explained in of_one:
+        assert (explained.utterance["corpus"], [vote["label"] for vote in explained.votes]) == ("b", ["sad"])
+
+
+def test_ids_like_the_one_that_is_not_there_are_proposed_in_any_case_and_with_any_prefix(tmp_path: Path) -> None:
+    folder = two_corpora(tmp_path, ("One/U", "Two/U"))
+    with pytest.raises(InputError) as refused:
+        explain(folder, " u7")
+    assert refused.value.fix == "Did you mean 'One/U7' or 'Two/U7'?"
+    with pytest.raises(InputError) as refused:
+        explain(folder, "")
+    assert refused.value.fix == "The first there is: One/U7."
+
+
+def test_a_folder_with_votes_alone_and_an_utterance_without_votes_are_explained_by_what_is_there(
+    tmp_path: Path,
+) -> None:
+    folder = two_corpora(tmp_path, ("", "other/"))
+    (folder / "a" / "utterances.parquet").unlink()
+    alone = explain(folder / "a", "7")
+    assert (alone.utterance, [vote["annotator"] for vote in alone.votes]) == ({"utterance_id": "7"}, ["a/r"])
+    (folder / "b" / "votes.parquet").unlink()
+    assert list(explain(folder / "b", "other/7").lines()) == ["other/7  speaker 'b/s'", "votes: none here"]
