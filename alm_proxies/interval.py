@@ -25,7 +25,7 @@ class Interval:
         """The interval without the part where no value of the quantity can be; its estimate stays as it is."""
         if isnan(self.low) or isnan(self.high):
             return self
-        return replace(self, low=max(self.low, low), high=min(self.high, high))
+        return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
 
     @property
     def error(self) -> float:

@@ -13,6 +13,7 @@ from alm_proxies.ballots import Array, Index, summed
 from alm_proxies.compare.strata import Words
 from alm_proxies.estimators.trials import Losses, Worth, votes_reaching
 from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import FEWEST_SPEAKERS
 from alm_proxies.seeds import generator
 
 RESAMPLES = 1000
@@ -50,17 +51,19 @@ class Replicates:
     def worth(self, at: Sequence[int]) -> Worth:
         """The number of human votes that alone reach the loss of the labels."""
         read = np.array([votes_reaching(at, *pair) for pair in zip(self.curves[0], self.labels, strict=True)])
-        low, high = (float(np.quantile(read[1:], end, method="nearest")) for end in self._ends())
+        low = high = float("nan")
+        if self.speakers >= FEWEST_SPEAKERS:
+            low, high = (float(np.quantile(read[1:], end, method="nearest")) for end in self._ends())
         return Worth(float(read[0]), low, high, at[-1], self.utterances)
 
     def _interval(self, values: Array) -> Interval:
+        if self.speakers < FEWEST_SPEAKERS:
+            return Interval(float(values[0]), float("nan"), float("nan"), "none", self.speakers)
         low, high = (float(np.quantile(values[1:], end)) for end in self._ends())
         return Interval(float(values[0]), low, high, "percentile", self.speakers)
 
     def _ends(self) -> tuple[float, float]:
         """Percentiles of a 95 % interval, widened for few speakers (Hesterberg 2015)."""
-        if self.speakers < 2:
-            return 0.0, 1.0
         reach = np.sqrt(self.speakers / (self.speakers - 1)) * stdtrit(self.speakers - 1, 0.975)
         return float(ndtr(-reach)), float(ndtr(reach))
 

@@ -19,11 +19,11 @@ from alm_proxies.measures.bootstrap import Paired
 from alm_proxies.metrics import AVERAGES
 
 BEYOND = "beyond the end of the learning curve, `beyond` votes after those given"
-_ENDS = "an interval takes two speakers or more, and an estimate that is known"
+ENDS = "an interval takes three speakers or more, and an estimate that is known"
 _INFINITE = "infinite: a label with votes was given no probability"
 _BY_NAME = {
-    "low": _ENDS,
-    "high": _ENDS,
+    "low": ENDS,
+    "high": ENDS,
     "less_baseline": "it is the baseline",
     "kld_nats": _INFINITE,
     "log_score_without": _INFINITE,

@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from alm_proxies.ballots import Index
 from alm_proxies.compare.averaged import Averaged, DrawnLosses
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material
@@ -20,6 +18,7 @@ from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.trials import Losses, Worth, score
 from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import speaker_codes
 from alm_proxies.seeds import generator
 
 MOST_VOTES = 12
@@ -102,7 +101,7 @@ def learning(
     fusion = refitted(material.table, len(counts))
     refit = refit or _refitting(fusion, seed)
     fitted = [human_only, *refit(counts)[1:]]
-    codes = _speaker_codes(material, usable)
+    codes, _ = speaker_codes(material.speakers, len(material))
     drawn_losses, strength = [], []
     if draws is None:
         draws = DRAWS if usable.sum() <= _MANY else DRAWS // 2
@@ -156,15 +155,6 @@ def _refitting(fusion: Refitted, seed: int) -> Callable[[Counts], list[Estimator
             return [alone, fusion.make(seed, alone).fit(counts)] if counts.blocks else [alone]
 
     return refit
-
-
-def _speaker_codes(material: Material, usable: NDArray[np.bool_]) -> Index:
-    """The speaker code of every utterance; each utterance is its own if speakers are unknown or there is only one."""
-    names = material.speakers
-    if names is None or len(np.unique(names[usable])) < 2:
-        return np.arange(len(material), dtype=np.int64)
-    codes: Index = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    return codes
 
 
 def human_only(counts: Counts, *, seed: int) -> Estimator:

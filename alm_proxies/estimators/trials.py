@@ -127,7 +127,10 @@ def paired(first: Losses, second: Losses, groups: Index) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Worth in human votes: the number of human votes that reach the loss of the fused labels; inf means "> most"."""
+    """Worth in human votes: the number of human votes that reach the loss of the fused labels; inf means "> most".
+
+    low and high are NaN with fewer than three speakers.
+    """
 
     votes: float
     low: float

@@ -5,7 +5,7 @@ Computed from count tables (utterances x labels) in one pass, without loops over
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, counts, same_rows
-from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker
+from alm_proxies.measures.bootstrap import Statistic, interval_by_speaker, mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
-from alm_proxies.measures.ranges import DIFFERENCE, SHARE
+from alm_proxies.measures.ranges import DIFFERENCE, DIFFERENCE_OF_KAPPAS, SHARE
 from alm_proxies.seeds import generator
 
 _DRAWN_UTTERANCES = 200_000
@@ -207,8 +207,14 @@ def _equal(
         pairs = zip(values, within, strict=True)
         return Against(*(mean_by_speaker(value, named, level=level, seed=seed, within=ends) for value, ends in pairs))
 
-    kappas = (_kappa_human, _kappa_proxy, lambda sums: _kappa_proxy(sums) - _kappa_human(sums))
-    kappa = Against(*(interval_by_speaker(columns, named, kind, level=level, seed=seed) for kind in kappas))
+    kappas: Sequence[tuple[Statistic, tuple[float, float]]] = (
+        (_kappa_human, DIFFERENCE),
+        (_kappa_proxy, DIFFERENCE),
+        (lambda sums: _kappa_proxy(sums) - _kappa_human(sums), DIFFERENCE_OF_KAPPAS),
+    )
+    kappa = Against(
+        *(interval_by_speaker(columns, named, kind, level=level, seed=seed).within(*ends) for kind, ends in kappas)
+    )
     left_out = int((~enough).sum())
     return EqualVotes(votes, len(people), left_out, against(between, across), against(both, mixed), kappa)
 

@@ -8,10 +8,13 @@ from types import MappingProxyType
 SHARE = (0.0, 1.0)
 """A share, a probability, an agreement, and the Jensen-Shannon divergence with base 2."""
 DIFFERENCE = (-1.0, 1.0)
-"""The difference of two of them, and a correlation."""
+"""The difference of two of them, a correlation, and a kappa."""
+DIFFERENCE_OF_KAPPAS = (-2.0, 2.0)
+SHARE_OF_LOSS = (-inf, 1.0)
+"""The share of a loss that is taken off; negative where the loss rises."""
 _RANGES = MappingProxyType({
     "nll_per_vote": (0.0, inf), "jsd_base2": SHARE, "brier": (0.0, 2.0), "ece": SHARE, "accuracy": SHARE,
-    "macro_f1": SHARE, "uar": SHARE, "r2_over_utterances": (-inf, 1.0),
+    "macro_f1": SHARE, "uar": SHARE, "r2_over_utterances": SHARE_OF_LOSS,
 })  # fmt: skip
 
 

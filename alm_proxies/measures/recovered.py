@@ -85,7 +85,7 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
         _ceiling(counts[known]),
         _rank_ceiling(counts[known], seed),
         interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
-        interval_by_speaker(np.stack([mine - theirs, ones], axis=1), who, ratio, seed=seed),
+        interval_by_speaker(np.stack([mine - theirs, ones], axis=1), who, ratio, seed=seed).within(*DIFFERENCE),
         int(known.sum()),
     )
 

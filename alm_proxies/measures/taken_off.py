@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.measures.ranges import SHARE_OF_LOSS
 
 _LEAST = 1e-3  # smallest probability of a proxy's shares: a single vote costs at most 7 nats
 
@@ -29,4 +30,5 @@ def taken_off(human: Array, proxy: Array, speakers: NDArray[np.str_] | None, *, 
     shares /= shares.sum(1, keepdims=True)
     of_prior, of_proxy = (-(human[rows] * np.log(given)).sum(1) for given in (prior, shares))
     columns = np.stack([of_prior - of_proxy, of_prior], axis=1)
-    return interval_by_speaker(columns, None if speakers is None else speakers[rows], seed=seed)
+    interval = interval_by_speaker(columns, None if speakers is None else speakers[rows], seed=seed)
+    return interval.within(*SHARE_OF_LOSS)

@@ -133,6 +133,19 @@ def test_on_few_utterances_the_curve_with_proxies_is_no_worse_than_labels_that_t
         assert beside.estimate < alone.estimate
 
 
+@pytest.mark.parametrize("speakers", [1, 2, 3])
+def test_with_fewer_than_three_speakers_curves_and_worth_have_no_interval(speakers: int) -> None:
+    votes, utterances = corpus(4, utterances=60)
+    names = pl.Series("speaker", [f"s{number % speakers}" for number in range(60)])
+    learned = fused(votes, Utterances.of(utterances.frame.with_columns(names)), method="weighted")
+    known = speakers == 3
+    for interval in (*learned.human, *learned.with_proxies, learned.fused):
+        assert (interval.method, interval.speakers) == ("percentile" if known else "none", speakers)
+        assert np.isfinite([interval.low, interval.high]).all() == known
+    assert np.isnan(learned.worth["all"].low) != known
+    assert not np.isnan(learned.worth["all"].votes)
+
+
 def test_the_slow_mixture_is_refitted_on_small_corpora_only() -> None:
     labels = Labels.of(pl.DataFrame({"utterance_id": ["u"], "p_angry": [1.0], "p_happy": [0.0]}))
     assert refitted(labels, MIXTURE_ROWS).words == "weighted, loglinear, gated and mixture in equal parts"

@@ -10,8 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alm_proxies.interval import Interval
+from alm_proxies.measures.agreement import equal_votes
 from alm_proxies.measures.bootstrap import mean_by_speaker, paired_by_speaker
-from alm_proxies.measures.ranges import SHARE, range_of, range_of_difference
+from alm_proxies.measures.ranges import (
+    DIFFERENCE,
+    DIFFERENCE_OF_KAPPAS,
+    SHARE,
+    SHARE_OF_LOSS,
+    range_of,
+    range_of_difference,
+)
+from alm_proxies.measures.recovered import ambiguity
+from alm_proxies.measures.taken_off import taken_off
+from alm_proxies.seeds import generator
 
 VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 30)), min_size=1, max_size=60)
 
@@ -46,6 +57,32 @@ def test_two_speakers_are_shown_each_without_an_interval() -> None:
 
 def test_an_unknown_interval_stays_unknown() -> None:
     assert math.isnan(Interval(0.5, math.nan, math.nan, "none").within(*SHARE).high)
+
+
+def test_an_interval_beyond_the_range_ends_where_the_range_does() -> None:
+    below, above = Interval(-0.3, -0.5, -0.1).within(*SHARE), Interval(1.3, 1.1, 1.5).within(*SHARE)
+    assert (below.low, below.high) == (0.0, 0.0)
+    assert (above.low, above.high) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_kappas_disagreement_and_losses_taken_off_stay_inside_their_ranges_for_three_speakers(seed: int) -> None:
+    random = generator(seed, "three speakers")
+    votes = [random.multinomial(4, random.dirichlet([0.2] * 3, 6)).astype(np.float64) for _ in range(2)]
+    speakers = np.array(list("abc") * 2)
+    equal = equal_votes(*votes, speakers, votes=1)
+    taken = taken_off(*votes, speakers, whole=True)
+    many = [random.multinomial(2, random.dirichlet([0.2] * 3, 24)) for _ in range(2)]
+    recovered = ambiguity(many[0], many[1] / 2, np.array(list("abc") * 8))
+    assert recovered is not None
+    for interval, (low, high) in (
+        (equal.kappa.human_human, DIFFERENCE),
+        (equal.kappa.human_proxy, DIFFERENCE),
+        (equal.kappa.difference, DIFFERENCE_OF_KAPPAS),
+        (recovered.bias, DIFFERENCE),
+        (taken, SHARE_OF_LOSS),
+    ):
+        assert low <= interval.low <= interval.high <= high
 
 
 def test_measures_have_their_ranges() -> None:

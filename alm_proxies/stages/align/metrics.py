@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from alm_proxies.about import AnnotatorCard
-from alm_proxies.compare.plain import BEYOND, plain, with_reasons
+from alm_proxies.compare.plain import BEYOND, ENDS, plain, with_reasons
 from alm_proxies.stages.align.results import Results
 
 
@@ -114,7 +115,7 @@ def _why(results: Results) -> dict[str, str]:
     few = "too few utterances have as many votes" if results.has_held_out else nothing
     without = "no proxy voted on an utterance with human votes" if results.has_proxies else "no proxy voted"
     pairs = "no utterance has two human votes and a proxy vote" if results.has_proxies else "no proxy voted"
-    return {
+    return _without_ends(results) | {
         "scores": nothing,
         "learning": few,
         "worth_in_human_votes": "the labels rest on no proxies, or there is no learning curve",
@@ -138,6 +139,14 @@ def _why(results: Results) -> dict[str, str]:
         "proxies/*/lowers_log_loss_by": "it was not tried by itself",
         "injected_transcripts/*/measured": "it was not measured",
     }
+
+
+def _without_ends(results: Results) -> dict[str, str]:
+    """Why the worth has no interval, where its stratum has too few speakers for one."""
+    worths = {} if results.learning is None else results.learning.worth
+    few = [name for name, worth in worths.items() if math.isnan(worth.low)]
+    places = ("worth_in_human_votes", "learning/worth")
+    return {f"{place}/{name}/{end}": ENDS for place in places for name in few for end in ("low", "high")}
 
 
 def _cost(card: AnnotatorCard | None) -> dict[str, Any] | None:

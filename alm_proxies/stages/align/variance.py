@@ -13,6 +13,7 @@ from alm_proxies.ballots import Array, Ballots
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.measures.ranges import SHARE
 from alm_proxies.report.charts import Bars, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Section
@@ -76,7 +77,7 @@ def variance(
         def statistic(sums: Array) -> Array:
             return _shares(sums, design, weights, total.shape[2])[:, place]
 
-        return interval_by_speaker(table, names, statistic, seed=seed)
+        return interval_by_speaker(table, names, statistic, seed=seed).within(*SHARE)
 
     overall = float(_totals(table.sum(0, keepdims=True), total.shape[2])[0])
     if overall <= 0:

@@ -15,7 +15,7 @@ from alm_proxies.stages.align.curves import ALL_PROXIES
 from alm_proxies.stages.align.people import grounds, verdict
 from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.scored import Scored
-from alm_proxies.stages.align.worth import worth_figure
+from alm_proxies.stages.align.worth import TOO_FEW, worth_figure
 
 _WHERE = {
     AGREEMENT: {
@@ -162,8 +162,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
         fused, other, name = _beside(results, results.scores)
         if results.uses_proxies:
             gain = _gain(fused)
-            few = "too few speakers for an interval"
-            ends = few if math.isnan(gain.low) else f"{signed_number(gain.low)} to {signed_number(gain.high)}"
+            ends = TOO_FEW if math.isnan(gain.low) else f"{signed_number(gain.low)} to {signed_number(gain.high)}"
             tiles.append(
                 Figure(
                     signed_number(gain.estimate),

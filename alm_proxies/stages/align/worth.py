@@ -10,6 +10,7 @@ from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Figure, Section, Table, Text
 
+TOO_FEW = "too few speakers for an interval"
 CONCENTRATION_GAIN = (
     "Mean concentration_gain of the labels: what the proxies add to the concentration, without held-out votes."
 )
@@ -138,9 +139,11 @@ def _words(learned: Learning) -> str:
 
 
 def _range(learned: Learning) -> str:
-    _, low, high = (_votes(value, learned.at[-1] - learned.given) for value in learned.votes())
-    return f"{low} to {high}, in addition to {learned.given} given"
+    _, low, high = learned.votes()
+    beyond = learned.at[-1] - learned.given
+    ends = TOO_FEW if math.isnan(low) else f"{_votes(low, beyond)} to {_votes(high, beyond)}"
+    return f"{ends}, in addition to {learned.given} given"
 
 
 def _votes(value: float, beyond: int) -> str:
-    return number(value, 1) if math.isfinite(value) else f"> {beyond}"
+    return f"> {beyond}" if math.isinf(value) else number(value, 1)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from alm_proxies.about import AnnotatorCard, Injected
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.measures.ranges import SHARE
 from alm_proxies.seeds import generator
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.outcomes import STAGE
@@ -155,4 +156,5 @@ def _ends(sums: NDArray[np.float64], speakers: list[str], share: float) -> tuple
         return 0.0, 1.0 - rare
     if share >= 1.0:
         return rare, 1.0
-    return max(0.0, interval.low), min(1.0, interval.high)
+    bounded = interval.within(*SHARE)
+    return bounded.low, bounded.high

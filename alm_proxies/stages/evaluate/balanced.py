@@ -6,7 +6,7 @@ Weights come from fused posterior means of the test utterances, by a fit that ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from alm_proxies.compare.plain import plain
 from alm_proxies.errors import InputError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.balanced_population import BalancedPopulation, balanced_population
+from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.posterior import no_posterior
 from alm_proxies.report.page import Cell, Column, Section, Table
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
@@ -73,8 +74,15 @@ def balanced_of(
     estimated = balanced_population(posterior, columns, speakers, seed=seed) if len(posterior) else "no test utterance"
     if isinstance(estimated, str):
         return Balanced(estimated, len(posterior), known, None, tuple(findings))
+    means = {name: mean.within(*_range_of(name)) for name, mean in estimated.means.items()}
+    estimated = replace(estimated, means=means)
     before = dict(zip(fused.taxonomy, map(float, estimated.shares), strict=True))
     return Balanced(None, len(posterior), known, estimated, tuple(findings), before)
+
+
+def _range_of(column: str) -> tuple[float, float]:
+    measure = column.partition("\n")[2]
+    return range_of_difference("nll_per_vote") if measure == "less_baseline" else range_of(measure)
 
 
 def _chosen(ids: pl.Series, utterances: Utterances, fused: Labels) -> tuple[NDArray[np.bool_], list[Finding]]:

@@ -14,6 +14,7 @@ from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.measures.exchange import exchange
+from alm_proxies.measures.ranges import range_of
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.settings import deciding
@@ -92,7 +93,8 @@ def _held_out(ids: pl.Series, votes: Votes) -> Array:
 
 def _loss(shares: Array, votes: Array, rows: NDArray[np.int64], speakers: Array) -> Interval:
     loss = -(votes * np.log(np.maximum(shares, 1e-9))).sum(1)
-    return interval_by_speaker(np.stack([loss[rows], votes[rows].sum(1)], axis=1), speakers[rows])
+    columns = np.stack([loss[rows], votes[rows].sum(1)], axis=1)
+    return interval_by_speaker(columns, speakers[rows]).within(*range_of("nll_per_vote"))
 
 
 def _score_section(scores: Sequence[Interval], alone: Interval, which: str) -> Section:

@@ -24,6 +24,15 @@ def test_known_components_of_the_variance_are_found() -> None:
         assert shares[name].low - 0.01 <= value / 10 <= shares[name].high + 0.01
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_intervals_of_shares_stay_between_nothing_and_everything(seed: int) -> None:
+    speakers = np.array([f"s{place % 4}" for place in range(40)])
+    components = variance(_simulated({UTTERANCE: 8.0, CHANCE: 0.5}, 40), CELLS, speakers, seed=seed)
+    assert components is not None
+    for component in components.components:
+        assert 0.0 <= component.share.low <= component.share.high <= 1.0
+
+
 def test_the_shares_sum_to_one() -> None:
     components = variance(_simulated({UTTERANCE: 1.0, CHANCE: 1.0}, 100), CELLS, None, seed=1)
     assert components is not None
