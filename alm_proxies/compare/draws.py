@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Index
 from alm_proxies.compare.material import Material
-from alm_proxies.estimators.counts import Counts, LeftOut, unique_rows
+from alm_proxies.estimators.counts import Counts, LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,6 @@ class Draw:
         table = np.zeros((int(pool.rows.max()) + 1, int(self.place.max()) + 1), dtype=np.int64)
         table[pool.rows, self.place] = np.arange(len(pool.rows))
         running = np.zeros((len(target), pool.votes.shape[1]))
-        alike = unique_rows(pool.beside)[1]
         contexts: dict[int, LeftOut] = {}
         for k in range(max(at) + 1):
             if k > 0:
@@ -94,8 +93,8 @@ class Draw:
                 running = running + pool.beside[table[rows, place]]
             if k in at:
                 # the first k + 1 votes without the predicted one, or without the last where a later one is predicted
-                left_out = alike[table[rows, np.minimum(own, k)]]
-                contexts[k] = _merged(rows, left_out, running, pool.votes[target])
+                left_out = pool.beside[table[rows, np.minimum(own, k)]]
+                contexts[k] = LeftOut.merged(rows, left_out, running, pool.votes[target])
         return contexts
 
 
@@ -104,14 +103,6 @@ def _votes_in(human: Array) -> tuple[Index, Array]:
     rows, labels = np.nonzero(human)
     times = np.round(human[rows, labels]).astype(np.int64)
     return np.repeat(rows, times), np.repeat(np.eye(human.shape[1])[labels], times, axis=0)
-
-
-def _merged(rows: Index, left_out: Index, contexts: Array, targets: Array) -> LeftOut:
-    """The votes of an utterance that leave out the same vote, as one with its mean target."""
-    _, first, group = np.unique(rows * (left_out.max() + 1) + left_out, return_index=True, return_inverse=True)
-    mass, merged = np.bincount(group).astype(np.float64), np.zeros((len(first), targets.shape[1]))
-    np.add.at(merged, group, targets)
-    return LeftOut(rows[first], contexts[first], merged / mass[:, None], mass)
 
 
 def drawn(pool: Pool, random: np.random.Generator, *, as_given: bool) -> Draw:

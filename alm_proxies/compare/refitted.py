@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from alm_proxies.estimators.counts import Counts
+from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Pool, Weighted
-from alm_proxies.estimators.estimator import Estimator, Posterior
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
@@ -21,6 +22,7 @@ from alm_proxies.estimators.stack_trial import seen_of
 from alm_proxies.report.drawing import listed
 from alm_proxies.tables import Labels
 
+Refit = Callable[[Counts], Sequence[Estimator]]
 MIXTURE_ROWS = 1_000
 """With more utterances than this the mixture, whose fit takes longer than those of all others, is left out of auto."""
 _TOLERANCE = 1e-6
@@ -64,26 +66,41 @@ class EqualParts(Estimator):
 
 @dataclass(frozen=True, slots=True)
 class Refitted:
-    """A fusion to be fitted to each draw."""
+    """What is fitted to each draw."""
 
     words: str
-    """What it is, for pages."""
-    make: Callable[[int, Estimator], Estimator]
-    """The unfitted estimator, from a seed and the fit to human votes alone."""
+    """What the fusion is, for pages."""
+    fit: Refit
     in_equal_parts: bool = False
 
 
-def refitted(labels: Labels, utterances: int) -> Refitted:
-    """The method of the labels with its sizes; the methods of auto in equal parts where that is not one."""
+def refitted(labels: Labels, utterances: int, *, seed: int) -> Refitted:
+    """The method of the labels with its sizes; the methods of auto in equal parts where that is not one.
+
+    `fit` gives gated on human votes alone and, if there are proxies, the fusion with them.
+    """
     maker = labels.about.made_by
     account = {} if maker is None else maker.fitted
     kind = _METHODS.get(str(account.get("method")))
     if kind is not None:
-        sizes = {key: account[key] for key in ("classes", "penalty") if key in kind.takes and key in account}
+        sizes: dict[str, Any] = {
+            key: account[key] for key in ("classes", "penalty") if key in kind.takes and key in account
+        }
+        sizes |= {"seed": seed} if "seed" in kind.takes else {}
         words = f"{page_name(kind.name)}, the method of the labels"
-        return Refitted(words, lambda seed, _: kind(**sizes, **({"seed": seed} if "seed" in kind.takes else {})))
+        return Refitted(words, lambda counts: _both(counts, lambda _: kind(**sizes), seed))
     makers = {name: make for name, make in _OF_AUTO.items() if name != "mixture" or utterances <= MIXTURE_ROWS}
     words = f"{listed([page_name(name) for name in makers])} in equal parts"
+    parts = tuple(makers.values())
     return Refitted(
-        words, lambda seed, alone: EqualParts(tuple(makers.values()), alone, seed=seed), in_equal_parts=True
+        words,
+        lambda counts: _both(counts, lambda alone: EqualParts(parts, alone, seed=seed), seed),
+        in_equal_parts=True,
     )
+
+
+def _both(counts: Counts, fusion: Callable[[Estimator], Estimator], seed: int) -> list[Estimator]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        alone: Estimator = Gated(seed=seed).fit(counts.only((COLUMNS,)))
+        return [alone, fusion(alone).fit(counts)] if counts.blocks else [alone]

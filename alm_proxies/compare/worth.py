@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from alm_proxies.compare.averaged import Averaged, DrawnLosses
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material
-from alm_proxies.compare.refitted import Refitted, refitted
+from alm_proxies.compare.refitted import Refit, refitted
 from alm_proxies.compare.strata import agreement, in_order
 from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
@@ -72,7 +71,7 @@ def learning(
     *,
     seed: int,
     draws: int | None = None,
-    refit: Callable[[Counts], Sequence[Estimator]] | None = None,
+    refit: Refit | None = None,
 ) -> Learning | None:
     """Learning curves: predict every held-out vote from k other human votes of its utterance, averaged over draws.
 
@@ -98,8 +97,8 @@ def learning(
     at = tuple(range(0 if given == 0 else 1, given + beyond + 1))
     pool = Pool.of(material, counts, usable, given)
     random = generator(seed, "learning")
-    fusion = refitted(material.table, len(counts))
-    refit = refit or _refitting(fusion, seed)
+    fusion = refitted(material.table, len(counts), seed=seed)
+    refit = refit or fusion.fit
     fitted = [human_only, *refit(counts)[1:]]
     codes, _ = speaker_codes(material.speakers, len(material))
     drawn_losses, strength = [], []
@@ -143,18 +142,6 @@ def learning(
         refitted=fusion.words,
         in_equal_parts=fusion.in_equal_parts,
     )
-
-
-def _refitting(fusion: Refitted, seed: int) -> Callable[[Counts], list[Estimator]]:
-    """Gated fitted to human votes alone and, if there are proxies, the fusion with them."""
-
-    def refit(counts: Counts) -> list[Estimator]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotConvergedWarning)
-            alone: Estimator = Gated(seed=seed).fit(counts.only((COLUMNS,)))
-            return [alone, fusion.make(seed, alone).fit(counts)] if counts.blocks else [alone]
-
-    return refit
 
 
 def human_only(counts: Counts, *, seed: int) -> Estimator:

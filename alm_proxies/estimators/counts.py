@@ -37,6 +37,15 @@ class LeftOut:
     mass: Array
     """Number of votes in the pair."""
 
+    @classmethod
+    def merged(cls, rows: Index, left_out: Array, contexts: Array, targets: Array) -> LeftOut:
+        """Single votes; those of an utterance that leave out the same vote become a pair, with their mean target."""
+        vote = unique_rows(left_out)[1]
+        _, first, pair = np.unique(rows * (vote.max() + 1) + vote, return_index=True, return_inverse=True)
+        mass, together = np.bincount(pair).astype(np.float64), np.zeros((len(first), targets.shape[1]))
+        np.add.at(together, pair, targets)
+        return cls(rows[first], contexts[first], together / mass[:, None], mass)
+
     def beside(self, counts: Counts) -> Counts:
         """The utterances of the pairs with their other human votes, as estimators take them."""
         return counts.rows(self.rows).with_human(self.contexts)
