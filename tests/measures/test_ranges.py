@@ -68,10 +68,10 @@ def test_an_interval_beyond_the_range_ends_where_the_range_does() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_kappas_disagreement_and_losses_taken_off_stay_inside_their_ranges_for_three_speakers(seed: int) -> None:
     random = generator(seed, "three speakers")
-    votes = [random.multinomial(4, random.dirichlet([0.2] * 3, 6)).astype(np.float64) for _ in range(2)]
+    human, proxy = (random.multinomial(4, random.dirichlet([0.2] * 3, 6)).astype(np.float64) for _ in range(2))
     speakers = np.array(list("abc") * 2)
-    equal = equal_votes(*votes, speakers, votes=1)
-    taken = taken_off(*votes, speakers, whole=True)
+    equal = equal_votes(human, proxy, speakers, votes=1)
+    taken = taken_off(human, proxy, speakers, whole=True)
     many = [random.multinomial(2, random.dirichlet([0.2] * 3, 24)) for _ in range(2)]
     recovered = ambiguity(many[0], many[1] / 2, np.array(list("abc") * 8))
     assert recovered is not None
