@@ -269,6 +269,8 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
         for file in (given / "annotator.toml", given / MODEL / "annotator.toml"):
             if file.is_file():
                 fix = f"It answers a prompt: request its votes with annotate --annotator {file}."
+        if (given / "models" / "fold-0.npz").is_file():
+            fix = "It is of listen: its predictions of the table's recordings are its votes. Train a model for others."
         raise InputError("has no trained model", where=str(given), fix=fix)
     text = read_text(path / FILE)
     _refuse_newer(text, path / FILE)

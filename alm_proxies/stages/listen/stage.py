@@ -35,8 +35,8 @@ class Listened(Shown):
 
     votes: Votes
     models: tuple[HeadModel, ...]
-    """One model per fold. A speaker of the table, with or without votes, is predicted by the model of its fold; other
-    speakers by the average of all models.
+    """One model per fold, trained on the votes of the others; it gave the votes of its fold's speakers. Each takes rows
+    of features, as this run computed them.
     """
     page: Page
     findings: Findings
@@ -72,6 +72,8 @@ def listen(
     even all of them, changes no byte of its predictions. Held-out votes and votes of other proxies are not used.
     `folder` gets votes.parquet, report.html and models/. Features are in the cache, by the content of the recordings,
     which makes a second run short; those of a corpus whose card forbids copies are in features/ of the folder.
+    models/fold-N.npz shows what gave each vote (HeadModel.load); for recordings outside the table, train a model on the
+    fused labels, which is calibrated and which predict takes.
     """
     with alone_in(Path(folder), "listen", WAIT):
         return _listened(utterances, votes, Path(folder), settings or ListenSettings(), quiet)

@@ -400,6 +400,8 @@ def test_recordings_that_the_listener_measured_are_not_measured_for_the_model_or
         model = train(labels, utterances, tmp_path / "train", settings, votes=votes, quiet=True).folder
         kept = predict(model, utterances).labels
     assert not list(tmp_path.rglob("features"))
+    with pytest.raises(InputError, match="has no trained model.* It is of listen"):
+        predict(tmp_path / "listen", utterances)
     cache.clear("features")
     assert predict(model, utterances, PredictSettings(batch=1)).labels.frame.equals(kept.frame)
     again = train(labels, utterances, tmp_path / "again", settings, votes=votes, quiet=True).folder
