@@ -2,9 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
 import soundfile
 
+from alm_proxies import cache
 from alm_proxies.annotators.evidence import FEATURE_WORDS, evidence_of, in_words
+from alm_proxies.audio import features
 
 
 def test_scores_are_described_by_degrees_and_unknown_ones_left_out() -> None:
@@ -20,7 +23,9 @@ def test_scores_are_described_by_degrees_and_unknown_ones_left_out() -> None:
     assert in_words([None] * len(FEATURE_WORDS)) == ""
 
 
-def test_what_is_usual_is_the_speakers_own(tmp_path: Path) -> None:
+def test_what_is_usual_is_the_speakers_own_and_is_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     time = np.arange(16_000) / 16_000
     pitches = {"low": [100, 104, 96, 102, 98, 140], "high": [200, 208, 192, 204, 196, 140]}
     rows = []
@@ -39,6 +44,15 @@ def test_what_is_usual_is_the_speakers_own(tmp_path: Path) -> None:
         "keep": pl.Boolean,
         "speaker": pl.String,
     }
-    evidence = evidence_of(pl.DataFrame(rows, schema=columns, orient="row")).by_utterance
+    frame = pl.DataFrame(rows, schema=columns, orient="row")
+    evidence = evidence_of(frame).by_utterance
     assert "pitch: much higher" in evidence["low5"] or "pitch: higher" in evidence["low5"]
     assert "pitch: much lower" in evidence["high5"] or "pitch: lower" in evidence["high5"]
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "measure", None)
+        assert evidence_of(frame).by_utterance == evidence, "what was measured is in the cache"
+    private = frame.with_columns(keep=pl.lit(value=False))
+    cache.clear("features")
+    assert evidence_of(private, tmp_path / "own").by_utterance == evidence
+    assert [kept.files for kept in cache.contents()] == [0, 0, 0]
+    assert list((tmp_path / "own").rglob("*.parquet"))
