@@ -135,10 +135,10 @@ def contents() -> list[Kept]:
     for kind in KINDS:
         folder = cache_folder() / kind
         sizes = []
-        for path in folder.rglob("*") if folder.is_dir() else ():
-            with suppress(FileNotFoundError):  # another process has just put it in its place
-                if not path.is_dir():
-                    sizes.append(path.lstat().st_size)
+        for place, _, files in os.walk(folder):
+            for name in files:
+                with suppress(FileNotFoundError):  # another process has just put it in its place, or cleared it
+                    sizes.append(Path(place, name).lstat().st_size)
         held.append(Kept(kind, folder, len(sizes), sum(sizes)))
     return held
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,10 @@ class _Shelf:
 
     def _index(self) -> dict[str, Path]:
         """The file of every key."""
-        paths = sorted(self._folder.glob(f"{_WHOLE}*.parquet")) if self._folder is not None else []
+        paths: list[Path] = []
+        if self._folder is not None:
+            with suppress(OSError):  # there is none, or it was cleared since
+                paths = sorted(self._folder.glob(f"{_WHOLE}*.parquet"))
         keys = {path: self._read(path, keys_only=True) for path in paths if path not in self.broken}
         return {key: path for path, frame in keys.items() if frame is not None for key in frame["key"]}
 

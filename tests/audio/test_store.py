@@ -28,6 +28,20 @@ for _ in range(times):
     store.flush()
 """
 
+READING = """
+import sys
+from alm_proxies.audio.store import Store
+for _ in range(int(sys.argv[1])):
+    assert Store("abc", 2, None).get("k", "toy") is None
+"""
+LOOKING = """
+import sys
+from alm_proxies import cache
+for _ in range(int(sys.argv[1])):
+    cache.contents()
+    cache.folder_of("features", "abc", "def")
+"""
+
 
 def filled(own: Path | None, corpus: str | None, numbers: range = range(3)) -> Store:
     store = Store("abc", 2, own)
@@ -140,8 +154,12 @@ def test_processes_that_write_side_by_side_lose_nothing() -> None:
     assert numbers_of(None, "toy", range(2001)) == [*range(2000), None]
 
 
-def test_the_cache_can_be_cleared_while_others_write() -> None:
-    writer = subprocess.Popen([sys.executable, "-c", WRITING, "0", "600", "15"])
-    while writer.poll() is None:
+def test_the_cache_can_be_cleared_and_looked_at_while_others_read_and_write() -> None:
+    others = [
+        subprocess.Popen([sys.executable, "-c", WRITING, "0", "600", "15"]),
+        subprocess.Popen([sys.executable, "-c", READING, "2000"]),
+        subprocess.Popen([sys.executable, "-c", LOOKING, "2000"]),
+    ]
+    while any(process.poll() is None for process in others):
         cache.clear("features")
-    assert writer.returncode == 0
+    assert [process.returncode for process in others] == [0, 0, 0]
