@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from alm_proxies import cache
 from alm_proxies.files import digest_of, digest_of_bytes, write_bytes
+from alm_proxies.table_files import read_parquet
 from alm_proxies.tables import Finding
 
 Numbers = NDArray[Any]
@@ -138,7 +139,7 @@ class _Shelf:
         """The content of a file; None for one that is damaged, or was removed since."""
         try:
             if keys_only:
-                return pl.read_parquet(path, columns=["key"])
+                return read_parquet(path, ["key"])
             content = path.read_bytes()
             if path.stem == f"{_WHOLE}{digest_of_bytes(content)}":
                 return pl.read_parquet(BytesIO(content))

@@ -28,7 +28,7 @@ from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
 from alm_proxies.stages.fuse.settings import FuseSettings
-from alm_proxies.table_files import read_parquet
+from alm_proxies.table_files import read_parquet, scan_table
 from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
 from alm_proxies.taxonomy import from_unit
 
@@ -190,7 +190,7 @@ def _anywhere(
     replies = _replies(outputs.ledgers, utterance_id)
     if row is None and not cast and not others and not replies:
         every = [*described, *files, *outputs.tables["labels"]]
-        frames = [pl.read_parquet(path, columns=["utterance_id"]) for path in every if path.suffix == ".parquet"]
+        frames = [read_parquet(path, ["utterance_id"]) for path in every if path.suffix == ".parquet"]
         _row(pl.concat(frames) if frames else pl.DataFrame(schema=_NO_VOTES), utterance_id, outputs.folder)
     label: dict[str, Any] = {}
     trace = Trace("")
@@ -264,7 +264,7 @@ def _refuse_two(outputs: Outputs, utterance_id: str, rows: dict[Path, dict[str, 
 def _label_rows(outputs: Outputs, utterance_id: str) -> dict[Path, dict[str, Any]]:
     """The row of an utterance in each Labels table that has one."""
     own = pl.col("utterance_id") == utterance_id
-    rows = {path: pl.scan_parquet(path).filter(own).collect() for path in outputs.tables["labels"]}
+    rows = {path: scan_table(path, ()).filter(own).collect() for path in outputs.tables["labels"]}
     return {path: {"file": outputs.named(path), **row.row(0, named=True)} for path, row in rows.items() if row.height}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.files import open_file
 from alm_proxies.pipeline.perform import RUNNING
 from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.pipeline.run import MANIFEST
@@ -129,7 +130,8 @@ def _beside(file: Path) -> Iterator[Path]:
 
 def _kind_of(path: Path) -> str | None:
     try:
-        names = set(pl.read_parquet_schema(path))
+        with open_file(path) as stream:  # polars takes brackets in a path for a pattern
+            names = set(pl.read_parquet_schema(stream))
     except (OSError, pl.exceptions.PolarsError):
         return None
     if {"kind", "message", "severity"} <= names or {"kind", "what", "severity"} <= names:

@@ -101,6 +101,15 @@ def test_where_the_cache_cannot_be_used_the_runs_folder_is(tmp_path: Path, monke
     assert numbers_of(tmp_path / "own", "toy", range(4)) == [0, 1, 2, None], "also when there is a cache again"
 
 
+def test_brackets_and_equals_signs_in_the_path_of_a_folder_are_no_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache[1]" / "key=5"))
+    for corpus in ("toy", None):
+        filled(tmp_path / "run[ab]" / "key=5", corpus)
+        assert numbers_of(tmp_path / "run[ab]" / "key=5", corpus, range(4)) == [0, 1, 2, None]
+
+
 def test_a_full_disk_loses_what_is_only_in_the_cache_and_is_said_of_the_runs_folder(
     tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:

@@ -114,6 +114,15 @@ def test_folders_of_votes_are_taken_for_their_files(
     assert "has no votes.parquet" in capsys.readouterr().err
 
 
+def test_brackets_in_a_folders_name_are_no_pattern(corpus: Path, tmp_path: Path, not_fitted: None) -> None:
+    shutil.copytree(corpus, tmp_path / "run[1]")
+    fused(tmp_path / "run[1]", "weighted", tmp_path / "run[1]" / "fuse")
+    explained = explain(tmp_path / "run[1]", ONE)
+    assert (explained.method, len(explained.votes)) == ("weighted", 10)
+    with pytest.raises(InputError, match=ONE):
+        explain(tmp_path / "run[1]", ONE.upper())
+
+
 def test_votes_that_do_not_give_the_label_are_refused_in_one_sentence(
     corpus: Path, tmp_path: Path, not_fitted: None
 ) -> None:
