@@ -172,7 +172,7 @@ class About(BaseModel):
     """Labels: the normalised entropies at which ambiguity is cut into low, medium and high; None = 1/3 and 2/3."""
     made_by: MadeBy | None = None
     stays: tuple[str, ...] = ()
-    """Corpora with remote recordings whose cards forbid copies: nothing of them is cached."""
+    """Corpora whose cards forbid copies: nothing of them is cached."""
 
     def plain(self, *but: str) -> dict[str, Any]:
         """The same as plain JSON, without some fields, cut points that are the usual ones, and what is empty."""

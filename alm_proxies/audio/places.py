@@ -26,7 +26,7 @@ class Places:
         return Path(self._about.roots.get(corpus, "")) / audio.removeprefix("file://")
 
     def keeps(self, corpus: str) -> bool:
-        """Whether copies of a corpus's remote recordings may be cached: not if its card forbids copies."""
+        """Whether remote recordings and features of a corpus may be cached: not if its card forbids copies."""
         if corpus not in self._keeps:
             self._keeps[corpus] = corpus not in self._about.stays and not forbids_copies(corpus, self._cards)
         return self._keeps[corpus]

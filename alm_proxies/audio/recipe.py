@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -127,9 +128,20 @@ def with_effect(clip: Clip, utterance_id: str, effect: tuple[str, Mapping[str, A
 
 
 class Sounds:
-    """The audio of a table's utterances by id: recorded ones are opened, generated ones rendered."""
+    """The audio of a table's utterances by id: recorded ones are opened, generated ones rendered.
 
-    def __init__(self, utterances: Utterances, *, stage: str, rate: int = RATE, longest: float = LONGEST) -> None:
+    `cards` is a folder of data cards that take precedence over the shipped ones: what they forbid is not cached.
+    """
+
+    def __init__(
+        self,
+        utterances: Utterances,
+        *,
+        stage: str,
+        rate: int = RATE,
+        longest: float = LONGEST,
+        cards: Path | None = None,
+    ) -> None:
         self._stage = stage
         self._open = partial(open_source, stage=stage, rate=rate, longest=longest)
         self._sources: dict[str, Source] = {}
@@ -137,7 +149,7 @@ class Sounds:
         self._corpora: dict[str, str] = {}
         self._ids = utterances.frame["utterance_id"].to_list()
         self._known = frozenset(self._ids)
-        self._places = places = Places(utterances.about)
+        self._places = places = Places(utterances.about, cards)
         columns = ["utterance_id", "corpus", "audio", "start", "end", "recipe"]
         for utterance_id, corpus, audio, start, end, recipe in utterances.frame.select(columns).iter_rows():
             self._corpora[utterance_id] = corpus

@@ -14,7 +14,12 @@ from alm_proxies.audio import measured
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.audio.vectors import Vectors, vectors_of
+from alm_proxies.stages.read.formats.iemocap import IemocapSource
+from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.formats.tables import TablesSource
+from alm_proxies.stages.read.stage import ReadSettings, read
 from alm_proxies.tables import About, Utterances
+from tests.stages.read.corpora import iemocap
 
 
 @pytest.fixture
@@ -77,6 +82,40 @@ def test_in_one_table_each_corpus_is_kept_where_its_card_says(wav: Path, tmp_pat
     assert pl.read_parquet(next((tmp_path / "own").rglob("*.parquet"))).height == 1
     assert vectors(utterances, tmp_path / "own").made == 0
     assert vectors(utterances, tmp_path / "another").made == 1
+
+
+CARD = '+++\nname = "mine"\ntitle = "M"\nlicence = "L"\nmay_leave = false\nwhy = "so"\nvotes = "one"\n+++\n'
+
+
+@pytest.mark.parametrize("card", ["in a folder of the user", "of the format"])
+def test_a_card_that_only_reading_knows_of_keeps_a_corpus_out_of_the_cache_for_later_stages(
+    wav: Path, tmp_path: Path, card: str
+) -> None:
+    if card == "of the format":
+        turn = ("Ses01F_impro01_F000", "ang", ["C-E1:\tAnger;\t()"])
+        root = iemocap(tmp_path / "iemocap", {"Ses01F_impro01": [turn]})
+        corpus = read([IemocapSource(source=root, corpus="mine")], ReadSettings(taxonomy="happy,sad,angry"))
+    else:
+        (tmp_path / "mine.md").write_text(CARD)
+        (tmp_path / "votes.csv").write_text(f"id,label,audio\n0,happy,{wav / '0.wav'}\n1,sad,{wav / '1.wav'}\n")
+        columns = {"utterance_id": "id", "label": "label", "audio": "audio"}
+        source = TableSource(source=tmp_path / "votes.csv", corpus="mine", columns=columns)
+        corpus = read([source], ReadSettings(taxonomy="happy,sad", cards=tmp_path))
+    corpus.write(tmp_path / "read")
+    again = read([TablesSource(source=tmp_path / "read", corpus="mine")])
+    for utterances in (corpus.utterances, again.utterances):
+        assert utterances.about.stays == ("mine",)
+        ids = utterances.frame["utterance_id"].to_list()
+        assert {Sounds(utterances, stage="listen").kept_as(name) for name in ids} == {None}
+
+
+def test_a_card_that_only_a_later_stage_knows_of_keeps_a_corpus_out_of_the_cache_there(
+    wav: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.md").write_text(CARD)
+    utterances = table(wav, {"mine": ["0.wav"]})
+    assert Sounds(utterances, stage="balance").kept_as("mine/0") == "mine"
+    assert Sounds(utterances, stage="balance", cards=tmp_path).kept_as("mine/0") is None
 
 
 def test_a_mix_with_a_recording_that_may_not_be_copied_may_not_be_either(wav: Path, tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def _with_generated(
     from alm_proxies.stages.balance.generated import Generated, generate, hear
     from alm_proxies.stages.balance.mixtures import STAGE, with_mixtures
 
-    sounds = Sounds(reached.utterances, stage=STAGE)
+    sounds = Sounds(reached.utterances, stage=STAGE, cards=settings.cards)
     vectors = hear(reached.rows, sounds, folder)
     reached.findings.extend(vectors.findings)
     recordings = Recordings.of(reached.rows["utterance_id"], vectors.known.tolist())

@@ -72,7 +72,7 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
     findings = _without_utterances(part, counts)
     pairs: list[Pair] = []
     recordings = Recordings()
-    sounds = Sounds(utterances, stage=STAGE)
+    sounds = Sounds(utterances, stage=STAGE, cards=settings.cards)
     if lacking:
         chosen = np.flatnonzero(np.isin(top, list(lacking)))
         vectors = vectors_of(

@@ -26,7 +26,7 @@ from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.proxies import as_proxy, files_of_proxy
 from alm_proxies.stages.read.recordings import found_in_folder
-from alm_proxies.stages.read.remote import any_remote, fetched, left_there, without_secrets_in
+from alm_proxies.stages.read.remote import fetched, left_there, without_secrets_in
 from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_by_speaker
@@ -246,14 +246,13 @@ def _described(
     return frame, findings
 
 
-def _stays(described: pl.DataFrame, source: Source, settings: ReadSettings) -> tuple[str, ...]:
-    """The corpora with remote recordings whose cards forbid copies."""
-    if not any_remote(described):
-        return ()
+def _stays(described: pl.DataFrame, source: Source, settings: ReadSettings, before: About) -> tuple[str, ...]:
+    """The corpora whose cards forbid copies, or that were read so `before`: later stages may not know these cards."""
     card = _card(source, settings)
     by_format = card.path is not None and not card.may_leave
-    corpora = described["corpus"].unique().sort() if "corpus" in described.columns else [source.corpus]
-    return tuple(corpus for corpus in corpora if by_format or forbids_copies(corpus, settings.cards))
+    corpora = described["corpus"].unique().to_list() if "corpus" in described.columns else [source.corpus]
+    now = {corpus for corpus in corpora if by_format or forbids_copies(corpus, settings.cards)}
+    return tuple(sorted({*before.stays, *now}))
 
 
 def _checked(
@@ -263,7 +262,7 @@ def _checked(
         scales={source.corpus: part.scales} if part.scales else {},
         roots={source.corpus: str(part.root.absolute())} if part.root is not None else {},
     )
-    about = about.with_(taxonomy=_labels(source, settings), stays=_stays(described, source, settings))
+    about = about.with_(taxonomy=_labels(source, settings), stays=_stays(described, source, settings, about))
     where = str(source.source)
     utterances = Utterances.of(described, about=about, where=where)
     votes = Votes.of(part.votes, about=about, where=where)
