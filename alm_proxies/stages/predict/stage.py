@@ -72,6 +72,7 @@ def predict(
     `model` is a folder that train wrote, or a loaded model. The metadata of predictions has the corpora and speakers of
     the model's training (trained_on.without_trained_on leaves these out).
     """
+    from alm_proxies.audio.clip import LONGEST
     from alm_proxies.audio.folder import recordings_in
     from alm_proxies.audio.recipe import Sounds
     from alm_proxies.progress import Progress
@@ -86,7 +87,9 @@ def predict(
     sounds = Sounds(table, stage="predict", rate=trained.rate, longest=trained.file.seconds[1])
     findings: list[Finding] = []
     rows: list[dict[str, object]] = []
-    if isinstance(trained, FeaturesModel) and settings.condition is None and not settings.evidence:
+    plain = settings.condition is None and not settings.evidence
+    # features of clips that are too long for the model may be kept
+    if isinstance(trained, FeaturesModel) and plain and trained.file.seconds[1] >= LONGEST:
         parts = _of_features(trained, ids, sounds, settings)
     else:
         parts = _of_clips(trained, ids, sounds, settings)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +407,22 @@ def test_recordings_that_the_listener_measured_are_not_measured_for_the_model_or
     assert predict(model, utterances, PredictSettings(batch=1)).labels.frame.equals(kept.frame)
     again = train(labels, utterances, tmp_path / "again", settings, votes=votes, quiet=True).folder
     assert (again / "heads.npz").read_bytes() == (model / "heads.npz").read_bytes()
+
+
+def test_a_clip_too_long_for_a_model_is_not_predicted_from_features_that_another_command_kept(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path
+) -> None:
+    from alm_proxies.training.features import FeaturesModel
+    from alm_proxies.training.loading import load_trained
+    from alm_proxies.training.settings import TrainSettings
+
+    _, utterances, votes, labels = corpus
+    settings = TrainSettings(recipe="features", epochs=2, hidden=8)
+    model = load_trained(train(labels, utterances, tmp_path / "train", settings, votes=votes, quiet=True).folder)
+    assert isinstance(model, FeaturesModel)
+    shorter = replace(model, file=model.file.model_copy(update={"seconds": (0.1, 0.2)}))  # 30 in earlier versions
+    with pytest.raises(InputError, match="no recording could be used"):
+        predict(shorter, utterances)
 
 
 @pytest.mark.parametrize(
