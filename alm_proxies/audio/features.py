@@ -194,15 +194,19 @@ def measure_all(
     ids: list[str] = []
     rows: list[NDArray[np.float64]] = []
     findings: list[Finding] = []
-    for opened, key, corpus, measured, known in decode_ahead(items, measured_item, threads=threads, ahead=4 * threads):
-        ids.append(opened.utterance_id)
-        findings.extend(opened.findings)
-        rows.append(_row(measured, names))
-        if measured is not None:
-            findings.extend(_finding(failure, stage, opened.utterance_id) for failure in measured.failures)
-            if not known:
-                store.add(key, corpus, (rows[-1], _written(measured)))
-    store.flush()
+    try:
+        for opened, key, corpus, measured, known in decode_ahead(
+            items, measured_item, threads=threads, ahead=4 * threads
+        ):
+            ids.append(opened.utterance_id)
+            findings.extend(opened.findings)
+            rows.append(_row(measured, names))
+            if measured is not None:
+                findings.extend(_finding(failure, stage, opened.utterance_id) for failure in measured.failures)
+                if not known:
+                    store.add(key, corpus, (rows[-1], _written(measured)))
+    finally:
+        store.flush()
     findings = [*store.findings(stage), *findings]
     table = np.asarray(rows, dtype=np.float64).reshape(-1, len(names))
     columns = [pl.Series(name, table[:, number]).fill_nan(None) for number, name in enumerate(names)]

@@ -112,11 +112,13 @@ def vectors_ahead(
             return ClipVector(utterance_id, None, (*opened.findings, *computed), (), made=False), ""
         return ClipVector(utterance_id, vector, opened.findings, computed, made=True), key
 
-    for clip, key in decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads):
-        if clip.made and clip.vector is not None:
-            store.add(key, sounds.kept_as(clip.utterance_id), (clip.vector, _written(clip)))
-        yield clip
-    store.flush()
+    try:
+        for clip, key in decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads):
+            if clip.made and clip.vector is not None:
+                store.add(key, sounds.kept_as(clip.utterance_id), (clip.vector, _written(clip)))
+            yield clip
+    finally:
+        store.flush()
 
 
 def _kept(store: Store, key: str, sounds: Sounds, utterance_id: str) -> ClipVector | None:

@@ -11,14 +11,15 @@ import soundfile
 
 from alm_proxies import cache
 from alm_proxies.audio import measured
+from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Recipe, Sounds
-from alm_proxies.audio.vectors import Vectors, vectors_of
+from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.stage import ReadSettings, read
-from alm_proxies.tables import About, Utterances
+from alm_proxies.tables import About, Finding, Utterances
 from tests.stages.read.corpora import iemocap
 
 
@@ -163,6 +164,20 @@ def test_a_clip_without_any_feature_is_said_although_remarks_are_not_wanted(wav:
         result = vectors(utterances, tmp_path, remarks=False)
         assert [(finding.kind, finding.utterance_id) for finding in result.findings] == [("too_short", "toy/short")]
         assert result.known.tolist() == [True, False]
+
+
+def test_what_was_computed_before_an_interruption_is_kept(wav: Path, tmp_path: Path) -> None:
+    utterances = table(wav, {"toy": ["0.wav", "1.wav", "2.wav", "3.wav"]})
+    ids, compute = utterances.frame["utterance_id"].to_list(), measuring("listen")
+
+    def interrupted(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+        if utterance_id == "toy/3":
+            raise KeyboardInterrupt
+        return compute(clip, utterance_id)
+
+    with pytest.raises(KeyboardInterrupt):
+        vectors_of(ids, Sounds(utterances, stage="listen"), interrupted, width=len(NAMES), digest=DIGEST, folder=wav)
+    assert vectors(utterances, tmp_path).made == 1
 
 
 def test_a_file_with_other_content_under_the_same_name_is_measured(
