@@ -38,7 +38,7 @@ class Injected(BaseModel):
     """The share of these votes that was turned to the injected label."""
     low: float | None = None
     high: float | None = None
-    """The ends of the 95 % interval over speakers; unknown with fewer than two."""
+    """The ends of the 95 % interval over speakers; unknown with fewer than three."""
     by_chance: float
     """The share turned to the same label by a sentence without an answer: the effect of sampling alone."""
 

@@ -106,7 +106,7 @@ def _votes_in(human: Array) -> tuple[Index, Array]:
 
 
 def drawn(pool: Pool, random: np.random.Generator, *, as_given: bool) -> Draw:
-    """The corpus's own split in random order, or with `anew` a new random split of each utterance's votes."""
+    """The corpus's own split in random order (`as_given`), or a new random split of each utterance's votes."""
     key = random.random(len(pool.rows)) + (np.where(pool.own, 0.0, 1.0) if as_given else 0.0)
     order = np.lexsort((key, pool.rows))
     sorted_rows = pool.rows[order]

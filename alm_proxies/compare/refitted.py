@@ -1,4 +1,7 @@
-"""The fusion of labels as it can be fitted anew to every draw of the votes, by nothing learned on what it predicts."""
+"""The fusion of labels as it can be fitted anew to every draw of the votes, by no weights learned on what it predicts.
+
+Which proxies count is not decided anew: the counts are without those that the labels do not count.
+"""
 
 from __future__ import annotations
 

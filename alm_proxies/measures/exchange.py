@@ -37,12 +37,13 @@ class Exchange:
 
     def words(self, who: str = "it") -> str:
         """The result in a sentence about `who`."""
-        ends = f"{self.gap.estimate:+.3f} ({self.gap.low:+.3f} to {self.gap.high:+.3f}) nats a vote"
+        ends = "" if np.isnan(self.gap.low) else f" ({self.gap.low:+.3f} to {self.gap.high:+.3f})"
+        gap = f"{self.gap.estimate:+.3f}{ends} nats a vote"
         if self.utterances < NEEDED:
             return f"only {self.utterances} utterances have votes of both kinds: too few for a test"
         if self.knows:
-            return f"{who} predicts the votes of the fit better than held-out votes of the same utterances: {ends}"
-        return f"{who} predicts votes of the fit no better than held-out votes of the same utterances: {ends}"
+            return f"{who} predicts the votes of the fit better than held-out votes of the same utterances: {gap}"
+        return f"{who} predicts votes of the fit no better than held-out votes of the same utterances: {gap}"
 
 
 def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, annotator: str = "") -> Exchange:

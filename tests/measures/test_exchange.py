@@ -41,6 +41,14 @@ def test_a_distribution_bent_towards_the_fit_votes_is_found():
     assert "better than held-out" in tested.words()
 
 
+def test_with_too_few_speakers_for_an_interval_the_sentence_has_none():
+    truth, fit, held, speakers = world()
+    words = exchange(np.maximum(truth, 1e-3), fit, held, speakers % 2).words()
+    assert words.endswith(" nats a vote")
+    assert "nan" not in words
+    assert " to " not in words
+
+
 def test_honest_proxies_are_accused_as_often_as_the_level_says():
     accused = 0
     for seed in range(300):

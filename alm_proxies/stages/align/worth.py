@@ -70,8 +70,8 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
         note += f" With proxies: {learned.refitted}, fitted anew in every draw."
         if learned.in_equal_parts:
             note += (
-                " The labels' own weights are not used there, as they were learned on votes that other draws predict; "
-                "with weak proxies the labels can be better than this curve."
+                " What the labels' own method learned is not used there, as other draws predict votes that it learned "
+                "from; with weak proxies the labels can be better than this curve."
             )
     reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if uses_proxies else []
     return Curves(
