@@ -189,6 +189,11 @@ class Sounds:
         except InputError:
             return None
 
+    def has_changed(self, utterance_id: str, mark: str | None) -> bool:
+        """Whether its file on this machine has other content than when its `mark` was taken."""
+        source = self._sources.get(utterance_id)
+        return source is not None and isinstance(source.path, Path) and self.mark(utterance_id) != mark
+
     def kept_as(self, utterance_id: str) -> str | None:
         """The corpus under whose name what is computed of it may be cached; None if it, or a parent's, may not."""
         corpus = self._corpora.get(utterance_id)

@@ -94,7 +94,7 @@ def vectors_ahead(
     """The vectors of utterances in order, computed ahead where the store has none; new ones are added to it.
 
     The key is the content of the recording and its slice, whatever its path, without decoding; of a generated utterance
-    its samples.
+    its samples. What is computed of a file that changes meanwhile is not kept.
     """
 
     def vector_of(utterance_id: str) -> tuple[ClipVector, str]:
@@ -110,11 +110,12 @@ def vectors_ahead(
         vector, computed = compute(opened.clip, utterance_id)
         if vector is None:
             return ClipVector(utterance_id, None, (*opened.findings, *computed), (), made=False), ""
+        key = "" if sounds.has_changed(utterance_id, mark) else key
         return ClipVector(utterance_id, vector, opened.findings, computed, made=True), key
 
     try:
         for clip, key in decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads):
-            if clip.made and clip.vector is not None:
+            if clip.made and clip.vector is not None and key:
                 store.add(key, sounds.kept_as(clip.utterance_id), (clip.vector, _written(clip)))
             yield clip
     finally:

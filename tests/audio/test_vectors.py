@@ -11,7 +11,7 @@ import soundfile
 
 from alm_proxies import cache
 from alm_proxies.audio import measured
-from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.clip import Clip, Opened
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
@@ -164,6 +164,22 @@ def test_a_clip_without_any_feature_is_said_although_remarks_are_not_wanted(wav:
         result = vectors(utterances, tmp_path, remarks=False)
         assert [(finding.kind, finding.utterance_id) for finding in result.findings] == [("too_short", "toy/short")]
         assert result.known.tolist() == [True, False]
+
+
+def test_what_is_computed_of_a_file_that_changes_meanwhile_is_not_kept(wav: Path, tmp_path: Path) -> None:
+    utterances = table(wav, {"toy": ["0.wav", "1.wav"]})
+    ids, compute, before = utterances.frame["utterance_id"].to_list(), measuring("listen"), (wav / "0.wav").read_bytes()
+
+    class Changing(Sounds):
+        def open(self, utterance_id: str) -> Opened:
+            if utterance_id == "toy/0":
+                (wav / "0.wav").write_bytes((wav / "3.wav").read_bytes())
+            return super().open(utterance_id)
+
+    sounds = Changing(utterances, stage="listen")
+    assert vectors_of(ids, sounds, compute, width=len(NAMES), digest=DIGEST, folder=tmp_path).made == 2
+    (wav / "0.wav").write_bytes(before)
+    assert vectors(utterances, tmp_path).made == 1
 
 
 def test_what_was_computed_before_an_interruption_is_kept(wav: Path, tmp_path: Path) -> None:
