@@ -119,8 +119,10 @@ def _met(
     own = pl.col("utterance_id").str.split("/").list.first()
     frame = frame.with_columns(corpus=pl.col("corpus").fill_null(own))
     met = meets(frame, trained_on)
-    speakers = {name: [one for one in names if not one.startswith(OF_SPLIT)] for name, names in trained_on.items()}
-    return met, meets(frame, speakers) & ~met
+    without_splits = {
+        corpus: [name for name in names if not name.startswith(OF_SPLIT)] for corpus, names in trained_on.items()
+    }
+    return met, meets(frame, without_splits) & ~met
 
 
 def _apart_by_split(

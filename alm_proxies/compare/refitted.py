@@ -57,9 +57,10 @@ class EqualParts(Estimator):
 
     def posterior(self, counts: Counts) -> Posterior:
         """The Dirichlet that matches the mixture of the methods."""
-        each = [member.posterior(member.aligned(counts)) for member in self.members_]
-        means, strengths = np.stack([one.mean for one in each]), np.stack([one.concentration for one in each])
-        mean, strength = mixed(means, strengths, np.full(len(each), 1.0 / len(each)))
+        posteriors = [member.posterior(member.aligned(counts)) for member in self.members_]
+        means = np.stack([posterior.mean for posterior in posteriors])
+        strengths = np.stack([posterior.concentration for posterior in posteriors])
+        mean, strength = mixed(means, strengths, np.full(len(posteriors), 1.0 / len(posteriors)))
         unseen = np.flatnonzero(~seen_of(counts, counts.steering))
         if len(unseen):
             without = self.alone.posterior(self.alone.aligned(counts.rows(unseen)))
