@@ -13,10 +13,13 @@ from alm_proxies.ballots import Array, Index, summed
 from alm_proxies.compare.strata import Words
 from alm_proxies.estimators.trials import Losses, Worth, votes_reaching
 from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import FEWEST_SPEAKERS
 from alm_proxies.seeds import generator
 
 RESAMPLES = 1000
+FEWEST_SPEAKERS = 5
+"""With fewer there is no interval: as it ends at the lowest or highest speaker, it would hold the truth in 75 % of the
+cases with three speakers, and in 88 % with four.
+"""
 
 
 @dataclass(frozen=True, slots=True)

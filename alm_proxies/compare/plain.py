@@ -19,7 +19,7 @@ from alm_proxies.measures.bootstrap import Paired
 from alm_proxies.metrics import AVERAGES
 
 BEYOND = "beyond the end of the learning curve, `beyond` votes after those given"
-ENDS = "an interval takes three speakers or more, and an estimate that is known"
+ENDS = "an interval takes three speakers or more, five on a learning curve, and an estimate that is known"
 _INFINITE = "infinite: a label with votes was given no probability"
 _BY_NAME = {
     "low": ENDS,

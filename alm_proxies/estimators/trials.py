@@ -129,7 +129,7 @@ def paired(first: Losses, second: Losses, groups: Index) -> Interval:
 class Worth:
     """Worth in human votes: the number of human votes that reach the loss of the fused labels; inf means "> most".
 
-    low and high are NaN with fewer than three speakers.
+    low and high are NaN with fewer than five speakers.
     """
 
     votes: float

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.compare.averaged import Averaged
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material, material_of
 from alm_proxies.compare.refitted import MIXTURE_ROWS, EqualParts, refitted
@@ -133,17 +134,30 @@ def test_on_few_utterances_the_curve_with_proxies_is_no_worse_than_labels_that_t
         assert beside.estimate < alone.estimate
 
 
-@pytest.mark.parametrize("speakers", [1, 2, 3])
-def test_with_fewer_than_three_speakers_curves_and_worth_have_no_interval(speakers: int) -> None:
+@pytest.mark.parametrize("speakers", [1, 2, 4, 5])
+def test_with_fewer_than_five_speakers_curves_and_worth_have_no_interval(speakers: int) -> None:
     votes, utterances = corpus(4, utterances=60)
     names = pl.Series("speaker", [f"s{number % speakers}" for number in range(60)])
     learned = fused(votes, Utterances.of(utterances.frame.with_columns(names)), method="weighted")
-    known = speakers == 3
+    known = speakers == 5
     for interval in (*learned.human, *learned.with_proxies, learned.fused):
         assert (interval.method, interval.speakers) == ("percentile" if known else "none", speakers)
         assert np.isfinite([interval.low, interval.high]).all() == known
     assert np.isnan(learned.worth["all"].low) != known
     assert not np.isnan(learned.worth["all"].votes)
+
+
+@pytest.mark.parametrize("speakers", [5, 8])
+def test_intervals_over_few_speakers_hold_the_truth_about_as_often_as_they_say(speakers: int) -> None:
+    random, held = np.random.default_rng(0), 0
+    votes = np.full((1, speakers), 40.0)
+    for seed in range(200):
+        losses = 40.0 * random.normal(1.0, 0.2, speakers)
+        apart = np.stack([losses, votes[0]], axis=1)
+        averaged = Averaged({"all": losses[None, :, None]}, {"all": votes}, {"all": apart}, {"all": speakers}, 1, 0)
+        (interval,) = averaged.replicates(seed)["all"].curve(0)
+        held += interval.low <= 1.0 <= interval.high
+    assert held >= 200 * 0.85  # of three speakers three cases of four
 
 
 def test_the_slow_mixture_is_refitted_on_small_corpora_only() -> None:
