@@ -31,8 +31,9 @@ def worth_section(
         lead += (
             f" All values are averages over {learned.draws} draws: each splits an utterance's human votes into "
             f"{learned.given} for the fit and the others to be predicted, refits, and predicts only votes that its "
-            "own fits have not used. The intervals are over speakers and draws."
+            "own fits have not used."
         )
+        lead += "" if math.isnan(learned.fused.low) else " The intervals are over speakers and draws."
     if judged is not None and learned.utterances < judged:
         lead += (
             f" These are {learned.utterances:,} of the {judged:,} utterances with held-out votes, those with "

@@ -179,6 +179,8 @@ def test_two_speakers_are_too_few_to_judge_the_proxies() -> None:
     assert "n/a to n/a" not in page(written)
     assert "too few speakers for an interval, over 60 utterances" in page(written)
     assert "too few speakers for an interval, in addition to 3 given" in page(written)
+    assert "own fits have not used." in page(written)
+    assert "The intervals are over speakers and draws" not in page(written)
     worth = written.metrics["worth_in_human_votes"]["all"]
     assert (worth["low"], worth["high"]) == (None, None)
     assert "three speakers" in written.metrics["reasons"]["worth_in_human_votes/all/low"]
