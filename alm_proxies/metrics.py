@@ -388,11 +388,12 @@ NAMED: dict[str, tuple[str, ...]] = {
 TEXTS = (
     "method", "level", "value", "proxy", "annotators", "annotator", "why", "reason", "beside", "taxonomy", "labels",
     "label", "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",
-    "currency",
+    "currency", "refitted",
 )  # fmt: skip
 """Names whose values may be text."""
 FLAGS = (
     "counts", "converged", "raters_count", "stands_out", "won", "passed", "met", "blind", "told_transcripts",
+    "in_equal_parts",
 )  # fmt: skip
 """Names whose values are yes or no."""
 MAPS_OF_TEXT = ("reasons", "averages", "cannot")

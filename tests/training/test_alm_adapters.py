@@ -61,8 +61,8 @@ def test_an_adapter_is_trained_and_its_annotator_file_answers(
     trained = adapted[family]
     annotator = Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS)
     shares = annotator.distribution([tone(label) for label in LABELS])
-    assert annotator.file.trained_on == {"tones": ("",)}
-    assert annotator.card(0).trained_on == {"tones": [""]}
+    assert annotator.file.trained_on == {"tones": ("", "split:development", "split:train")}
+    assert annotator.card(0).trained_on == {"tones": ["", "split:development", "split:train"]}
     assert trained.epochs["loss"][1] < trained.epochs["loss"][0] - 0.3
     untrained = annotator.file.model_copy(update={"model": str(bases[family])})
     before = Annotator.of(untrained, taxonomy=LABELS).distribution([tone(label) for label in LABELS])
@@ -135,7 +135,7 @@ def test_its_card_is_one_that_the_hub_reads_and_states_the_scores_of_the_kept_ep
     trained = adapted["glmasr"]
     card = ModelCard.load(trained.folder / "README.md")
     data = card.data.to_dict()
-    assert data["trained_on"] == [{"corpus": "tones", "speakers": [""]}]
+    assert data["trained_on"] == [{"corpus": "tones", "speakers": [""], "splits": ["development", "train"]}]
     assert data["tags"] == ["speech-emotion-recognition", "label-distribution", "alm"]
     best = trained.epochs.row(int(trained.epochs["score"].arg_min() or 0), named=True)
     results = card.data.eval_results
@@ -227,7 +227,8 @@ def test_labels_of_speakers_are_named_in_the_annotator_file(bases: dict[str, Pat
     known = Utterances.of(frame, about=few[0].about)
     trained = train(few[1], known, tmp_path, settings_for(bases["qwen2_audio"], epochs=1), quiet=True)
     file = Annotator.read(trained.folder / "annotator.toml").file
-    assert file.trained_on == {"tones": ("tones/0", "tones/1", "tones/2", "tones/3")}
+    splits = ("split:development", "split:train")
+    assert file.trained_on == {"tones": (*splits, "tones/0", "tones/1", "tones/2", "tones/3")}
 
 
 def test_a_module_that_the_model_does_not_have_is_named(bases: dict[str, Path], few: Tones, tmp_path: Path) -> None:

@@ -35,5 +35,5 @@ def test_it_is_trained_with_a_rate_of_its_own_for_the_encoder(rate: float, tmp_p
     same = all(torch.equal(weight, after[name]) for name, weight in before.items())
     assert same == (rate == 0.0)
     file = Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS).file
-    assert file.trained_on == {"tones": ("",)}
+    assert file.trained_on == {"tones": ("", "split:development", "split:train")}
     assert file.knows == LABELS
