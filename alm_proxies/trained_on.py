@@ -71,7 +71,8 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
     if not met.any():
         return labels, findings
     message = (
-        f"predictions for speakers of {_named(trained_on)} that the model was trained on, which are not a test of it"
+        f"predictions for speakers of {_named(trained_on)} that the model was trained on, or that are not known: no "
+        "test of it"
     )
     fix = "Predict utterances of other speakers, or train without these."
     finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))

@@ -37,10 +37,7 @@ def _lead(account: Mapping[str, Any]) -> str:
         name = page_name(chosen["method"])
         return f"The labels are those of {name}{size}, fitted to the human votes that are not held out."
     parts = [f"{number(100 * level['share'], 0)} % {level['level']}" for level in levels if level["share"] > 0]
-    return (
-        f"The labels are a stack: {listed(parts)}. Weights were learned from cross-validated human votes, in folds by "
-        "speaker."
-    )
+    return f"The labels are a stack: {listed(parts)}. Weights were learned from cross-validated human votes."
 
 
 def _methods(account: Mapping[str, Any]) -> Table:

@@ -22,11 +22,11 @@ def foresee(ahead: Ahead) -> Foreseen:
         return Foreseen(problems=(f"evaluate has nothing to score with: no vote is held out. {fix}",))
     scored = _scored(utterances, votes)
     if scored:
-        return Foreseen(facts=(f"{scored:,} utterances of speakers that no model is trained on have held-out votes",))
+        return Foreseen(facts=(f"{scored:,} utterances with held-out votes are apart from what models are trained on",))
     speakers = utterances.frame["speaker"]
     if speakers.null_count() == len(speakers):
         why = "no utterance has a speaker, so a model may have been trained on the speaker of any of them"
-        fix = f'Name their column in [[read]]: columns = {{ ..., speaker = "..." }}. {_FIX}'
+        fix = 'Name their column in [[read]], or that of a split: columns = { ..., speaker = "...", split = "..." }'
     else:
         why, fix = "models are trained on the speaker of every utterance with held-out votes", _FIX
     return Foreseen(problems=(f"evaluate has nothing to score: {why}. {fix}, or leave [evaluate] out.",))

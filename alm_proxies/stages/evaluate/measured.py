@@ -80,7 +80,8 @@ def measure(
             seen.append(ids.filter(~ids.is_in(kept.frame["utterance_id"].implode())))
         if not len(kept):
             fix = "Predict utterances of speakers that it was not trained on: split by speaker before training."
-            raise InputError(f"all predictions of {name!r} are for speakers in its training set", where=name, fix=fix)
+            message = f"all predictions of {name!r} are for speakers in its training set, or for unknown ones"
+            raise InputError(message, where=name, fix=fix)
         honest[name] = kept
     if SHARES in honest:
         raise InputError(

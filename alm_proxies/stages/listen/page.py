@@ -49,13 +49,14 @@ def page_of(
     scores = [_loss(predictions, judged, rows, speakers) for predictions in fitted.rounds]
     alone = _loss(np.tile(prior, (len(ids), 1)), judged, rows, speakers)
     better = alone.estimate - scores[-1].estimate
+    unit = "speakers" if by_speaker else "utterances"
     which = "their own votes, which the models that predict them have not seen" if own else "held-out human votes"
     page = Page(
         kind="Listener",
         headline=f"The listener predicts human votes by {better:.3f} nats per vote better than the class shares",
         summary=(
             f"A head on {_what(settings)} was trained on the human votes of this corpus, for each of {material.folds} "
-            f"folds on the {'speakers' if by_speaker else 'utterances'} of the others, and votes on {len(ids):,} "
+            f"folds on the {unit} of the others, and votes on {len(ids):,} "
             f"utterances. Scored against {which}."
         ),
         figures=(
@@ -64,10 +65,10 @@ def page_of(
             Figure(str(settings.rounds), "round" if settings.rounds == 1 else "rounds"),
         ),
         sections=(
-            _score_section(scores, alone, which),
+            _score_section(scores, alone, which, unit),
             _exchange_section(fitted, material, held, speakers),
-            _stopping(fitted),
-            _folds_section(material, fitted),
+            _stopping(fitted, unit),
+            _folds_section(material, fitted, by_speaker=by_speaker),
         ),
         made={"settings": canonical_json(deciding(settings)), "findings": str(len(findings))},
     )
@@ -97,10 +98,10 @@ def _loss(shares: Array, votes: Array, rows: NDArray[np.int64], speakers: Array)
     return interval_by_speaker(columns, speakers[rows]).within(*range_of("nll_per_vote"))
 
 
-def _score_section(scores: Sequence[Interval], alone: Interval, which: str) -> Section:
+def _score_section(scores: Sequence[Interval], alone: Interval, which: str, unit: str) -> Section:
     rows: list[list[Cell]] = [["class shares", alone]]
     rows += [[f"listener, round {place}", score] for place, score in enumerate(scores, 1)]
-    lead = f"Scored against {which}, with 95 % intervals over speakers."
+    lead = f"Scored against {which}, with 95 % intervals over {unit}."
     return Section("Against human votes", lead, (Table.of(["Prediction", LOG_LOSS], rows),))
 
 
@@ -130,16 +131,16 @@ def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers:
     return Section(title, f"{lead} Round {len(tests)}: {tests[-1].words()}.", (table,))
 
 
-def _stopping(fitted: Fitted) -> Section:
+def _stopping(fitted: Fitted, unit: str) -> Section:
     at = tuple(float(epoch) for epoch in range(1, fitted.curves.shape[1] + 1))
-    lines = [Line(Series.of("other speakers", "fused", np.nanmean(fitted.curves, 0)), at)]
-    alt = "Log loss per vote of speakers outside the training, by epoch"
+    lines = [Line(Series.of(f"other {unit}", "fused", np.nanmean(fitted.curves, 0)), at)]
+    alt = f"Log loss per vote of {unit} outside the training, by epoch"
     chart = Curves("stopping", "Early stopping", "epochs", "log loss per vote (nats)", lines, alt=alt)
-    lead = "Early stopping uses the votes of inner folds: of other speakers than those trained on or predicted."
+    lead = f"Early stopping uses the votes of inner folds: of other {unit} than those trained on or predicted."
     return Section("Early stopping", lead, (chart,))
 
 
-def _folds_section(material: Material, fitted: Fitted) -> Section:
+def _folds_section(material: Material, fitted: Fitted, *, by_speaker: bool) -> Section:
     rows: list[list[Cell]] = []
     for fold in range(material.folds):
         here = material.fold == fold
@@ -151,8 +152,15 @@ def _folds_section(material: Material, fitted: Fitted) -> Section:
         rows.append([fold, int(here.sum()), float(votes.sum()), fitted.epochs[fold], temperature, loss])
     named = {"Fold": 0, "Utterances": 0, "Votes": 0, "Epochs": 0, "Temperature": 2, "Log loss of its votes": 3}
     columns = [Column(name, digits) for name, digits in named.items()]
-    lead = (
-        "Nothing that predicts a fold was computed from a vote of it. Folds include all speakers with recordings, with "
-        "votes or without: deleting all votes of a speaker changes nothing of what is predicted for the speaker's fold."
-    )
+    lead = "Nothing that predicts a fold was computed from a vote of it. "
+    if by_speaker:
+        lead += (
+            "Folds include all speakers with recordings, with votes or without: deleting all votes of a speaker "
+            "changes nothing of what is predicted for the speaker's fold."
+        )
+    else:
+        lead += (
+            "The folds are of utterances, not of speakers: a model may have learned from other utterances of the same "
+            "speaker, so its votes are better here than on new speakers."
+        )
     return Section("Folds", lead, (Table.of(columns, rows),))

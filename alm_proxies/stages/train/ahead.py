@@ -55,5 +55,6 @@ def _used(ahead: Ahead, labels: float) -> str:
     train, development = int(learned.sum()) + added, int((split == "development").sum())
     if development:
         return f"about {train:,} labels of split train to learn from, {development:,} of development choose the epoch"
-    share = ahead.settings.development
-    return f"about {train:,} labels of split train to learn from; {share:.0%} of their speakers choose the epoch"
+    share, speakers = ahead.settings.development, utterances.frame["speaker"]
+    whose = "them" if speakers.null_count() == len(speakers) else "their speakers"
+    return f"about {train:,} labels of split train to learn from; {share:.0%} of {whose} choose the epoch"

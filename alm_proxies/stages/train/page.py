@@ -72,7 +72,7 @@ def _learning(epochs: pl.DataFrame, judged: str, unit: str) -> Chart:
         lines.append(Line(own, tuple(float(epoch) for epoch in losses["epoch"])))
     values = [float(score) for score in epochs["score"]]
     alt = f"The development score begins at {values[0]:.3f} and is {min(values):.3f} nats at best."
-    note = "The two lines are different quantities and cannot be compared."
+    note = "The two lines are different quantities and cannot be compared." if len(lines) > 1 else ""
     return Curves("learning", f"Loss and development score by {unit}", unit, "nats", lines, alt=alt, note=note)
 
 

@@ -311,6 +311,10 @@ def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus,
     card = result.votes.about.annotators["listener"]
     assert card.folds is not None
     assert set(card.folds) == set(frame["utterance_id"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "intervals over utterances" in page
+    assert "The folds are of utterances, not of speakers" in page
+    assert "other speakers" not in page
 
 
 def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_path: Path) -> None:
