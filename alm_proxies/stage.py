@@ -223,6 +223,8 @@ class Stage:
     """Whether it replaces its folder as a whole: a second process is refused until all of a result is written."""
     hears: bool = False
     """Whether it opens the recordings of its utterances, so that a changed recording changes its result."""
+    states_places: bool = False
+    """Whether its result states where the recordings are: it runs again if they are in another place."""
     revision: int = 1
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 from alm_proxies.audio.looking import look_at_all
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import Node, Run, nodes_of
+from alm_proxies.pipeline.places import MOVED
 from alm_proxies.pipeline.task import ahead_of, will_run
 from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.printable import in_money
@@ -187,7 +188,8 @@ def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
 
 
 def _unchanged(nodes: tuple[Node, ...], run: Run) -> Iterator[str]:
-    """Which stages are unchanged, and the first that would run, with the reason; all later stages run too."""
+    """Which stages are unchanged, and the first that would run, with the reason; later stages run too, except after a
+    move that leaves the content as it was."""
     changed: set[Path] = set()
     for node in nodes:
         if any(source.node.folder in changed for sources in node.inputs.values() for source in sources):
@@ -198,4 +200,5 @@ def _unchanged(nodes: tuple[Node, ...], run: Run) -> Iterator[str]:
             yield f"{node.title}: unchanged, will be skipped"
             continue
         changed.add(node.folder)
-        yield f"{node.title}: {because}, and so does what comes after it"
+        after = "later stages only if its content differs" if because == MOVED else "and so does what comes after it"
+        yield f"{node.title}: {because}, {after}"

@@ -15,6 +15,7 @@ from alm_proxies.audio.places import recordings_digest
 from alm_proxies.errors import OutputError
 from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, weights_digest, write_json
 from alm_proxies.pipeline.perform import Task, perform
+from alm_proxies.pipeline.places import MOVED, digest_without_places, places_of
 from alm_proxies.pipeline.result_files import MARKER, Compared, compared, digest_of_files, files_of
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
@@ -76,6 +77,8 @@ class Record:
     because: str = ""
     files: dict[str, list[Any]] = field(default_factory=dict)
     """The files of the result besides its outputs: size, time and digest by path in the folder."""
+    places: dict[str, str] = field(default_factory=dict)
+    """Where the recordings are, if the result states it; no part of the digest."""
 
 
 def ahead_of(task: Task, **more: Any) -> Ahead:
@@ -129,6 +132,7 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         complete=done.complete,
         because=because or "",
         files=result,
+        places=places_of(task),
     )
     write_json(folder / MARKER, asdict(record))
     return record
@@ -145,7 +149,7 @@ def will_run(task: Task) -> str | None:
 def content_of(path: Path) -> str:
     """A digest of 16 hexadecimal digits of the content of a file, of a stage's result, or of a model's folder."""
     if not path.is_dir():
-        return digest_file(path)
+        return digest_without_places(path)
     before = _marker(path)
     if before is not None and before.files:
         resumes_from = stage_of(before.stage).resumes_from if before.stage in STAGES else ()
@@ -207,7 +211,9 @@ def _why(state: State, before: Record | None, files: Compared) -> str | None:
             return f"runs again because {name} is missing"
         if path != folder and digest_file(path) != digest:
             return f"runs again because {name} has changed"
-    return f"runs again because {files.reason}" if files.lost else None
+    if files.lost:
+        return f"runs again because {files.reason}"
+    return MOVED if before.places != places_of(state.task) else None
 
 
 def _changes(old: Any, new: Any, path: str = "") -> list[str]:

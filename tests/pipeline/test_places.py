@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+import soundfile
 from wording import Wording
 
 from alm_proxies.cli.app import run as command
@@ -15,10 +17,11 @@ from alm_proxies.errors import ForbiddenError, InputError, OutputPathError, Sett
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
+from alm_proxies.pipeline.places import MOVED
 from alm_proxies.pipeline.run import run
 from alm_proxies.settings import located
 from alm_proxies.stages.listen.settings import ListenSettings
-from alm_proxies.tables import Labels, Votes
+from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.settings import TrainSettings
 
 FILE = """\
@@ -180,6 +183,48 @@ def test_two_sources_of_one_name_are_both_watched(file: Path) -> None:
     again = run(file, quiet=True)
     assert [record.skipped for record in again.records] == [False, False]
     assert "mine a/votes.csv has changed" in again.records[0].because
+
+
+def recordings(file: Path) -> Path:
+    """The folder with a recording of each utterance, which the file names from now on."""
+    sounds = file.parent / "sounds"
+    sounds.mkdir()
+    for number in range(3):
+        soundfile.write(sounds / f"a{number}.wav", 0.3 * np.sin(np.arange(16_000) * 0.05), 16_000)
+    file.write_text(FILE.replace("columns", 'recordings = "sounds"\ncolumns'))
+    return sounds
+
+
+def test_renamed_recordings_are_found_where_they_are_and_what_is_unchanged_is_skipped(file: Path) -> None:
+    sounds = recordings(file)
+    csv = '[[export]]\nname = "csv"\nformat = "csv"\n'
+    file.write_text(file.read_text() + csv)
+    run(file, quiet=True)
+    assert run(file, quiet=True).skipped == 3
+    sounds.rename(file.parent / "snd2")
+    file.write_text(file.read_text().replace('"sounds"', '"snd2"'))
+    facts = check(file).facts
+    assert f"read: {MOVED}, later stages only if its content differs" in facts
+    assert not any("unchanged" in fact for fact in facts)
+    again = run(file, quiet=True)
+    assert {record.stage: record.skipped for record in again.records} == {"read": False, "fuse": True, "export": False}
+    assert Utterances.read(file.parent / "out" / "read" / "utterances.parquet").about.roots == {
+        "mine": str(file.parent / "snd2")
+    }
+    exported = next((file.parent / "out").rglob("csv/**/*.csv")).read_text()
+    assert "snd2/a0.wav" in exported
+    assert "sounds" not in exported
+    assert run(file, quiet=True).skipped == 3
+
+
+def test_a_moved_pipeline_with_its_corpus_states_where_they_are_now(file: Path, tmp_path: Path) -> None:
+    recordings(file)
+    run(file, quiet=True)
+    moved = file.parent.rename(tmp_path / "moved") / file.name
+    assert [record.skipped for record in run(moved, quiet=True).records] == [False, True]
+    assert Utterances.read(moved.parent / "out" / "read" / "utterances.parquet").about.roots == {
+        "mine": str(moved.parent / "sounds")
+    }
 
 
 def test_a_changed_card_is_read_again(file: Path) -> None:

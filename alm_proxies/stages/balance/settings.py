@@ -171,6 +171,7 @@ STAGE = Stage(
     contains=("report_charts/*", "audio/*"),
     working=("features/*",),
     hears=True,
+    states_places=True,
     depends="alm_proxies.stages.balance.ahead:inputs_of",
     foresee="alm_proxies.stages.balance.ahead:foresee",
     refuses_tables=True,

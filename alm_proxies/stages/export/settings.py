@@ -84,6 +84,7 @@ STAGE = Stage(
     plugins={"format": "exports"},
     replaces=True,
     hears=True,
+    states_places=True,
     depends="alm_proxies.stages.export.ahead:inputs_of",
     foresee="alm_proxies.stages.export.ahead:foresee",
 )

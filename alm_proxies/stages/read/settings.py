@@ -180,5 +180,6 @@ STAGE = Stage(
     choice=Choice("format", "readers", subcommands=True),
     depends="alm_proxies.stages.read.ahead:inputs_of",
     foresee="alm_proxies.stages.read.ahead:foresee",
+    states_places=True,
     revision=2,
 )
