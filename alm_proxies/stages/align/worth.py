@@ -24,7 +24,7 @@ def worth_section(
         return None
     lead = (
         f"The same held-out votes, predicted from k other human votes of the utterance (human votes alone). The fused "
-        f"labels use {learned.given} human vote{'s' if learned.given != 1 else ''}"
+        f"labels use {_votes_of(learned.given, 'human vote')}"
     )
     lead += " and proxies: the curve shows how many human votes without proxies are as good." if uses_proxies else "."
     if learned.draws > 1 and learned.given:
@@ -37,7 +37,7 @@ def worth_section(
     if judged is not None and learned.utterances < judged:
         lead += (
             f" These are {learned.utterances:,} of the {judged:,} utterances with held-out votes, those with "
-            f"{learned.given} votes in the fit: their log loss is not that of all {judged:,}."
+            f"{_scored(learned)}: their log loss is not that of all {judged:,}."
         )
     blocks: list[Block] = [_chart(learned, uses_proxies=uses_proxies)]
     if learned.worth and uses_proxies:
@@ -64,8 +64,8 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
     alt = f"Log loss falls with the number of human votes; fused labels reach {number(learned.fused.estimate)}"
     alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
     note = (
-        f"{learned.utterances:,} utterances with {learned.given} votes in the fit. Beyond {learned.given} votes the "
-        "others are further held-out votes, which no fit of the same draw has used."
+        f"{learned.utterances:,} utterances with {_scored(learned)}. Beyond {_votes_of(learned.given)} the others are "
+        "further held-out votes, which no fit of the same draw has used."
     )
     if learned.with_proxies:
         note += f" With proxies: {learned.refitted}, fitted anew in every draw."
@@ -117,7 +117,7 @@ def _both_worths(learned: Learning) -> str:
         "concentration, without held-out votes. Where the curve is flat, a small change in log loss is worth many "
         "votes: the log loss is the more stable measure."
     )
-    if rise > 0:
+    if rise > 0 and round(rise, 1) != 1 and round(own, 1) != 0:
         sentences += (
             f" One more human vote adds {number(rise, 1)} to the concentration, not 1, so {number(own, 1)} equal "
             f"{number(own / rise, 1)} human votes."
@@ -130,12 +130,23 @@ def _both_worths(learned: Learning) -> str:
     return f"{sentences} Where the measures differ, rely on the held-out votes."
 
 
+def _scored(learned: Learning) -> str:
+    """Which utterances the curve is of: at its end a vote is predicted from all others that it needs."""
+    held_out = learned.at[-1] - learned.given + 1
+    more = f" and {held_out} or more held-out votes" if held_out > 1 else ""
+    return f"{_votes_of(learned.given)} in the fit{more}"
+
+
+def _votes_of(count: int, unit: str = "vote") -> str:
+    return f"{count} {unit}{'s' if count != 1 else ''}"
+
+
 def _words(learned: Learning) -> str:
     """The worth of the proxies as text: "2.3 human votes" or "more than 3 human votes", without the interval."""
     votes = learned.votes()[0]
     beyond = learned.at[-1] - learned.given
     if not math.isfinite(votes):
-        return f"more than {beyond} human vote{'s' if beyond != 1 else ''}"
+        return f"more than {_votes_of(beyond, 'human vote')}"
     return f"{number(votes, 1)} human vote{'' if abs(votes - 1) < 0.05 else 's'}"
 
 

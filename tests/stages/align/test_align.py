@@ -79,6 +79,7 @@ def test_every_log_loss_is_given_with_its_number_of_utterances(
     assert 30 < some < 150
     assert f"These are {some} of the 150 utterances with held-out votes" in result.page.sections[0].lead
     assert f"Log loss of the same held-out votes of {some} utterances" in result.page.html()
+    assert result.page.sections[0].lead.count("those with 3 votes in the fit and 4 or more held-out votes") == 1
 
 
 def test_concentration_gain_is_explained_next_to_the_worth_on_held_out_votes(fused: Labels, report: Alignment) -> None:

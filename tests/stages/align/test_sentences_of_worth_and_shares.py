@@ -1,0 +1,60 @@
+"""Sentences of the sections on worth and on label shares: each is on the page only where it is true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from alm_proxies.compare.worth import Learning
+from alm_proxies.estimators.trials import Worth
+from alm_proxies.interval import Interval
+from alm_proxies.report.page import Section, Text
+from alm_proxies.stages.align.worth import worth_section
+
+LEARNED = Learning(
+    at=(1, 2, 3, 4),
+    human=tuple(Interval(loss, loss - 0.1, loss + 0.1) for loss in (1.4, 1.3, 1.25, 1.2)),
+    with_proxies=(),
+    fused=Interval(1.25, 1.15, 1.35),
+    given=2,
+    worth={"all": Worth(3.0, 2.5, 3.5, 4, 47)},
+    concentration_gain={"all": 2.4},
+    strength=(3.0, 4.0, 5.2, 6.4),
+    utterances=47,
+)
+
+
+def section(learned: Learning, *, judged: int = 60) -> Section:
+    found = worth_section(learned, judged=judged, has_proxies=True, uses_proxies=True)
+    assert found is not None
+    return found
+
+
+def words(learned: Learning) -> str:
+    return next(block.words for block in section(learned).blocks if isinstance(block, Text))
+
+
+def test_utterances_outside_the_curve_are_those_with_too_few_votes_of_either_kind() -> None:
+    condition = "2 votes in the fit and 3 or more held-out votes"
+    curve = section(LEARNED)
+    assert f"47 of the 60 utterances with held-out votes, those with {condition}: their log loss" in curve.lead
+    assert getattr(curve.blocks[0], "note", "").startswith(f"47 utterances with {condition}. Beyond 2 votes the others")
+    assert "those with" not in section(LEARNED, judged=47).lead
+    one = replace(LEARNED, given=1, at=(1,), human=LEARNED.human[:1], strength=(3.0,), worth={})
+    assert "those with 1 vote in the fit: their log loss" in section(one).lead
+
+
+@pytest.mark.parametrize(
+    ("strength", "gain", "sentence"),
+    [
+        ((3.0, 4.0, 5.2, 6.4), 2.4, "adds 1.2 to the concentration, not 1, so 2.4 equal 2.0 human votes."),
+        ((3.0, 4.0, 5.02, 6.04), 2.4, None),
+        ((3.0, 4.0, 5.2, 6.4), 0.04, None),
+    ],
+)
+def test_the_gain_is_converted_into_votes_only_where_that_changes_it(
+    strength: tuple[float, ...], gain: float, sentence: str | None
+) -> None:
+    text = words(replace(LEARNED, strength=strength, concentration_gain={"all": gain}))
+    assert (sentence in text) if sentence else ("adds" not in text.partition("Where the curve")[2])
