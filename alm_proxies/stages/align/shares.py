@@ -111,7 +111,7 @@ def shares_section(shares: Shares, labels: Sequence[str], notes: Sequence[str]) 
     chart = _shares_chart(shares)
     if shares.confusion is None:
         return Section("Label frequencies", "The frequency of each label among the human votes.", (chart,))
-    apart = [row for row in shares.labels if row.difference.low > 0 or row.difference.high < 0]
+    apart = [row for row in shares.labels if _differs(row.difference)]
     apart.sort(key=lambda row: -abs(row.difference.estimate))
     more = [row.label for row in apart if row.difference.estimate > 0]
     less = [row.label for row in apart if row.difference.estimate < 0]
@@ -129,6 +129,11 @@ def shares_section(shares: Shares, labels: Sequence[str], notes: Sequence[str]) 
         blocks.append(_corpus_table(shares.corpus, labels))
     blocks += [Text(words) for words in notes]
     return Section("Proxy votes compared with human votes", lead, tuple(blocks))
+
+
+def _differs(difference: Interval) -> bool:
+    """Whether the interval excludes 0, and the difference is not 0.000 in the table beside the sentence."""
+    return (difference.low > 0 or difference.high < 0) and round(difference.estimate, 3) != 0
 
 
 def _shares_chart(shares: Shares) -> Chart:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from alm_proxies.compare.worth import Learning
 from alm_proxies.estimators.trials import Worth
 from alm_proxies.interval import Interval
 from alm_proxies.report.page import Section, Text
+from alm_proxies.stages.align.shares import LabelShare, Shares, shares_section
 from alm_proxies.stages.align.worth import worth_section
 
 LEARNED = Learning(
@@ -58,3 +60,24 @@ def test_the_gain_is_converted_into_votes_only_where_that_changes_it(
 ) -> None:
     text = words(replace(LEARNED, strength=strength, concentration_gain={"all": gain}))
     assert (sentence in text) if sentence else ("adds" not in text.partition("Where the curve")[2])
+
+
+def share(label: str, human: float, difference: Interval) -> LabelShare:
+    proxy = human + difference.estimate
+    return LabelShare(label, Interval(human, human, human), Interval(proxy, proxy, proxy), difference, 0.5)
+
+
+def test_a_difference_that_is_shown_as_zero_is_no_headline() -> None:
+    rare = [share(name, 1e-6, Interval(2e-6, 1e-6, 3e-6)) for name in ("fear", "disgust")]
+    none = share("contempt", 0.0, Interval(1e-5, 1e-6, 4e-4))
+    more, less = share("happy", 0.3, Interval(0.1, 0.05, 0.15)), share("sad", 0.4, Interval(-0.1, -0.15, -0.05))
+    table = np.full((4, 4), 0.25)
+
+    def lead(*rows: LabelShare) -> str:
+        return shares_section(Shares(rows, table, None), [row.label for row in rows], []).lead
+
+    assert lead(*rare, more, less) == "On the same utterances proxies say happy more often than humans, sad less often."
+    assert lead(*rare, none, more, share("angry", 0.2, Interval(0.0, 0.0, 0.0))).count("proxies say happy more") == 1
+    assert lead(*rare, none, share("angry", 0.2, Interval(0.1, -0.1, 0.3))) == (
+        "No label is clearly over- or under-used by proxies."
+    )
