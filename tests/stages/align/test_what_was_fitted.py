@@ -116,6 +116,13 @@ def test_dropped_proxies_stand_apart_and_the_others_are_described_without_them(
     assert "logarithms of base 2: the divergence, not its root" in html
 
 
+def test_a_proxy_that_counts_has_no_reason_of_too_few_utterances(report: Alignment) -> None:
+    stated = report.metrics["fitted"]["proxies"]
+    assert [proxy["why"] for proxy in stated if proxy["counts"]] == [None]
+    assert report.metrics["reasons"]["fitted/proxies/*/why"] == "it counts"
+    assert not [place for place, why in report.metrics["reasons"].items() if "/why" in place and "too few" in why]
+
+
 def test_the_command_writes_trials_and_findings_beside_the_labels(
     corpus: tuple[Votes, Utterances], tmp_path: Path
 ) -> None:
