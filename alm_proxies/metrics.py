@@ -37,7 +37,7 @@ ENDS = {
     "low": "The lower end of its 95 % interval, by a bootstrap over speakers.",
     "high": "The upper end.",
     "p_value": "Two-sided, of a sign-flip test over speakers.",
-    "method": "How the interval was made: percentile, t (under 20 speakers), none (under three, too few).",
+    "method": "percentile, t (under 20 speakers) or none (under three); on learning curves percentile, none under five.",
     "speakers": "The number of speakers of the bootstrap.",
     "per_speaker": "The values of the speakers, where these are fewer than 20.",
 }

@@ -47,8 +47,8 @@ _MEASURES = (
     ("ambiguity", "1 − Σ_k p_k² against Σ_k n_k (n_k − 1) / (n (n − 1)) from 1, without bias", "Simpson 1949, Nature"),
     (
         "intervals",
-        "95 % over speakers: bootstrap percentiles widened to t, or a t-interval under 20 speakers (none under 3), "
-        "inside the range of the measure",
+        "95 % over speakers: bootstrap percentiles widened to t, or a t-interval under 20 speakers (none under 3; on "
+        "the learning curve percentiles from 5 speakers), inside the range of the measure",
         "Hesterberg 2015, The American Statistician 69",
     ),
 )

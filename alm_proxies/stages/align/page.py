@@ -48,7 +48,8 @@ def page_of(
         "Taxonomy": ", ".join(material.labels),
         **{f"Proxy {name}": _annotator(about, name) for name in material.proxy.names},
         "Intervals": "95 %, over speakers (utterances where speakers are not known); a t-interval under 20 speakers, "
-        "none under three, which are too few; an interval ends where the values of its measure end",
+        "none under three, which are too few; on the learning curve percentiles over speakers and draws, none under "
+        "five; an interval ends where the values of its measure end",
     }
     scored = results.scored
     scores = results.scores

@@ -56,6 +56,16 @@ def _with_corpus(utterances: Utterances, name: str) -> Utterances:
     return Utterances.of(utterances.frame.with_columns(corpus=pl.lit(name)), about=about)
 
 
+def test_how_intervals_are_made_is_stated_as_it_is(corpus: tuple[Labels, Votes, Utterances]) -> None:
+    report = align(*corpus, AlignSettings(examples=0))
+    stated = report.page.made["Intervals"]
+    assert report.metrics["scores"]["overall"][0]["nll_per_vote"]["method"] == "t"
+    assert "a t-interval under 20 speakers" in stated
+    curve = report.metrics["learning"]["human"]
+    assert {(point["method"], point["speakers"]) for point in curve} == {("percentile", 6)}
+    assert "on the learning curve percentiles over speakers and draws, none under five" in stated
+
+
 @pytest.mark.browser
 def test_the_report_is_drawn_sorted_and_heard_in_a_browser(
     browser, corpus: tuple[Labels, Votes, Utterances], tmp_path: Path
