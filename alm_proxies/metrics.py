@@ -37,8 +37,8 @@ ENDS = {
     "low": "The lower end of its 95 % interval, by a bootstrap over speakers.",
     "high": "The upper end.",
     "p_value": "Two-sided, of a sign-flip test over speakers.",
-    "method": "percentile, t (under 20 speakers) or none (under three); on learning curves percentile, none under five.",
-    "speakers": "The number of speakers of the bootstrap.",
+    "method": "percentile, t (under 20 speakers) or none (under three); on learning curves percentile from five.",
+    "speakers": "The number of speakers of the bootstrap; each utterance of unknown speakers counts as one.",
     "per_speaker": "The values of the speakers, where these are fewer than 20.",
 }
 """The keys of a figure with its interval, the same in every file."""
@@ -181,8 +181,7 @@ METRICS: dict[str, Metric] = {
     "rank_ceiling": Metric(RECOVERED, "The same for the rank correlation, from votes drawn of likely truths.",
                            "0 to 1"),
     "recovered": Metric(RECOVERED, "Strength and ambiguity of every method.", by=("method",)),
-    "slope": Metric(RECOVERED, "Of observed on predicted disagreement: 1 is calibrated, below 1 predictions vary too "
-                    "much."),
+    "slope": Metric(RECOVERED, "Of observed on predicted disagreement: 1 is calibrated, below 1 they vary too much."),
     "bias": Metric(RECOVERED, "Mean predicted less mean observed disagreement: above 0 predictions are too ambiguous.",
                    "-1 to 1"),
     "stratum_trust": Metric(RECOVERED, "How often the third of ambiguity that an utterance is put in is the third of "
@@ -335,7 +334,8 @@ METRICS: dict[str, Metric] = {
 
 DESCRIPTIONS: dict[str, str] = {
     "utterances": "The number of utterances that a figure is about.",
-    "speakers": "The number of speakers.",
+    "speakers": "The number of known speakers.",
+    "utterances_of_unknown_speakers": "The number of utterances whose speaker is not known.",
     "votes": "The number of votes.",
     "draws": "The number of random draws that a figure is averaged over.",
     "human_votes": "Human votes of the fit.",

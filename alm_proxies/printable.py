@@ -41,3 +41,11 @@ def in_money(price: float, currency: str = "") -> str:
     small = price != 0.0 and abs(price) < 0.1
     figures = f"{price:.{1 - math.floor(math.log10(abs(price)))}f}" if small else f"{price:.2f}"
     return f"{figures} {currency}".rstrip()
+
+
+def in_speakers(known: int, unknown: int) -> str:
+    """The number of known speakers, and of utterances that have none: "10 speakers (9 of the utterances are ...)"."""
+    if not known:
+        return "unknown speakers"
+    aside = f" ({unknown:,} of the utterances {'is' if unknown == 1 else 'are'} of unknown speakers)" if unknown else ""
+    return f"{known:,} speaker{'' if known == 1 else 's'}{aside}"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alm_proxies.errors import InputError
-from alm_proxies.printable import printable, printable_json, printable_lines
+from alm_proxies.printable import in_speakers, printable, printable_json, printable_lines
 from alm_proxies.progress import say
 
 STEERING = "".join(map(chr, [*range(32), *range(0x7F, 0xA0), 0x200E, 0x2028, 0x202E, 0x2066, 0xFEFF, 0xE0041]))
@@ -35,3 +35,10 @@ def test_errors_and_progress_lines_are_shown_so(capsys) -> None:
     assert "\\x1b]0;title\\x07" in str(InputError("is none", where="a\x1b]0;title\x07.wav", fix="Rename\nit."))
     say("a\x1b[2Jb\rc\nd")
     assert capsys.readouterr().err == "a\\x1b[2Jb\\x0dc\\x0ad\n"
+
+
+def test_speakers_are_counted_beside_utterances_of_unknown_ones() -> None:
+    assert in_speakers(10, 0) == "10 speakers"
+    assert in_speakers(1, 1) == "1 speaker (1 of the utterances is of unknown speakers)"
+    assert in_speakers(1000, 9) == "1,000 speakers (9 of the utterances are of unknown speakers)"
+    assert in_speakers(0, 9) == "unknown speakers"

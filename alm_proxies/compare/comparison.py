@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array
-from alm_proxies.compare.strata import OUTCOME, Words, in_order, speakers_of
+from alm_proxies.compare.strata import OUTCOME, Words, has_speaker, in_order, speakers_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_speaker
@@ -51,6 +51,8 @@ class TestSet:
     speakers: Words | None
     weight: Array
     """The importance weight of each utterance; 1 by default."""
+    has_speaker: NDArray[np.bool_]
+    """Whether the speaker of each utterance is known."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -148,7 +150,8 @@ def compare(
     ids, counts, findings = held_out_counts(Votes(held, votes.about), consensus=consensus)
     ids, counts, more = _common(ids, counts, predictions)
     kept = Votes(held.filter(pl.col("utterance_id").is_in(ids.implode())), votes.about)
-    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers_of(ids, utterances), _importance(ids, importance))
+    speakers, known = speakers_of(ids, utterances), has_speaker(ids, utterances)
+    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, _importance(ids, importance), known)
     scored = {
         name: score_held_out(
             labels, kept, utterances, before=predictions[baseline] if before is None else before, truth=truth,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from alm_proxies.ballots import Array, Ballots, Side, ballots_of
-from alm_proxies.compare.strata import Words, groups_of, speakers_of
+from alm_proxies.compare.strata import Words, groups_of, has_speaker, speakers_of
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.table_checks import refuse_no_rows
@@ -32,6 +33,8 @@ class Material:
     concentration: Array
     concentration_gain: Array
     speakers: Words | None
+    has_speaker: NDArray[np.bool_]
+    """Whether the speaker of each utterance is known."""
     groups: dict[str, Words]
     findings: tuple[Finding, ...]
 
@@ -105,6 +108,7 @@ def _with_votes(
         concentration=labels.frame["concentration"].fill_null(np.nan).to_numpy(),
         concentration_gain=labels.frame["concentration_gain"].to_numpy(),
         speakers=speakers,
+        has_speaker=has_speaker(ids, utterances),
         groups=groups,
         findings=(*findings, *more),
         human=sides["human"],

@@ -64,13 +64,26 @@ def strata_table(
 
 def speakers_of(ids: pl.Series, utterances: Utterances | None) -> Words | None:
     """The speaker of each utterance (the utterance itself if unknown); None if no speaker is known."""
+    named = _named_speakers(ids, utterances)
+    return named.fill_null(ids).to_numpy().astype(np.str_) if named.count() else None
+
+
+def has_speaker(ids: pl.Series, utterances: Utterances | None) -> NDArray[np.bool_]:
+    """Whether the speaker of each utterance is known."""
+    return _named_speakers(ids, utterances).is_not_null().to_numpy()
+
+
+def speaker_count(speakers: Words | None, known: NDArray[np.bool_]) -> tuple[int, int]:
+    """The number of known speakers, and the number of utterances whose speaker is not known."""
+    names = set() if speakers is None else set(speakers[known].tolist())
+    return len(names), int((~known).sum())
+
+
+def _named_speakers(ids: pl.Series, utterances: Utterances | None) -> pl.Series:
     if utterances is None:
-        return None
+        return pl.Series("speaker", [None] * len(ids), pl.String)
     table = utterances.frame.select("utterance_id", "speaker")
-    speakers = ids.to_frame("utterance_id").join(table, on="utterance_id", how="left", maintain_order="left")
-    if speakers["speaker"].null_count() == speakers.height:
-        return None
-    return speakers["speaker"].fill_null(speakers["utterance_id"]).to_numpy().astype(np.str_)
+    return ids.to_frame("utterance_id").join(table, on="utterance_id", how="left", maintain_order="left")["speaker"]
 
 
 def groups_of(ids: pl.Series, utterances: Utterances) -> tuple[dict[str, Words], list[Finding]]:

@@ -112,8 +112,10 @@ alm-proxies leaves them out when it fuses and compares.
 
 
 def _speakers(trained_on: Mapping[str, Sequence[str]], file: str) -> str:
-    speakers = sum(not name.startswith(OF_SPLIT) for names in trained_on.values() for name in names)
-    return f"{speakers} speaker{'' if speakers == 1 else 's'} of {_corpora(trained_on)}, named in `{file}`."
+    names = [name for of_corpus in trained_on.values() for name in of_corpus]
+    speakers = sum(bool(name) and not name.startswith(OF_SPLIT) for name in names)
+    aside = " Some utterances are of unknown speakers." if "" in names else ""
+    return f"{speakers} speaker{'' if speakers == 1 else 's'} of {_corpora(trained_on)}, named in `{file}`.{aside}"
 
 
 def _corpora(trained_on: Mapping[str, Sequence[str]]) -> str:

@@ -213,6 +213,22 @@ def test_recordings_that_cannot_be_used_are_counted_and_listed_and_not_trained_o
         assert "29 utterances of 5 speakers were trained on; 11 of other speakers" in page
 
 
+def test_utterances_of_unknown_speakers_are_counted_beside_the_speakers(corpus: Any, tmp_path: Path) -> None:
+    unknown = pl.int_range(pl.len()) % 6 == 0
+    people = type(corpus.utterances)(
+        corpus.utterances.frame.with_columns(speaker=pl.when(~unknown).then("speaker")), corpus.utterances.about
+    )
+    done = train(corpus.labels, people, tmp_path / "out", settings("features", corpus), votes=corpus.votes, quiet=True)
+    page = (tmp_path / "out" / "report.html").read_text()
+    counted = re.search(r"(\d+) utterances of (\d+) speakers \((\d+) of the utterances are of unknown speakers\)", page)
+    assert counted is not None
+    utterances, speakers, of_unknown = map(int, counted.groups())
+    assert 0 < of_unknown <= 8
+    assert speakers <= 8 < utterances - of_unknown
+    card = (done.folder / "README.md").read_text()
+    assert "8 speakers of tones, named in `model.json`. Some utterances are of unknown speakers." in card
+
+
 def damaged(wav: Path, copy: Path) -> list[str]:
     """Copy 48 recordings, all six of the first speaker and one of two others damaged; the utterances of these."""
     shutil.copytree(wav, copy)

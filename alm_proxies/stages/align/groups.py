@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from alm_proxies.compare.comparison import Comparison
 from alm_proxies.compare.material import Material
 from alm_proxies.compare.rivals import FUSED
 from alm_proxies.compare.sections import gain_chart
+from alm_proxies.compare.strata import speaker_count
 from alm_proxies.measures.agreement import EqualVotes
+from alm_proxies.printable import in_speakers
 from alm_proxies.report.drawing import listed
 from alm_proxies.report.page import Block, Cell, Column, Section, Table
 from alm_proxies.stages.align.worth import CONCENTRATION_GAIN
 
 FEWEST_SPEAKERS = 8
-"""Groups with fewer speakers are shown and not judged."""
+"""Groups with fewer known speakers are shown and not judged."""
 
 
 def groups_section(
@@ -74,32 +78,36 @@ def _group_table(
 
 
 def _audit_table(material: Material, comparison: Comparison) -> Table | None:
-    """The fused labels within every group, with intervals; groups of fewer than eight speakers are not judged."""
-    speakers = material.speakers
+    """The fused labels within every group, with intervals; groups of fewer than eight known speakers are not judged."""
     rows: list[list[Cell]] = []
+    scored = np.isin(material.ids, comparison.test.ids)
+    some_unknown = material.speakers is not None and not material.has_speaker[scored].all()
     for title, groups in material.groups.items():
         for value, scores in comparison.within.get(title, {}).items():
             fused = next((score for score in scores if score.method == FUSED), None)
             if fused is None or fused.gain is None:
                 continue
-            members = groups == value
-            many = len(set(speakers[members].tolist())) if speakers is not None else None
+            rows_of = (groups == value) & scored
+            names = None if material.speakers is None else material.speakers[rows_of]
+            known, unknown = speaker_count(names, material.has_speaker[rows_of])
             change = fused.gain.difference
-            if many is None or many < FEWEST_SPEAKERS:
-                verdict = f"not judged: {'speakers are not known' if many is None else f'{many} speakers'}"
+            if known < FEWEST_SPEAKERS:
+                verdict = f"not judged: {in_speakers(known, unknown) if known else 'speakers are not known'}"
             elif change.high < 0:
                 verdict = "better than human votes alone"
             else:
                 verdict = "worse than human votes alone" if change.low > 0 else "no significant difference"
-            rows.append([f"{title}: {value}", fused.utterances, many, fused.nll, fused.jsd, change, verdict])
+            size = [fused.utterances, known or None, *([unknown] if some_unknown else [])]
+            rows.append([f"{title}: {value}", *size, fused.nll, fused.jsd, change, verdict])
     columns = [
         Column("Group"),
         Column("Utterances"),
-        Column("Speakers"),
+        Column("Speakers", 0, "The known ones; a group is judged by them."),
+        *([Column("Of unknown speakers", 0, "Utterances whose speaker is not known.")] if some_unknown else []),
         Column("Fused labels' log loss", 3, "Log loss in nats a held-out vote; ambiguous speech has more by itself."),
         Column("Fused labels' JSD", 3, "Base 2, to the shares of held-out votes."),
         Column("Minus human votes alone", 3, "Log loss, paired on the same votes; below zero is better.", signed=True),
         Column("Verdict"),
     ]
-    caption = f"Fused labels by group; fewer than {FEWEST_SPEAKERS} speakers are shown and not judged"
+    caption = f"Fused labels by group; fewer than {FEWEST_SPEAKERS} known speakers are shown and not judged"
     return Table.of(columns, rows, caption) if rows else None

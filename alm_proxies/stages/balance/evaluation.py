@@ -83,7 +83,7 @@ def evaluation_set(
     inside = shares[chosen].mean(0)
     metrics: dict[str, Any] = {
         "utterances": rows.height,
-        "speakers": rows["speaker"].n_unique(),
+        "speakers": rows["speaker"].drop_nulls().n_unique(),
         "effective_size": solution.effective_size,
         "largest_weight": float(solution.weights.max()),
         "subset": int(chosen.sum()),

@@ -17,11 +17,18 @@ from alm_proxies.ballots import counting_of
 from alm_proxies.compare.comparison import Comparison
 from alm_proxies.compare.leaks import refuse_seen
 from alm_proxies.compare.plain import plain
+from alm_proxies.compare.strata import speaker_count
 from alm_proxies.errors import InputError
 from alm_proxies.interval import Interval
-from alm_proxies.measures.balanced_population import BalancedPopulation, balanced_population
+from alm_proxies.measures.balanced_population import (
+    FEWEST_SPEAKERS,
+    FEWEST_UTTERANCES,
+    BalancedPopulation,
+    balanced_population,
+)
 from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.posterior import no_posterior
+from alm_proxies.printable import in_speakers
 from alm_proxies.report.page import Cell, Column, Section, Table
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
@@ -35,6 +42,7 @@ class Balanced:
     reason: str | None
     utterances: int = 0
     speakers: int = 0
+    of_unknown_speakers: int = 0
     found: BalancedPopulation | None = None
     findings: tuple[Finding, ...] = ()
     before: dict[str, float] = field(default_factory=dict)
@@ -62,7 +70,10 @@ def balanced_of(
     posterior = _shares(ids.filter(pl.Series(rows)), fused)
     people = comparison.test.speakers
     speakers = None if people is None else people[rows]
-    known = 0 if speakers is None else len(set(speakers.tolist()))
+    known, unknown = speaker_count(speakers, comparison.test.has_speaker[rows])
+    if speakers is not None and len(posterior) >= FEWEST_UTTERANCES and known < FEWEST_SPEAKERS:
+        few = f"{in_speakers(known, unknown)} are too few; {FEWEST_SPEAKERS} known ones are needed"
+        return Balanced(few, len(posterior), known, unknown, None, tuple(findings))
     votes_of, baseline = comparison.test.counts.sum(1)[rows], comparison.losses[comparison.baseline]["nll_per_vote"]
     columns: dict[str, tuple[Any, Any]] = {}
     for name, losses in comparison.losses.items():
@@ -73,11 +84,11 @@ def balanced_of(
             columns[f"{name}\nless_baseline"] = (losses["nll_per_vote"] - baseline)[rows], votes_of
     estimated = balanced_population(posterior, columns, speakers, seed=seed) if len(posterior) else "no test utterance"
     if isinstance(estimated, str):
-        return Balanced(estimated, len(posterior), known, None, tuple(findings))
+        return Balanced(estimated, len(posterior), known, unknown, None, tuple(findings))
     means = {name: mean.within(*_range_of(name)) for name, mean in estimated.means.items()}
     estimated = replace(estimated, means=means)
     before = dict(zip(fused.taxonomy, map(float, estimated.shares), strict=True))
-    return Balanced(None, len(posterior), known, estimated, tuple(findings), before)
+    return Balanced(None, len(posterior), known, unknown, estimated, tuple(findings), before)
 
 
 def _range_of(column: str) -> tuple[float, float]:
@@ -149,8 +160,8 @@ def balanced_section(balanced: Balanced, comparison: Comparison) -> Section | No
     shares = ", ".join(f"{name} {share:.1%}" for name, share in balanced.before.items())
     lead = (
         f"What the scores would be where every label has the same share. {balanced.utterances:,} utterances of "
-        f"{balanced.speakers:,} speakers, weighted, carry as much information as {balanced.found.effective_size:,.0f} "
-        "of equal weight."
+        f"{in_speakers(balanced.speakers, balanced.of_unknown_speakers)}, weighted, carry as much information as "
+        f"{balanced.found.effective_size:,.0f} of equal weight."
     )
     note = (
         f"Weights from the fused posterior means, whose mean is {shares}; no scored vote was fitted. They are found "

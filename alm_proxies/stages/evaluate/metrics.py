@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from alm_proxies.compare.plain import plain
+from alm_proxies.compare.strata import speaker_count
 from alm_proxies.stages.evaluate.measured import Measured, Recovered
 
 
@@ -58,12 +59,14 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         plain_name: {condition: plain(comparison.paired(name, plain_name)) for condition, name in recovered.items()}
         for plain_name, recovered in measured.conditions.items()
     }
-    speakers = comparison.test.speakers
+    test = comparison.test
+    speakers, of_unknown = speaker_count(test.speakers, test.has_speaker)
     return {
         "labels": list(measured.labels),
         "baseline": comparison.baseline,
         "utterances": len(comparison.test),
-        "speakers": None if speakers is None else len(set(speakers.tolist())),
+        "speakers": speakers or None,
+        "utterances_of_unknown_speakers": of_unknown,
         "held_out_votes": float(comparison.test.counts.sum()),
         "methods": methods,
         "pairs": pairs,

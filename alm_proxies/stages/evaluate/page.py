@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from alm_proxies import __version__
 from alm_proxies.compare.ambiguity import halved_section, strength_section
 from alm_proxies.compare.sections import LOG_LOSS, calibration_section, findings_section, held_out_section, roles_of
-from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME
+from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME, speaker_count
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.printable import in_speakers
 from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
@@ -76,7 +77,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
     test = comparison.test
     size = f"{len(test):,} utterances with {test.counts.sum():,.0f} held-out votes"
     if test.speakers is not None:
-        size += f" of {len(set(test.speakers.tolist())):,} speakers"
+        size += f" of {in_speakers(*speaker_count(test.speakers, test.has_speaker))}"
     if len(ranked) == 1:
         gain = comparison.paired(best, SHARES)
         better = (

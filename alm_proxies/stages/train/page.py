@@ -9,6 +9,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.files import canonical_json
 from alm_proxies.models.trained import TrainedFile
+from alm_proxies.printable import in_speakers
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Chart, Figure, Page, Section, Table
 from alm_proxies.tables import Finding
@@ -31,9 +32,10 @@ def page_of(
     best = epochs.row(int(epochs["score"].arg_min() or 0), named=True)
     judged = "human vote" if best.get("nll_per_vote") is not None else "label"
     headline = f"{file.name}: {best['score']:.3f} nats a {judged} on the development speakers"
-    speakers = len({targets.speakers[row] for row in targets.train if targets.speakers[row]})
+    named = [name for row in targets.train if (name := targets.speakers[row])]
+    speakers = in_speakers(len(set(named)), len(targets.train) - len(named))
     summary = (
-        f"{len(targets.train):,} utterances of {speakers} speakers were trained on; {len(targets.development):,} of "
+        f"{len(targets.train):,} utterances of {speakers} were trained on; {len(targets.development):,} of "
         f"other speakers chose {unit} {best['epoch']} of {len(epochs)} and the calibration, so their scores are "
         "slightly too good."
     )

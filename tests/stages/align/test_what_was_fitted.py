@@ -174,6 +174,25 @@ def test_groups_are_judged_with_intervals_and_those_of_few_speakers_are_shown_al
     assert rows["gender: female"][3].low < rows["gender: female"][3].estimate < rows["gender: female"][3].high
 
 
+def test_utterances_of_unknown_speakers_are_no_speakers_of_a_group(
+    corpus: tuple[Votes, Utterances], fused: Fused
+) -> None:
+    votes, utterances = corpus
+    speaker = pl.col("speaker").str.slice(1).cast(pl.Int64)
+    people = utterances.frame.with_columns(
+        place=pl.when(speaker < 10).then(pl.lit("here")).otherwise(pl.lit("there")),
+        speaker=pl.when((speaker < 7) | (speaker > 10)).then("speaker"),
+    )
+    aligned = align(fused.labels, votes, Utterances.of(people), QUICK)
+    section = next(section for section in aligned.page.sections if section.title == "By group")
+    table = next(block for block in section.blocks if getattr(block, "caption", "").startswith("Fused labels by group"))
+    rows = {row[0]: row for row in table.rows}  # type: ignore[union-attr]
+    assert rows["place: here"][1:4] == (80, 7, 24)
+    assert rows["place: here"][7] == "not judged: 7 speakers (24 of the utterances are of unknown speakers)"
+    assert rows["place: there"][1:4] == (80, 9, 8)
+    assert "not judged" not in rows["place: there"][7]
+
+
 def test_what_a_proxy_takes_off_class_shares_is_as_counted_by_hand(
     corpus: tuple[Votes, Utterances], report: Alignment
 ) -> None:

@@ -61,6 +61,14 @@ def test_weights_and_subset_make_labels_equally_common(balanced: Balanced) -> No
     assert "Evaluation set" in balanced.page.html()
 
 
+def test_utterances_of_unknown_speakers_are_no_speaker_of_the_set(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    number = pl.int_range(pl.len())
+    people = Utterances.of(utterances.frame.with_columns(speaker=pl.when(~number.is_in([510, 700])).then("speaker")))
+    figures = balance(labels, people, tmp_path, SETTINGS).metrics["evaluation"]
+    assert figures["speakers"] == 15
+
+
 def test_the_weights_are_those_of_the_balanced_population_estimate(balanced: Balanced) -> None:
     joined = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id", maintain_order="left")
     test = joined.filter((pl.col("split") == "test") & (pl.col("weight") > 0))

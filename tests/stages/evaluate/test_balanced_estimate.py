@@ -127,3 +127,24 @@ def test_a_small_test_set_has_no_figure(tables: tuple[Labels, Votes, Utterances]
     model, votes, utterances = tables
     few = Labels(model.frame.filter(pl.col("utterance_id") < "made/u300"), model.about)
     assert "60 utterances are too few" in reason(evaluate({"model": few}, votes, utterances, fused=fused))
+
+
+def test_utterances_of_unknown_speakers_do_not_make_the_speakers_that_are_needed(
+    tables: tuple[Labels, Votes, Utterances], fused: Labels
+) -> None:
+    model, votes, utterances = tables
+    number = pl.int_range(pl.len())
+
+    def where_known(known: pl.Expr) -> Evaluation:
+        people = Utterances.of(utterances.frame.with_columns(speaker=pl.when(known).then("speaker")))
+        return evaluate({"model": model}, votes, people, fused=fused)
+
+    few = where_known(number < 400)
+    assert reason(few) == (
+        "8 speakers (80 of the utterances are of unknown speakers) are too few; 10 known ones are needed"
+    )
+    enough = where_known(number < 470)
+    assert figures(enough)["speakers"] == 12
+    assert "240 utterances of 12 speakers (10 of the utterances are of unknown speakers), weighted" in (
+        enough.page.html()
+    )

@@ -82,6 +82,17 @@ def test_the_better_model_is_found_with_a_paired_interval_over_speakers(tables: 
     assert methods[SHARES]["dirichlet_multinomial_nll"] is None
 
 
+def test_utterances_of_unknown_speakers_are_not_counted_as_speakers(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    unknown = pl.int_range(pl.len()) >= 570
+    people = Utterances.of(utterances.frame.with_columns(speaker=pl.when(~unknown).then("speaker")))
+    evaluation = evaluate({"good": labels_of(truth, ids)}, votes, people)
+    counted = "held-out votes of 14 speakers (30 of the utterances are of unknown speakers)."
+    assert counted in evaluation.page.summary
+    assert evaluation.metrics["speakers"] == 14
+    assert evaluation.metrics["utterances_of_unknown_speakers"] == 30
+
+
 def test_class_shares_are_those_of_votes_that_are_not_held_out(tables: Tables) -> None:
     truth, ids, votes, utterances = tables
     frame = votes.frame.with_columns(label=pl.when("held_out").then(pl.lit("sad")).otherwise(pl.col("label")))
