@@ -11,7 +11,8 @@ class Interval:
     """An estimate and its confidence interval.
 
     method: percentile, t (under 20 speakers), none (under three: too few for an interval), or given if the ends were
-    computed elsewhere. On a learning curve percentile from five speakers, none under five.
+    computed elsewhere; basic (of ece): percentiles reflected about the estimate. On a learning curve percentile from
+    five speakers, none under five.
     """
 
     estimate: float

@@ -18,7 +18,9 @@ LOG_LOSS = Column("Log loss", 3, "Mean of −ln p(vote) over held-out votes, in 
 JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
 _FLOOR = Column("JSD floor", 3, "The JSD that the true distribution itself would have against so few votes.")
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
-_ECE = Column("ECE", 3, "Mean |probability − share of votes| of the top label, in 15 bins of equal mass.")
+_ECE = Column(
+    "ECE", 3, "Mean |probability − share of votes| of the top label, in 15 equal bins; too high for few utterances."
+)
 _R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
 JUDGE_BY = (
     "Lower is better. Compare methods by the log loss: it is a proper score; JSD to few votes rewards over-confidence."

@@ -12,6 +12,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.calibration import reliability
 from alm_proxies.measures.divergence import brier, jsd_base2, nll_per_vote
 from alm_proxies.measures.held_out import compare, held_out_counts, jsd_floor, score_held_out
+from alm_proxies.measures.scores import Scored, scores_of
 from alm_proxies.tables import Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -310,3 +311,20 @@ def test_on_real_votes_smoothing_beats_raw_shares_and_pooling_helps(test_data: P
     assert pool.score("jsd_base2") < raw.score("jsd_base2")
     assert compare(smooth, raw).filter(pl.col("measure") == "jsd_base2")["high"][0] < 0
     assert raw.score("jsd_base2", "outcome", "high") > raw.score("jsd_base2", "outcome", "low")
+
+
+def test_the_interval_of_the_calibration_error_holds_its_estimate_and_is_not_biased_upwards():
+    random = np.random.default_rng(4)
+    speakers, gap, inside = 41, 0.15, 0
+    for _ in range(100):
+        confidence = random.uniform(0.55, 0.95, speakers)
+        right = random.binomial(2, confidence - gap)
+        scored = Scored(
+            np.stack([confidence, 1 - confidence], axis=1), np.stack([right, 2 - right], axis=1).astype(float),
+            np.arange(speakers), np.ones(speakers), {}, {},
+        )  # fmt: skip
+        ece = scores_of(scored)["ece"]
+        assert ece.method == "basic"
+        assert 0 <= ece.low <= ece.estimate <= ece.high
+        inside += ece.low <= gap <= ece.high
+    assert inside >= 80  # percentiles hold it in fewer than half of the cases
