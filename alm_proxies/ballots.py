@@ -82,20 +82,21 @@ def which_count(side: Side, *, consensus: bool = False, answer: Answer = "label"
 
 
 def left_out(votes: Votes, *, consensus: bool = False, answer: Answer = "either") -> list[Finding]:
-    """Findings for the rows not counted for a fit; each left-out row has one reason."""
+    """Findings for the rows not counted for a fit; each left-out row has one reason, a consensus label its own."""
     noun = "ratings" if answer == "rating" else "votes"
     status = [name for name in votes.frame["status"].unique().sort().to_list() if name != "ok"]
-    held = pl.col("held_out")
+    away = pl.col("held_out")
+    held = away if consensus else away & ~OF_CONSENSUS
     reasons = {("held_out", f"human {noun} held out for scoring, not fitted", ""): held}
     for source in ("human", "proxy") if answer != "rating" else ():
         for name in status:
-            failed = ~held & (pl.col("source") == source) & (pl.col("status") == name)
+            failed = ~away & (pl.col("source") == source) & (pl.col("status") == name)
             reasons[name, f"{source} votes without a label ({name})", ""] = failed
-    ok = ~held & (pl.col("status") == "ok")
+    ok = ~away & (pl.col("status") == "ok")
     if not consensus:
         labels = "ratings" if answer == "rating" else "labels"
         fix = "Set consensus = true to count them." if answer == "either" else ""
-        reasons["consensus", f"published consensus {labels}, which are not votes", fix] = ok & OF_CONSENSUS
+        reasons["consensus", f"published consensus {labels}, which are not votes", fix] = (ok | away) & OF_CONSENSUS
         ok = ok & ~OF_CONSENSUS
     if answer == "label":
         reasons["no_label", "votes without a label", ""] = ok & ~_ANSWERS["label"]

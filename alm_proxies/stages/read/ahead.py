@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from alm_proxies.ballots import without_consensus
 from alm_proxies.cards import digests_of_cards
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read, digest_file, digest_of
@@ -55,16 +56,18 @@ def foresee(ahead: Ahead) -> Foreseen:
         corpus = read(there, wanted)
     except AlmProxiesError as error:
         return Foreseen(problems=(str(error),))
-    mean = len(corpus.votes) / max(corpus.votes.frame["utterance_id"].n_unique(), 1)
-    facts = [f"{len(corpus.utterances):,} utterances, {len(corpus.votes):,} votes ({mean:.1f} each)"]
+    cast = without_consensus(corpus.votes)
+    mean = len(cast) / max(cast.frame["utterance_id"].n_unique(), 1)
+    published = f", {corpus.consensus_labels:,} published consensus labels" if corpus.consensus_labels else ""
+    facts = [f"{len(corpus.utterances):,} utterances, {len(cast):,} votes ({mean:.1f} each){published}"]
     findings = corpus.findings.frame.filter(pl.col("kind") != "no_audio")  # every recording is looked at by check
     facts += findings.filter(pl.col("severity") == SEVERITIES[0])["message"].to_list()
     others = findings.filter(pl.col("severity") != SEVERITIES[0])
     warnings = tuple(f"{message}. {fix}".strip() for message, fix in others.select("message", "fix").iter_rows())
-    counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + len(corpus.votes)}
+    counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + len(cast)}
     if simulated:
         return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts)
-    counts |= {"left_out": corpus.left_out, "held_out": int(corpus.votes.frame["held_out"].sum())}
+    counts |= {"left_out": corpus.left_out, "held_out": int(cast.frame["held_out"].sum())}
     tables = {"utterances": corpus.utterances, "votes": corpus.votes}
     return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts, tables=tables)
 

@@ -93,15 +93,13 @@ def _known_splits(wanted: HoldOut, utterances: Utterances) -> None:
 
 
 def _findings(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list[Finding]:
-    away = human.filter(pl.Series(held)).select("utterance", "annotator", "draw").unique()
+    away = human.filter(pl.Series(held)).select("utterance", "annotator", "draw", "consensus").unique()
     whose = away["utterance"].n_unique()
+    published = int(away["consensus"].sum())
+    votes = away.height - published
+    beside = f", and {published} published consensus labels, which are not votes" if published else ""
     findings = [
-        Finding(
-            "read",
-            "held_out",
-            f"{away.height} human votes of {whose} utterances are held out",
-            count=away.height,
-        )
+        Finding("read", "held_out", f"{votes} human votes of {whose} utterances are held out{beside}", count=votes)
     ]
     bare = human["utterance"].n_unique() - whose
     if wanted.keep is not None and bare:

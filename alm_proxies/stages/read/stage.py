@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import polars as pl
 
 from alm_proxies.about import about_of
+from alm_proxies.ballots import without_consensus
 from alm_proxies.cards import Card, card_of, forbids_copies, known_cards
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, digest_file, digest_of
@@ -67,12 +68,18 @@ class Corpus(Shown):
     @property
     def counts(self) -> dict[str, float]:
         """The number of utterances, votes and left-out votes."""
-        return {"utterances": len(self.utterances), "votes": len(self.votes), "left_out": self.left_out}
+        votes = len(self.votes) - self.consensus_labels
+        return {"utterances": len(self.utterances), "votes": votes, "left_out": self.left_out}
+
+    @property
+    def consensus_labels(self) -> int:
+        """The number of rows that are published consensus labels, which are not votes."""
+        return len(self.votes) - len(without_consensus(self.votes))
 
     @property
     def left_out(self) -> int:
         """The number of vote rows without a label of the taxonomy; they count even if a rating is kept."""
-        votes = self.votes.frame
+        votes = without_consensus(self.votes).frame
         lost = pl.col("label").is_null() & pl.col("stated").is_not_null()
         return votes.filter((pl.col("status") != "ok") | lost).height
 

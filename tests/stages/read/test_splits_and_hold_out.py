@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from alm_proxies.ballots import ballots_of, left_out
 from alm_proxies.cli.flags import value_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.settings import settings_of
@@ -15,7 +16,8 @@ from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.hold_out import hold_out
 from alm_proxies.stages.read.settings import HoldOut, shares_of
 from alm_proxies.stages.read.splits import split_by_speaker
-from alm_proxies.tables import Utterances, Votes
+from alm_proxies.stages.read.stage import Corpus
+from alm_proxies.tables import Findings, Utterances, Votes
 
 
 def people(sizes: list[int], unknown: int = 0) -> pl.DataFrame:
@@ -157,6 +159,18 @@ def test_a_consensus_is_no_vote_and_goes_with_the_votes_behind_it() -> None:
     assert gone["utterance_id"].to_list() == ["a", "a"]
     only = held(crowd({"a": 0}, consensus=True), HoldOut(keep=1), {"a": None})
     assert only.height == 0
+
+
+def test_held_out_consensus_labels_are_counted_apart_from_votes_by_every_stage() -> None:
+    votes, findings = hold_out(
+        crowd({"a": 4, "b": 3, "c": 5}, consensus=True), described(dict.fromkeys("abc")), HoldOut(keep=3), 1
+    )
+    message = "3 human votes of 2 utterances are held out, and 2 published consensus labels, which are not votes"
+    assert (findings[0].message, findings[0].count) == (message, 3)
+    assert len(ballots_of(votes, pl.Series(["a", "b", "c"]), "held_out").rows) == 3
+    assert {known.kind: known.count for known in left_out(votes)} == {"held_out": 3, "consensus": 3}
+    assert {known.kind: known.count for known in left_out(votes, consensus=True)} == {"held_out": 5}
+    assert Corpus(described(dict.fromkeys("abc")), votes, Findings.gather(findings)).counts["votes"] == 12
 
 
 def test_an_unknown_split_is_refused_with_the_nearest_one() -> None:
