@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,11 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
     if getattr(result, "interrupted", False):
         raise KeyboardInterrupt
     findings = stamped(result.findings, task.stage)
-    if not stage.into_folder:
-        _write(stage, task, result)
-    findings.write(task.output("findings"))
+    with _all_or_none() as files:
+        if not stage.into_folder:
+            files += [task.output(next(iter(stage.writes)))] if stage.by_files else []
+            _write(stage, task, result, files)
+        findings.write(task.output("findings"))
     written = tuple(name for name in (*stage.writes, *stage.may_write, "findings") if task.output(name).exists())
     return Done(
         findings=findings,
@@ -223,7 +225,20 @@ def _names(need: Need, task: Task) -> list[str]:
     return [f"{number} {path.stem}" for number, path in enumerate(paths, 1)]
 
 
-def _write(stage: Stage, task: Task, result: Any) -> None:
+@contextmanager
+def _all_or_none() -> Iterator[list[Path]]:
+    """A list for the files of a result that are written; they are removed if a later one cannot be."""
+    files: list[Path] = []
+    try:
+        yield files
+    except BaseException:
+        for path in files:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _write(stage: Stage, task: Task, result: Any, files: list[Path]) -> None:
+    """Write the outputs that the result has; those written are added to `files`."""
     for name in (*stage.writes, *stage.may_write):
         value = getattr(result, name, None)
         path = task.output(name)
@@ -234,8 +249,11 @@ def _write(stage: Stage, task: Task, result: Any) -> None:
             write_json(path, value)
         elif (write := getattr(value, "write", None)) is not None:
             write(path)
-        elif name in stage.may_write and _is_of(stage, path):
-            path.unlink()  # left by an earlier run
+        else:
+            if name in stage.may_write and _is_of(stage, path):
+                path.unlink()  # left by an earlier run
+            continue
+        files.append(path)
 
 
 def _is_of(stage: Stage, path: Path) -> bool:

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from alm_proxies.errors import InputError
+from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.pipeline.perform import Task, perform, stamped
 from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.pipeline.task import State, do, will_run
@@ -82,6 +83,18 @@ def test_a_lost_or_changed_output_is_made_again(heard: Path) -> None:
     do(task(heard), quiet=True)
     labels.unlink()
     assert "labels.parquet is missing" in (will_run(task(heard)) or "")
+
+
+@pytest.mark.parametrize("last", ["fitted", "findings"])
+def test_a_file_that_cannot_be_written_takes_the_others_of_the_result_with_it(heard: Path, last: str) -> None:
+    whole = task(heard, method="dirichlet")
+    folder = heard.parent / "own"
+    (folder / last).mkdir(parents=True)  # no file can be written there
+    outputs = {name: str(folder / f"{name}.parquet") for name in ("labels", "trials", "findings")}
+    outputs |= {"fitted": str(folder / "fitted.json"), last: str(folder / last)}
+    with pytest.raises(AlmProxiesError):
+        perform(replace(whole, outputs=outputs), quiet=True)
+    assert [path.name for path in folder.iterdir()] == [last]
 
 
 def test_an_unfinished_task_has_no_marker(heard: Path) -> None:
