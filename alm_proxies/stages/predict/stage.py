@@ -99,8 +99,18 @@ def predict(
             findings += part.findings
             progress.advance(part.count)
     if not rows:
-        raise InputError("no recording could be used", where="predict", fix="See the findings, or check the paths.")
+        raise _nothing_used(len(ids), findings)
     return Predicted(_labels(trained, rows, settings, table), Findings.gather(findings), len(ids))
+
+
+def _nothing_used(count: int, findings: list[Finding]) -> InputError:
+    """The error where no recording could be used: how many, and why the first could not."""
+    lost = [finding for finding in findings if finding.utterance_id is not None]
+    if not lost:
+        return InputError(f"no recording could be used, of {count:,}", where="predict", fix="Check the paths.")
+    last = next(finding for finding in reversed(lost) if finding.utterance_id == lost[0].utterance_id)
+    message = f"no recording could be used, of {count:,}; the first is {last.utterance_id!r}: {last.message}"
+    return InputError(message, where="predict", fix=last.fix or "Check the paths.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -421,8 +421,11 @@ def test_a_clip_too_long_for_a_model_is_not_predicted_from_features_that_another
     model = load_trained(train(labels, utterances, tmp_path / "train", settings, votes=votes, quiet=True).folder)
     assert isinstance(model, FeaturesModel)
     shorter = replace(model, file=model.file.model_copy(update={"seconds": (0.1, 0.2)}))  # 30 in earlier versions
-    with pytest.raises(InputError, match="no recording could be used"):
+    with pytest.raises(InputError, match="no recording could be used") as caught:
         predict(shorter, utterances)
+    count, first = len(utterances), utterances.frame["utterance_id"][0]
+    assert f"of {count}; the first is {first!r}: 0.72 s of audio, the limit is 0.20 s" in str(caught.value)
+    assert "findings" not in str(caught.value), "none are written where nothing is"
 
 
 @pytest.mark.parametrize(
