@@ -72,7 +72,7 @@ class Store:
         message = "cached features cannot be read ({}); they are computed again"
         broken = [item for shelf in self._shelves.values() for item in shelf.broken.items()]
         return tuple(
-            Finding(stage, "cache_unreadable", message.format(why), "Delete the file.", where=str(path))
+            Finding(stage, "cache_unreadable", message.format(why), _fix_of(path), where=str(path))
             for path, why in broken
         )
 
@@ -105,6 +105,14 @@ class Store:
             return
         if self._own is not None:
             write_bytes(self._own / name, content.getvalue())
+
+
+def _fix_of(path: Path) -> str:
+    """What to do about a file that was damaged: nothing, if a whole one has replaced it."""
+    with suppress(OSError):
+        if path.stem == f"{_WHOLE}{digest_of_bytes(path.read_bytes())}":
+            return "The file has been replaced, so nothing has to be done."
+    return "Delete the file."
 
 
 class _Shelf:

@@ -333,6 +333,7 @@ def test_a_broken_cache_is_a_finding_and_is_measured_anew(sources: list[Source],
     second = measured(sources, cache=folder)
     assert second.findings[0].kind == "cache_unreadable"
     assert second.findings[0].where == str(path)
+    assert second.findings[0].fix == "The file has been replaced, so nothing has to be done."
     assert second.frame.equals(first.frame)
     assert measured(sources, cache=folder).findings == first.findings
     content, found = path.read_bytes(), 0
