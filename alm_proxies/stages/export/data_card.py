@@ -44,7 +44,9 @@ def card_text(
     if languages:
         front["language"] = languages
     splits = items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).agg(
-        pl.len().alias("items"), pl.col("speaker").n_unique().alias("speakers"), pl.col("weight").sum().alias("weight")
+        pl.len().alias("items"),
+        pl.col("speaker").drop_nulls().n_unique().alias("speakers"),
+        pl.col("weight").sum().alias("weight"),
     )
     parts = [
         "---",

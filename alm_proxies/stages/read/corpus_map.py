@@ -119,7 +119,7 @@ def _corpora(utterances: Utterances, votes: Votes, corpora: Sequence[str]) -> Se
             [
                 corpus,
                 people.height,
-                people["speaker"].n_unique() if people["speaker"].count() else None,
+                people["speaker"].drop_nulls().n_unique() or None,
                 mine["annotator"].n_unique(),
                 float(mine["weight"].sum()),
                 int(mine["held_out"].sum()),

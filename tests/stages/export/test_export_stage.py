@@ -315,6 +315,13 @@ def test_speakers_get_other_names_on_request_and_the_same_ones_every_time(corpus
     assert export(corpus[0], corpus[1], tmp_path / "three", referred).findings.counts()["paths_tell"] == 30
 
 
+def test_the_card_counts_no_speaker_for_items_of_unknown_ones(corpus: Corpus, tmp_path: Path) -> None:
+    first = pl.int_range(pl.len()) < 1
+    people = corpus[1].frame.with_columns(speaker=pl.when(~first).then("speaker"))
+    written = export(corpus[0], Utterances.of(people, about=corpus[1].about), tmp_path, ExportSettings(format="csv"))
+    assert "| train | 18 | 6 |" in (written.folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="lhotse"):
         export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="lotse"))

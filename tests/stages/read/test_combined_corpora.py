@@ -12,15 +12,16 @@ import pytest
 from alm_proxies.cli.app import run
 from alm_proxies.errors import SettingsError
 from alm_proxies.estimators.attributes import Attributes
+from alm_proxies.report.page import Table
 from alm_proxies.stages.read.aligned import ranks
-from alm_proxies.stages.read.corpus_map import words_of
+from alm_proxies.stages.read.corpus_map import _corpora, words_of
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
 from alm_proxies.stages.read.formats.msp_podcast import MspPodcastSource
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
 from alm_proxies.stages.read.translate import features, label_means, shares, softmax_weights
-from alm_proxies.tables import ATTRIBUTES, Votes
+from alm_proxies.tables import ATTRIBUTES, Utterances, Votes
 from tests.stages.read.corpora import Turn, iemocap
 from tests.wording import Wording
 
@@ -202,6 +203,20 @@ def test_the_page_shows_which_word_became_which_label(corpora: Made, tmp_path: P
     assert read(sources[:1], _settings()).page is None
     assert run(["read", "tables", str(_tables(sources, tmp_path)), "-o", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "corpora.html").is_file()
+
+
+def test_the_page_of_corpora_counts_no_speaker_for_utterances_of_unknown_ones(corpora: Made) -> None:
+    both = read(corpora[0], _settings())
+    own = both.utterances.frame.filter(pl.col("speaker").is_not_null())["corpus"].unique().sort()[0]
+    of_own = pl.col("corpus") == own
+    unknown = of_own & (pl.int_range(pl.len()).over("corpus") == 0)
+    people = Utterances.of(
+        both.utterances.frame.with_columns(speaker=pl.when(~unknown).then("speaker")), about=both.utterances.about
+    )
+    known = people.frame.filter(of_own)["speaker"].drop_nulls().n_unique()
+    section = _corpora(people, both.votes, [own])
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    assert table.rows[0][2] == known
 
 
 def _tables(sources: list[Source], folder: Path) -> Path:
