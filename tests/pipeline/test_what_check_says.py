@@ -230,7 +230,7 @@ def test_what_evaluate_cannot_score_is_said_before_anything_is_trained(tmp_path:
     split = path.read_text().replace("source =", 'split = "speakers:.5,.25,.25"\nsource =')
     path.write_text(split)
     assert check(path).problems == ()
-    assert "evaluate: 3 utterances of speakers that no model is trained on have held-out votes" in check(path).facts
+    assert "evaluate: 3 utterances with held-out votes are apart from what models are trained on" in check(path).facts
     path.write_text((FILE + HELD_OUT).replace('speaker = "who", ', ""))
     assert 'columns = { ..., speaker = "..." }' in refused(path)
     path.write_text(split.replace("[hold_out]\nkeep = 1\n", ""))
