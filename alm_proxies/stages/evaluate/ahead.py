@@ -26,7 +26,7 @@ def foresee(ahead: Ahead) -> Foreseen:
     speakers = utterances.frame["speaker"]
     if speakers.null_count() == len(speakers):
         why = "no utterance has a speaker, so a model may have been trained on the speaker of any of them"
-        fix = 'Name their column in [[read]], or that of a split: columns = { ..., speaker = "...", split = "..." }'
+        fix = 'Name their column, or that of a split, in [[read]]: columns = { ..., speaker = "..." }'
     else:
         why, fix = "models are trained on the speaker of every utterance with held-out votes", _FIX
     return Foreseen(problems=(f"evaluate has nothing to score: {why}. {fix}, or leave [evaluate] out.",))
