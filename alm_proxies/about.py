@@ -81,6 +81,17 @@ OF_SPLIT = "split:"
 """The beginning of an entry of `trained_on` that names a split and no speaker."""
 
 
+def speakers_and_splits(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The speakers and the splits among the names that `trained_on` has for a corpus."""
+    speakers, splits = [], []
+    for name in names:
+        if name.startswith(OF_SPLIT):
+            splits.append(name.removeprefix(OF_SPLIT))
+        else:
+            speakers.append(name)
+    return speakers, splits
+
+
 class AnnotatorCard(BaseModel):
     """The metadata of an annotator, enough to identify it across tables."""
 
@@ -269,8 +280,9 @@ def _all_of(first: dict[str, list[str]] | None, other: dict[str, list[str]] | No
     joined: dict[str, list[str]] = {}
     for corpus in sorted({**(first or {}), **(other or {})}):
         both = [stated[corpus] for stated in (first, other) if stated and corpus in stated]
-        named = all(any(name.startswith(OF_SPLIT) for name in names) for names in both)
-        joined[corpus] = sorted({name for names in both for name in names if named or not name.startswith(OF_SPLIT)})
+        parts = [speakers_and_splits(names) for names in both]
+        kept = both if all(splits for _, splits in parts) else [speakers for speakers, _ in parts]
+        joined[corpus] = sorted({name for names in kept for name in names})
     return joined or None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from alm_proxies.about import OF_SPLIT, About, Measured
+from alm_proxies.about import OF_SPLIT, About, Measured, speakers_and_splits
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 KEY = "trained_on"
@@ -49,11 +49,11 @@ def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> 
     """
     known = pl.repeat(False, pl.len())
     for corpus, names in trained_on.items():
-        splits = [name.removeprefix(OF_SPLIT) for name in names if name.startswith(OF_SPLIT)]
+        speakers, splits = speakers_and_splits(names)
         speaker, split = pl.col("speaker"), pl.col("split")
-        either = pl.lit("" in names) | speaker.is_null()
+        either = pl.lit("" in speakers) | speaker.is_null()
         unsure = either & (split.is_null() | split.is_in(splits)) if splits else either
-        known = known | ((pl.col("corpus") == corpus) & (unsure | speaker.is_in(list(names)).fill_null(False)))
+        known = known | ((pl.col("corpus") == corpus) & (unsure | speaker.is_in(speakers).fill_null(False)))
     return utterances.select(meets=known).to_series()
 
 
@@ -120,9 +120,7 @@ def _met(
     own = pl.col("utterance_id").str.split("/").list.first()
     frame = frame.with_columns(corpus=pl.col("corpus").fill_null(own))
     met = meets(frame, trained_on)
-    without_splits = {
-        corpus: [name for name in names if not name.startswith(OF_SPLIT)] for corpus, names in trained_on.items()
-    }
+    without_splits = {corpus: speakers_and_splits(names)[0] for corpus, names in trained_on.items()}
     return met, meets(frame, without_splits) & ~met
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from alm_proxies.about import OF_SPLIT
+from alm_proxies.about import speakers_and_splits
 from alm_proxies.models.trained import CLASS_SHARES, TrainedFile
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
@@ -112,8 +112,8 @@ alm-proxies leaves them out when it fuses and compares.
 
 
 def _speakers(trained_on: Mapping[str, Sequence[str]], file: str) -> str:
-    names = [name for of_corpus in trained_on.values() for name in of_corpus]
-    speakers = sum(bool(name) and not name.startswith(OF_SPLIT) for name in names)
+    names = [name for of_corpus in trained_on.values() for name in speakers_and_splits(of_corpus)[0]]
+    speakers = sum(bool(name) for name in names)
     aside = " Some utterances are of unknown speakers." if "" in names else ""
     return f"{speakers} speaker{'' if speakers == 1 else 's'} of {_corpora(trained_on)}, named in `{file}`.{aside}"
 
@@ -162,11 +162,7 @@ def _metadata(
         eval_results=results or None,
         base_model=base if base is not None and "/" in base and not Path(base).expanduser().exists() else None,
         trained_on=[
-            {
-                "corpus": corpus,
-                "speakers": [name for name in names if not name.startswith(OF_SPLIT)],
-                "splits": [name.removeprefix(OF_SPLIT) for name in names if name.startswith(OF_SPLIT)],
-            }
+            {"corpus": corpus, **dict(zip(("speakers", "splits"), speakers_and_splits(names), strict=True))}
             for corpus, names in sorted(trained_on.items())
         ],
     )
