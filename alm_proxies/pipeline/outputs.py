@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -125,7 +126,8 @@ def _is_searched(folder: Path) -> bool:
 
 def _beside(file: Path) -> Iterator[Path]:
     """The name of a file beside the main output of a command, e.g. labels.findings.parquet."""
-    yield from (path for path in file.parent.glob(f"{file.stem}.*") if path != file and path.is_file())
+    named = file.parent.glob(f"{glob.escape(file.stem)}.*")
+    yield from (path for path in named if path != file and path.is_file())
 
 
 def _kind_of(path: Path) -> str | None:
