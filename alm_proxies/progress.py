@@ -54,7 +54,7 @@ class _Note:
 
     def _is_anothers(self) -> bool:
         """Whether the file is that of another process that runs."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             there = json.loads(self.path.read_text(encoding="utf-8"))
             pid, host = int(there["pid"]), str(there["host"])
             return (pid, host) != (self.facts["pid"], self.facts["host"]) and is_running(pid, host)
@@ -62,12 +62,14 @@ class _Note:
 
 
 def is_running(process: int, host: str) -> bool:
-    """Whether a process runs; assumed for one on another machine."""
+    """Whether a process runs; assumed for one on another machine. A number that no process has does not."""
     if host != platform.node():
         return True
+    if process < 1:  # the system would take it for a group of processes
+        return False
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

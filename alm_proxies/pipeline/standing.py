@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alm_proxies.errors import AlmProxiesError
+from alm_proxies.files import could_not_read
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.pipeline.outputs import Outputs
-from alm_proxies.pipeline.perform import RUNNING
-from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.printable import in_money
 from alm_proxies.progress import is_running
 from alm_proxies.stages.annotate.figures import counted, ready_at
@@ -140,10 +138,13 @@ def standing_of(place: str | Path) -> Standing:
             ledgers += status_of_ledgers(folder)
         except AlmProxiesError as error:
             wrong.append(str(error))
-    stages = {MARKER: [_done(path) for path in outputs.markers], RUNNING: [_running(path) for path in outputs.running]}
-    known = [stage for listed in stages.values() for stage in listed if stage is not None]
+    markers = list(_read(outputs.markers, _Marker, wrong))
+    known = [_done(path, record) for path, record in markers]
+    known += [_running(path, note) for path, note in _read(outputs.running, _Note, wrong)]
     order = list(STAGES)
-    known.sort(key=lambda stage: (order.index(verb) if (verb := stage.title.split()[0]) in order else 99, stage.folder))
+    known.sort(
+        key=lambda stage: (order.index(verb) if (verb := stage.title.partition(" ")[0]) in order else 99, stage.folder)
+    )
     severities: dict[str, int] = dict.fromkeys(SEVERITIES, 0)
     clips = 0
     try:
@@ -152,7 +153,7 @@ def standing_of(place: str | Path) -> Standing:
         clips = outputs.clips()["utterance_id"].n_unique()
     except AlmProxiesError as error:
         wrong.append(str(error))
-    models = tuple(marker.parent for marker in outputs.markers if _json(marker).get("stage") == "train")
+    models = tuple(path.parent for path, record in markers if record.stage == "train")
     results = {
         "pages": outputs.pages,
         "models": models,
@@ -169,45 +170,79 @@ def standing_of(place: str | Path) -> Standing:
     )
 
 
-def _done(marker: Path) -> StageStanding | None:
-    record = _json(marker)
-    if not {"stage", "name", "seconds", "counts"} <= set(record):
-        return None
+class _Marker(BaseModel):
+    """What is shown of the record of a finished stage."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    stage: str
+    name: str = ""
+    seconds: float | None = None
+    counts: dict[str, int | float] = Field(default_factory=dict)
+    complete: bool = True
+
+
+class _Note(BaseModel):
+    """The note of a stage that runs, or ran when its process was killed."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+    stage: str
+    pid: int = Field(gt=0, lt=2**31)
+    host: str
+    started: float = Field(ge=0, lt=2**32)
+    at: float
+    message: str = ""
+    done: int | None = None
+    total: int | None = None
+    seconds_left: float | None = None
+
+
+_Read = TypeVar("_Read", bound=BaseModel)
+
+
+def _read(paths: Iterable[Path], kind: type[_Read], wrong: list[str]) -> Iterator[tuple[Path, _Read]]:
+    """The files that are whole, with their content; the others are named."""
+    for path in paths:
+        try:
+            yield path, kind.model_validate_json(path.read_bytes())
+        except FileNotFoundError:  # the stage has ended since
+            continue
+        except OSError as error:
+            wrong.append(str(could_not_read(path, error)))
+        except ValidationError:
+            wrong.append(f"{path}: is damaged, so what it states is not shown. {_FIXES[kind]}")
+
+
+_FIXES = {
+    _Marker: "Run the same command again: the stage runs anew.",
+    _Note: "Delete it, unless the stage is running: then it will be written again.",
+}
+
+
+def _done(marker: Path, record: _Marker) -> StageStanding:
     varied = marker.parent.name if "=" in marker.parent.name else ""
     return StageStanding(
-        title=" ".join(part for part in (record["stage"], record["name"], varied) if part),
+        title=" ".join(part for part in (record.stage, record.name, varied) if part),
         folder=str(marker.parent),
-        state="done" if record.get("complete", True) else "stopped",
-        seconds=record["seconds"],
-        counts=record["counts"],
+        state="done" if record.complete else "stopped",
+        seconds=record.seconds,
+        counts=dict(record.counts),
     )
 
 
-def _running(path: Path) -> StageStanding | None:
-    record = _json(path)
-    if not {"stage", "pid", "host", "started", "at"} <= set(record):
-        return None
-    done, total = record.get("done"), record.get("total")
-    of = f"{done:,}" + (f" of {total:,}" if total else "") if done is not None else ""
-    message = f"{record.get('message', '')} {of}".strip()
-    since = f"since {datetime.fromtimestamp(record['started']):%H:%M}"
-    left = record.get("seconds_left")
+def _running(path: Path, note: _Note) -> StageStanding:
+    of = f"{note.done:,}" + (f" of {note.total:,}" if note.total else "") if note.done is not None else ""
+    message = f"{note.message} {of}".strip()
+    since = f"since {datetime.fromtimestamp(note.started):%H:%M}"
+    left = note.seconds_left
     return StageStanding(
-        title=str(record["stage"]),
+        title=note.stage,
         folder=str(path.parent),
-        state="running" if is_running(int(record["pid"]), str(record["host"])) else "killed",
+        state="running" if is_running(note.pid, note.host) else "killed",
         progress=f"{message} ({since})" if message else since,
-        minutes_left=None if left is None else max(0.0, left - (datetime.now().timestamp() - record["at"])) / 60,
-        process=int(record["pid"]),
-        host=str(record["host"]),
+        minutes_left=None if left is None else max(0.0, left - (datetime.now().timestamp() - note.at)) / 60,
+        process=note.pid,
+        host=note.host,
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}
 
 
 def _counted(name: str, value: float) -> str:

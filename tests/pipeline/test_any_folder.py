@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from scripted_annotators import of_a_table
 
+from alm_proxies import progress
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.finding import Finding
@@ -265,6 +266,57 @@ def test_a_stopped_run_leaves_no_note_behind(file: Path, running: subprocess.Pop
         running.terminate()
         assert running.wait(60) == 130
     assert not note.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '"pid": 1e999',
+        '"pid": 1180591620717411303424',
+        '"pid": -1',
+        '"pid": "x"',
+        '"started": 1e999',
+        '"started": 1e30',
+        '"started": null',
+        '"at": "now"',
+        '"stage": 3',
+        '"stage": ""',
+        '"done": "many"',
+        '"seconds_left": [1]',
+        '"message": {}',
+    ],
+)
+def test_a_damaged_note_of_progress_stops_neither_status_nor_the_next_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    note = {"stage": "fuse", "pid": 2**22 + 1, "host": platform.node(), "started": time.time(), "at": time.time()}
+    path = tmp_path / "fuse" / "running.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(note)[:-1] + f", {damage}}}", encoding="utf-8")
+    lines = printed(["status", str(tmp_path)], capsys)
+    assert (str(path) in lines) == (damage != '"stage": ""')
+    with progress.noted(path, stage="fuse"):
+        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" * 100_000, "\x00\x01", '{"stage": "fuse", "counts": {"labels": "all"}}']
+)
+@pytest.mark.parametrize("name", ["running.json", "stage.json"])
+def test_a_damaged_file_of_a_stage_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert f"wrong: {tmp_path / name}: is damaged" in printed(["status", str(tmp_path)], capsys)
+    with progress.noted(tmp_path / "running.json", stage="fuse"):
+        pass
+
+
+def test_brackets_in_the_name_of_a_result_are_no_pattern(tmp_path: Path) -> None:
+    for name in ("a[1].parquet", "a[1].findings.parquet", "a1.findings.parquet"):
+        Findings.gather([]).write(tmp_path / name)
+    found = Outputs.of(tmp_path / "a[1].parquet").tables["findings"]
+    assert [path.name for path in found] == ["a[1].parquet", "a[1].findings.parquet"]
 
 
 def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_one_sentence(file: Path) -> None:
