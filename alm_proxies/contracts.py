@@ -23,14 +23,18 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "Labels": {"proxy_worth": "concentration_gain"},
 }
 """By table: the names of columns under earlier contracts, and those they have now."""
+_FINDING_KINDS = {"no_split": "unknown_speaker", "speakers_not_known": "unknown_speaker"}
+"""Kinds of findings that have another name now."""
 _METHODS = {"stacking": "supervised"}
 _CARD = {"told": "context"}
 
 
 def upgraded_frame(frame: pl.DataFrame, table: str) -> pl.DataFrame:
-    """The frame with columns of earlier contracts renamed to the present names; other frames are unchanged."""
+    """The frame with columns, and kinds of findings, under their present names; other frames are unchanged."""
     there = set(frame.columns)
     names = {old: new for old, new in _COLUMNS.get(table, {}).items() if old in there and new not in there}
+    if table == "Findings" and frame.schema.get("kind") == pl.String():
+        frame = frame.with_columns(pl.col("kind").replace(_FINDING_KINDS))
     return frame.rename(names) if names else frame
 
 

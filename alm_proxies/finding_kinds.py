@@ -84,7 +84,6 @@ KINDS: dict[str, Kind] = {
         "warning", "Lines of a label file could not be read and were left out.", "Compare them with the published file."
     ),
     "odd_count": Kind("warning", "Utterances have another number of votes than the corpus states."),
-    "no_split": Kind("warning", "Utterances without a speaker belong to no split.", "Give their speakers."),
     "no_vote": Kind("info", "Rows of the source have no vote."),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),
     "no_rater": Kind("info", "Answers without a rater were left out."),
@@ -107,6 +106,11 @@ KINDS: dict[str, Kind] = {
     "split_replaced": Kind("info", "The published split of the corpus was replaced by the requested one."),
     "synonyms": Kind("info", "Common synonyms were read as labels.", "Write a map to change this."),
     "unknown_gender": Kind("warning", "A gender is not female, male or other and was left empty."),
+    "unknown_speaker": Kind(
+        "warning",
+        "The speakers of utterances are not known: no split or fold by speaker can keep them apart.",
+        "Give their speakers, or keep the utterances apart by the corpus's own split.",
+    ),
     # recordings
     "cache_unreadable": Kind("info", "Cached features could not be read and were computed again."),
     "empty": Kind("problem", "A recording has no samples.", "Fetch it again, or leave it out."),
@@ -137,7 +141,6 @@ KINDS: dict[str, Kind] = {
     "too_short": Kind("warning", "A recording is too short to be measured or trained on.", "Leave it out."),
     "truncated": Kind("problem", "A recording ends early.", "Fetch it again."),
     "undefined": Kind("info", "A feature has no value for a recording, or its true label is not defined."),
-    "unknown_speaker": Kind("info", "A speaker stated as unknown was left empty."),
     "unknown_utterance": Kind("problem", "A parent of an item is not in the utterances table.", "Give it."),
     "unreadable": Kind("problem", "A recording cannot be opened.", "Check its permissions."),
     "unvoiced": Kind("info", "A recording has too few voiced frames for a feature, which is left empty."),
@@ -265,7 +268,6 @@ KINDS: dict[str, Kind] = {
     "not_learned_from": Kind(
         "info", "Utterances without human votes get votes of the listener, but are not used for its training."
     ),
-    "speakers_not_known": Kind("warning", "Utterances have no speaker.", "Give their speakers."),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),
     "label_for_votes": Kind(
@@ -281,7 +283,11 @@ KINDS: dict[str, Kind] = {
     ),
     "no_weight": Kind("info", "Labels of weight 0 are not trained on."),
     "not_calibrated": Kind("warning", "The model's confidence is not calibrated.", "Give votes."),
-    "only_held_out": Kind("info", "Utterances with held-out human votes only are not trained on."),
+    "only_held_out": Kind(
+        "info",
+        "Utterances have held-out human votes only: fuse labels them by proxies and corpus shares, and train does not "
+        "learn from them.",
+    ),
     "out_of_memory": Kind("warning", "A batch did not fit into memory and was processed in parts."),
     "proxy_trained_on": Kind(
         "warning", "A proxy was trained on speakers it votes on; these votes are left out.", "Train it without them."

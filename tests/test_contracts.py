@@ -114,6 +114,15 @@ def test_a_bare_file_with_old_names_is_upgraded(tmp_path: Path) -> None:
     assert Labels.read(tmp_path / "l.csv").frame["concentration_gain"].to_list() == [2.5]
 
 
+def test_kinds_of_findings_have_their_present_names(tmp_path: Path) -> None:
+    old = pl.DataFrame({"stage": "read", "kind": ["no_split", "speakers_not_known", "odd"], "message": "is so"})
+    for name in ("f.parquet", "f.csv"):
+        old.write_parquet(tmp_path / name) if name.endswith("t") else old.write_csv(tmp_path / name)
+        read = Findings.read(tmp_path / name).frame
+        assert read["kind"].to_list() == ["unknown_speaker", "unknown_speaker", "odd"]
+        assert read["severity"].to_list() == ["warning"] * 3
+
+
 def one_warning(use: object) -> object:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -353,12 +353,12 @@ def test_findings_name_the_proxy_or_file_that_they_are_about(
 ) -> None:
     findings = [
         Finding.of("exchange", "predicts votes of the fit no better than others", where="face"),
-        Finding.of("no_split", "mine has speakers of no split", where="mine"),
+        Finding.of("unknown_speaker", "mine has speakers of no split", where="mine"),
     ]
     Findings.gather(findings, "align").write(tmp_path / "findings.parquet")
     lines = printed(["findings", str(tmp_path)], capsys).splitlines()
     assert any("align exchange: face: predicts votes" in line for line in lines)
-    assert any("align no_split: mine has speakers" in line for line in lines)
+    assert any("align unknown_speaker: mine has speakers" in line for line in lines)
 
 
 def test_what_several_runs_found_alike_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

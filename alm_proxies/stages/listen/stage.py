@@ -180,7 +180,7 @@ def _folds(
     by_speaker = lacking <= 0.5 * known.sum() and len(np.unique(named[known])) >= FEWEST_SPEAKERS
     if by_speaker and lacking:
         message = "utterances without a known speaker are each a group of their own"
-        findings.append(Finding(STAGE, "speakers_not_known", message, "Give their speakers.", count=lacking))
+        findings.append(Finding(STAGE, "unknown_speaker", message, "Give their speakers.", count=lacking))
     if not by_speaker:
         why = "are of fewer than three speakers" if lacking <= 0.5 * known.sum() else "have no speakers"
         message = (

@@ -61,8 +61,10 @@ def split_by_speaker(
         message = f"the split that came with {before} utterances was replaced by {wanted}"
         findings.append(Finding("read", "split_replaced", message, where=corpus, count=before))
     if unknown:
-        message = f"{unknown} utterances without a speaker belong to no split"
-        findings.append(Finding("read", "no_split", message, "Give their speakers.", where=corpus, count=unknown))
+        message = f"{unknown} utterances without a known speaker belong to no split"
+        findings.append(
+            Finding("read", "unknown_speaker", message, "Give their speakers.", where=corpus, count=unknown)
+        )
     assigned = pl.col("speaker").replace_strict(split, default=None, return_dtype=pl.String).alias("split")
     return utterances.with_columns(assigned), findings
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["Corpus", "HoldOut", "ReadSettings", "Source", "read"]
 
 Read = Callable[[Source, Vocabulary, Card], Part]
+_NO_SPEAKER = "unknown_speaker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
     # Sources with votes only come after those that describe the utterances, whatever their order in the file.
     for source, part in sorted(parts, key=lambda pair: pair[1].bare):
         described, losses = _described(part, source, known, source.corpus in others, settings.seed)
+        if any(loss.kind == _NO_SPEAKER for loss in losses):  # those of no split are all without a known speaker
+            findings = [each for each in findings if each.kind != _NO_SPEAKER or each not in part.findings]
         known.update(described["utterance_id"].to_list())
         findings += losses
         people, votes, soft = _checked(part, described, source, settings)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -14,9 +16,9 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.hold_out import hold_out
-from alm_proxies.stages.read.settings import HoldOut, shares_of
+from alm_proxies.stages.read.settings import HoldOut, ReadSettings, shares_of
 from alm_proxies.stages.read.splits import split_by_speaker
-from alm_proxies.stages.read.stage import Corpus
+from alm_proxies.stages.read.stage import Corpus, read
 from alm_proxies.tables import Findings, Utterances, Votes
 
 
@@ -64,7 +66,7 @@ def test_equal_speakers_are_split_exactly_and_by_the_seed() -> None:
 def test_an_utterance_without_a_speaker_is_in_no_split_and_is_counted() -> None:
     split, findings = split_by_speaker(people([3, 3], unknown=2), "folds:2", 0, "c")
     assert split["split"].null_count() == 2
-    assert [(finding.kind, finding.count) for finding in findings] == [("no_split", 2)]
+    assert [(finding.kind, finding.count) for finding in findings] == [("unknown_speaker", 2)]
 
 
 def test_a_split_that_was_there_is_replaced_and_said() -> None:
@@ -193,3 +195,17 @@ def test_the_command_line_says_the_same() -> None:
     for wrong in ("", "3", "keep", "keep=", "keep=-1", "keep=x", "keep=1,keep=2", "split=test"):
         with pytest.raises(SettingsError):
             parsed(wrong)
+
+
+def test_an_utterance_whose_speaker_is_stated_as_unknown_is_counted_once_where_it_is_in_no_split(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.csv").write_text("id,who\na,Unknown\nb,1\nc,2\nd,\n")
+    source = TableSource(
+        source=tmp_path / "t.csv", corpus="c", columns={"utterance_id": "id", "speaker": "who"}, split="folds:2"
+    )
+    findings = read(source, ReadSettings(taxonomy="crema6")).findings.frame
+    unknown = findings.filter(pl.col("kind") == "unknown_speaker")
+    assert unknown.select("severity", "count").rows() == [("warning", 2)]
+    alone = read(source.model_copy(update={"split": None}), ReadSettings(taxonomy="crema6")).findings
+    assert alone.counts()["unknown_speaker"] == 1
