@@ -16,7 +16,7 @@ from alm_proxies.estimators.estimator import Estimator, labels_of, nothing_to_le
 from alm_proxies.estimators.supervised import too_sparse
 from alm_proxies.plugins import plugin
 from alm_proxies.stages.fuse.learn import learn, quiet_fits, unsettled_attributes
-from alm_proxies.stages.fuse.survey import Part, survey
+from alm_proxies.stages.fuse.survey import Part, Survey, survey
 from alm_proxies.tables import Finding, Labels, MadeBy, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on_votes
 
@@ -57,9 +57,7 @@ class Fusion:
         learnt = learn(seen.counts, settings, quiet=quiet)
         rated, more = rate(seen.ratings) if seen.ratings is not None else (None, [])
         findings = [*seen.findings, *learnt.findings, *more]
-        if seen.without_human:
-            message = "utterances without a human vote to fuse: their labels depend on proxies and corpus shares only"
-            findings.append(Finding("fuse", "no_human_votes", message, count=seen.without_human))
+        findings += _without_human(seen)
         return cls(
             settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs, learnt.account
         )
@@ -75,6 +73,16 @@ class Fusion:
         return finished(
             labels_of(self.estimator, counts, votes.about), votes, settings, self.rated, self.inputs, self.account
         )
+
+
+def _without_human(seen: Survey) -> list[Finding]:
+    """Findings for utterances whose labels no human vote has formed; votes that are held out are so on purpose."""
+    depend = "their labels depend on proxies and corpus shares only"
+    reasons = {
+        "only_held_out": (seen.held_out_only, f"utterances with held-out human votes only: {depend}"),
+        "no_human_votes": (seen.without_human - seen.held_out_only, f"utterances without a human vote: {depend}"),
+    }
+    return [Finding("fuse", kind, message, count=count) for kind, (count, message) in reasons.items() if count]
 
 
 def rate(votes: Votes) -> tuple[Attributes, list[Finding]]:

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import human_counts, left_out, not_fitted, usable_of
+from alm_proxies.ballots import human_counts, left_out, not_fitted, usable_of, which_count
 from alm_proxies.content import ContentDigest
 from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
@@ -41,7 +41,9 @@ class Survey:
     """The votes of a sample of the utterances with human ratings; None if no human rated an attribute."""
     findings: tuple[Finding, ...]
     without_human: int
-    """Utterances without a human vote."""
+    """Utterances without a human vote to fuse."""
+    held_out_only: int
+    """Those of them whose human votes are held out."""
     utterances: int
     inputs: dict[str, str]
     """A digest of the tables' content, by need."""
@@ -57,7 +59,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     taught, rated = _Kept(FIT_ROWS, settings.seed), _Kept(RATED_ROWS, settings.seed)
     marks, summed = Marks(), _SummedFindings()
     sources = pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
-    seen = without = 0
+    seen = without = held = 0
     attributes = False
     unused: Counter[str] = Counter()
     read = _Read()
@@ -81,7 +83,10 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
             summed.add(left_out(votes, answer="rating"))
             ratings = rated_by_people(votes, ids)
         rated.offer(ratings, ids, votes, None)
-        seen, without = seen + len(ids), without + int((human.sum(1) == 0).sum())
+        unvoted = ids.filter(human.sum(1) == 0)
+        away = votes.frame.filter(which_count("held_out", consensus=settings.consensus))["utterance_id"]
+        held += int(unvoted.is_in(away.implode()).sum())
+        seen, without = seen + len(ids), without + len(unvoted)
     refuse_two_sources(sources, "votes")
     layout = layout_of(marks.marks, about, marks.copies())
     counts = None
@@ -98,6 +103,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         rated.votes(about) if attributes else None,
         (*summed.findings(), *layout.findings),
         without,
+        held,
         seen,
         read.inputs() | ({"utterances": described} if described is not None else {}),
         unused,

@@ -114,6 +114,20 @@ def test_utterances_without_human_votes_are_counted():
     assert alone.median() < fused.labels.frame["concentration"].median()
 
 
+def test_utterances_whose_votes_are_held_out_on_purpose_are_information_and_others_a_warning():
+    table = votes()
+    human, late = pl.col("source") == "human", pl.col("utterance_id") >= "u050"
+    frame = table.frame.filter(~human | (pl.col("utterance_id") < "u055")).with_columns(held_out=human & late)
+    findings = fuse(Votes.of(frame, about=table.about), FuseSettings(method="gated", classes=4)).findings.frame
+    rows = findings.filter(pl.col("message").str.contains("corpus shares")).sort("kind")
+    assert rows.select("kind", "severity", "count").rows() == [
+        ("no_human_votes", "warning", 5), ("only_held_out", "info", 5)
+    ]  # fmt: skip
+    frame = table.frame.with_columns(held_out=human & late)
+    counts = fuse(Votes.of(frame, about=table.about), FuseSettings(method="gated", classes=4)).findings.counts()
+    assert ("no_human_votes" in counts, counts["only_held_out"]) == (False, 10)
+
+
 def test_votes_without_any_human_vote_are_refused_in_one_sentence():
     table = votes()
     only = Votes.of(table.frame.filter(pl.col("source") == "proxy"), about=table.about)
