@@ -1,5 +1,5 @@
 """The cache: one folder for data that can be computed or fetched again (server abilities, frozen features, remote
-audio).
+audio, digests of recordings).
 
 It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind; the command `cache`
 shows and clears it. Folders have mode 0700 and files 0600. Data of a corpus whose card forbids copies must not be
@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 
 from alm_proxies.errors import OutputError
 
-Kind = Literal["abilities", "features", "audio"]
+Kind = Literal["abilities", "features", "audio", "digests"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MOST_JSON = 1_000_000
 """The largest JSON entry that is read, in bytes; a larger file is not ours."""

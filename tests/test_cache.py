@@ -90,6 +90,7 @@ def test_what_is_held_is_counted_and_cleared_by_kind(room: Path) -> None:
         ("abilities", 1, 1),
         ("features", 1, 5),
         ("audio", 0, 0),
+        ("digests", 0, 0),
     ]
     assert [kept.kind for kept in cache.clear("features")] == ["features"]
     assert cache.read_json("abilities", "abc", seconds=60) == 1

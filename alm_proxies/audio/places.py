@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from alm_proxies.cards import forbids_copies
 from alm_proxies.files import digest_of
+from alm_proxies.remembered import Memory, digests_of
 from alm_proxies.remote.copies import known_by_store, need_packages
 from alm_proxies.tables import About, Utterances
 from alm_proxies.uris import is_remote
@@ -32,13 +34,27 @@ class Places:
         return self._keeps[corpus]
 
 
-def recordings_digest(table: Utterances) -> str:
-    """A digest of the recordings: their names in the corpus, sizes and times; of remote ones what the store states."""
-    roots = table.about.roots
+def recordings_digest(
+    table: Utterances, *, own: Path | None = None, cards: Path | None = None, quiet: bool = True
+) -> str:
+    """A digest of the recordings: their names in the corpus and their content; of remote ones what the store states.
+
+    A recording is read only if its size or time of change is not as remembered; of corpora whose cards forbid copies
+    this is remembered in the folder `own`, if there is one.
+    """
+    places = Places(table.about, cards)
     pairs = list(table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows())
-    paths = ((corpus, audio, Path(roots.get(corpus, "")) / audio) for corpus, audio in pairs if not is_remote(audio))
-    stats = ((corpus, audio, path.stat()) for corpus, audio, path in paths if path.is_file())
-    local = [[corpus, audio, stat.st_size, stat.st_mtime_ns] for corpus, audio, stat in stats]
+    by_corpus: dict[str, list[str]] = {}
+    for corpus, audio in pairs:
+        if not is_remote(audio):
+            by_corpus.setdefault(corpus, []).append(audio)
+    local = []
+    for corpus, names in by_corpus.items():
+        root = str(Path(table.about.roots.get(corpus, "")).absolute())
+        memory = Memory.of(["recordings", corpus, root], own, cached=places.keeps(corpus))
+        paths = {audio: os.path.join(root, audio.removeprefix("file://")) for audio in names}  # noqa: PTH118 - many
+        digests = digests_of(paths, memory, message="reading recordings", quiet=quiet)
+        local += [[corpus, audio, digest] for audio, digest in digests.items()]
     remote = [(corpus, audio) for corpus, audio in pairs if is_remote(audio)]
     if not remote:
         return digest_of(local)

@@ -9,13 +9,18 @@ from alm_proxies.cache import clear as clear_kinds
 from alm_proxies.cli.outcome import Common, Outcome
 
 _COMMON = Common()
-_HOLDS = {"abilities": "server abilities", "features": "features", "audio": "remote recordings"}
+_HOLDS = {
+    "abilities": "server abilities",
+    "features": "features",
+    "audio": "remote recordings",
+    "digests": "digests of recordings on this machine",
+}
 
 
 def cache(
-    *, clear: Literal["abilities", "features", "audio", "all"] | None = None, common: Common = _COMMON
+    *, clear: Literal["abilities", "features", "audio", "digests", "all"] | None = None, common: Common = _COMMON
 ) -> Outcome:
-    """Show what the cache holds: server abilities, features, remote recordings; or clear it.
+    """Show what the cache holds: server abilities, features, remote recordings, digests of recordings; or clear it.
 
     Everything in it can be computed or fetched again.
 

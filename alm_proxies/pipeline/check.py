@@ -68,9 +68,10 @@ def check(
 ) -> Checked:
     """Read all inputs of a pipeline and report its runs, planned votes, cost, and problems.
 
-    All recordings and the ledgers of earlier runs are read: what was paid, and what is left. Nothing is written, and
-    no engine is asked unless `ask` gives a number of utterances: then each annotator whose prompt holds transcripts is
-    asked about them three times, to measure the share of its votes that an injected transcript changes.
+    All recordings and the ledgers of earlier runs are read: what was paid, and what is left. Nothing is written but the
+    digests of recordings that were touched since a run, so that they are read once. No engine is asked unless `ask`
+    gives a number of utterances: then each annotator whose prompt holds transcripts is asked about them three times, to
+    measure the share of its votes that an injected transcript changes.
     """
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     facts = [f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}"]
@@ -95,7 +96,7 @@ def check(
                     )
                 effective[str(node.folder.relative_to(pipeline.folder))] = dict(_effective(node))
         if not problems:
-            facts += _unchanged(nodes, run)
+            facts += _unchanged(nodes, run, quiet=quiet)
     facts += _costs(foreseen, pipeline.folder)
     return Checked(
         facts=tuple(facts),
@@ -187,7 +188,7 @@ def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
         yield f"a budget applies to each setting of annotate, not to all of them: together about {most:.2f} is spent"
 
 
-def _unchanged(nodes: tuple[Node, ...], run: Run) -> Iterator[str]:
+def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[str]:
     """Which stages are unchanged, and the first that would run, with the reason; later stages run too, except after a
     move that leaves the content as it was."""
     changed: set[Path] = set()
@@ -195,7 +196,7 @@ def _unchanged(nodes: tuple[Node, ...], run: Run) -> Iterator[str]:
         if any(source.node.folder in changed for sources in node.inputs.values() for source in sources):
             changed.add(node.folder)
             continue
-        because = will_run(task_of(node, run))
+        because = will_run(task_of(node, run), quiet=quiet)
         if because is None:
             yield f"{node.title}: unchanged, will be skipped"
             continue

@@ -21,7 +21,9 @@ from alm_proxies.tables import Findings
 
 _DEEP = 6
 """Maximum depth of sub-folders that are searched."""
-_ASIDE = frozenset({"features", "wav", "audio", "recordings", "checkpoints", "checkpoint", "runs_of_torch"})
+_ASIDE = frozenset(
+    {"features", "wav", "audio", "recordings", "remembered", "checkpoints", "checkpoint", "runs_of_torch"}
+)
 """Folders of audio, features or checkpoints, which contain no tables, unless a block of a pipeline has such a name."""
 _KINDS = ("utterances", "votes", "labels", "findings")
 

@@ -19,6 +19,7 @@ from alm_proxies.pipeline.places import MOVED, digest_without_places, places_of
 from alm_proxies.pipeline.result_files import MARKER, Compared, compared, digest_of_files, files_of
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
+from alm_proxies.remembered import REMEMBERED
 from alm_proxies.settings import deciding
 from alm_proxies.stage import Ahead, load
 from alm_proxies.stages.registry import STAGES, stage_of
@@ -28,8 +29,9 @@ from alm_proxies.tables import Utterances
 class State:
     """Everything that a task's result depends on: the stage's revision, settings, input content, plug-ins."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, quiet: bool = True) -> None:
         self.task = task
+        self._quiet = quiet
 
     @cached_property
     def depends(self) -> dict[str, Any]:
@@ -44,7 +46,9 @@ class State:
         paths = [Path(path) for name, paths in task.inputs.items() if name != stage.blocks_as for path in paths]
         inputs = {f"{path.parent.name}/{path.name}": content_of(path) for path in paths}
         if stage.hears:
-            inputs["recordings"] = recordings_digest(Utterances.read(task.inputs["utterances"][0]))
+            table, cards = Path(task.inputs["utterances"][0]), getattr(settings, "cards", None)
+            own = table.parent / REMEMBERED
+            inputs["recordings"] = recordings_digest(Utterances.read(table), own=own, cards=cards, quiet=self._quiet)
         if stage.depends:
             inputs |= load(stage.depends)(ahead_of(task))
         identity["inputs"] = inputs
@@ -97,7 +101,7 @@ def ahead_of(task: Task, **more: Any) -> Ahead:
 
 def do(task: Task, *, quiet: bool = False) -> Record:
     """Perform a task, or skip it if its marker shows the same task and its files are unchanged."""
-    folder, state = Path(task.folder), State(task)
+    folder, state = Path(task.folder), State(task, quiet=quiet)
     before = _marker(folder)
     files = compared(folder, before.files if before is not None else {}, task.declared.resumes_from)
     because = _why(state, before, files)
@@ -138,12 +142,12 @@ def do(task: Task, *, quiet: bool = False) -> Record:
     return record
 
 
-def will_run(task: Task) -> str | None:
+def will_run(task: Task, *, quiet: bool = True) -> str | None:
     """The reason why a task would run again, or None if it would be skipped."""
     folder = Path(task.folder)
     before = _marker(folder)
     recorded = before.files if before is not None else {}
-    return _why(State(task), before, compared(folder, recorded, task.declared.resumes_from))
+    return _why(State(task, quiet=quiet), before, compared(folder, recorded, task.declared.resumes_from))
 
 
 def content_of(path: Path) -> str:

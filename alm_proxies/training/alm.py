@@ -24,6 +24,7 @@ from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import width_of
 from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
 from alm_proxies.progress import Progress, say
+from alm_proxies.remembered import REMEMBERED
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
@@ -124,7 +125,8 @@ def train_alm(
 
     # 4. The loop; it resumes after the last complete epoch.
     checkpoints = folder / "checkpoints"
-    digest = _digest(settings, start, labels, utterances, heard)
+    with accelerator.main_process_first():  # the others need not read the recordings again
+        digest = _digest(settings, start, labels, utterances, heard, folder)
     fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "newbob": 1.0, "micro": settings.micro_batch}
     state: dict[str, Any] = load_checkpoint(accelerator, checkpoints, digest) or fresh
     share_weights(model, accelerator)
@@ -332,9 +334,12 @@ def _batches(
                    share)  # fmt: skip
 
 
-def _digest(settings: TrainSettings, start: str | Path, labels: Labels, utterances: Utterances, heard: Heard) -> str:
+def _digest(
+    settings: TrainSettings, start: str | Path, labels: Labels, utterances: Utterances, heard: Heard, folder: Path
+) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
     rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
     hashed = int(rows.hash_rows(seed=0).sum())
     base = weights_digest(Path(start)) if Path(start).is_dir() else str(start)
-    return digest_of([deciding(settings), base, str(hashed), list(heard.ids), recordings_digest(utterances)])
+    recordings = recordings_digest(utterances, own=folder / REMEMBERED)
+    return digest_of([deciding(settings), base, str(hashed), list(heard.ids), recordings])

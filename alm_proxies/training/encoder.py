@@ -28,6 +28,7 @@ from alm_proxies.measures.divergence import entropy_normalised
 from alm_proxies.models.encoder import Encoder, encoder_digest
 from alm_proxies.models.speech_model import Shape, SpeechModel
 from alm_proxies.progress import Progress, say
+from alm_proxies.remembered import REMEMBERED
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import deciding
 from alm_proxies.tables import Finding, Utterances
@@ -127,7 +128,8 @@ def _fine_tune(
 
     # 3. Resume from the last complete checkpoint, if any.
     checkpoints = folder / "checkpoints"
-    digest = _digest(targets, utterances, settings, once=once)
+    with accelerator.main_process_first():  # the others need not read the recordings again
+        digest = _digest(targets, utterances, folder, settings, once=once)
     state = load_checkpoint(accelerator, checkpoints, digest) or {
         "digest": digest,
         "step": 0,
@@ -350,13 +352,13 @@ def _of_all_processes(findings: dict[tuple[str, str | None], Finding], unheard: 
     return {"findings": list(every.values()), "unheard": sorted(set.intersection(*gather_object([unheard])))}
 
 
-def _digest(targets: Targets, utterances: Utterances, settings: TrainSettings, *, once: bool) -> str:
+def _digest(targets: Targets, utterances: Utterances, folder: Path, settings: TrainSettings, *, once: bool) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
     arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
     arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
     content = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
     model = encoder_digest(str(settings.model), settings.revision)
-    recordings = recordings_digest(utterances)
+    recordings = recordings_digest(utterances, own=folder / REMEMBERED)
     return digest_of(
         [deciding(settings), model, list(targets.ids), content, recordings, *(["heads alone"] if once else [])]
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -331,6 +332,26 @@ def test_other_labels_are_not_gone_on_with(corpus: Corpus, tmp_path: Path) -> No
     other = Labels.of(turned, about=corpus.labels.about)
     with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
         train(other, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+
+
+def test_touched_recordings_are_gone_on_with_and_changed_ones_are_not(corpus: Corpus, tmp_path: Path) -> None:
+    wav = tmp_path / "corpus" / "wav"
+    shutil.copytree(Path(corpus.utterances.about.roots["tones"]) / "wav", wav)
+    about = corpus.utterances.about.with_(roots={"tones": str(wav.parent)})
+    settings = small_settings(corpus.encoder, epochs=1)
+
+    def train_here() -> Trained:
+        moved = Utterances.of(corpus.utterances.frame, about=about)
+        return train(corpus.labels, moved, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+
+    first = train_here()
+    for path in wav.iterdir():
+        os.utime(path, ns=(1, 1))
+    assert train_here().epochs.equals(first.epochs)
+    changed = next(wav.iterdir())
+    changed.write_bytes(changed.read_bytes()[:-2] + b"\1\2")
+    with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
+        train_here()
 
 
 def test_in_a_pipeline_a_finished_training_with_other_settings_begins_anew(corpus: Corpus, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from tones_in_noise import LABELS, TINY, TINY_ALM, kill_after_an_epoch
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.audio.places import Places
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import small_qwen2_audio, tiny
@@ -87,6 +89,15 @@ def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> N
     train(tones[1], tones[0], tmp_path, once, quiet=True)
     with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
         train(tones[1], tones[0], tmp_path, once.model_copy(update={"seed": 4}), quiet=True)
+
+
+def test_touched_recordings_are_gone_on_with(tones: Tones, tmp_path: Path) -> None:
+    once = TINY.model_copy(update={"epochs": 1})
+    first = train(tones[1], tones[0], tmp_path, once, quiet=True)
+    places = Places(tones[0].about)
+    for corpus, audio in tones[0].frame.select("corpus", "audio").iter_rows():
+        os.utime(places.of(corpus, audio), ns=(1, 1))
+    assert train(tones[1], tones[0], tmp_path, once, quiet=True).epochs.equals(first.epochs)
 
 
 def test_held_out_and_weightless_and_unknown_utterances_are_left_out_and_counted(tones: Tones, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ STAGE = Stage(
     },
     into_folder=True,
     contains=("report_charts/*", "audio/*"),
-    working=("features/*",),
+    working=("features/*", "remembered/*"),
     hears=True,
     states_places=True,
     depends="alm_proxies.stages.balance.ahead:inputs_of",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import polars as pl
 
+from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.ballots import without_consensus
-from alm_proxies.cards import digests_of_cards
+from alm_proxies.cards import digests_of_cards, forbids_copies
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.finding_kinds import SEVERITIES
+from alm_proxies.remembered import REMEMBERED, Memory, digests_of
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.proxies import files_of_proxy
 from alm_proxies.stages.read.recordings import recordings_under
@@ -21,13 +23,17 @@ from alm_proxies.stages.read.stage import read, reader_of
 from alm_proxies.uris import remote_of
 
 _HASHED_WHOLE = 64 * 2**20
+_SOUND_OR_PICTURE = frozenset(
+    {*SOUNDS, ".m4a", ".sph", ".avi", ".mp4", ".mov", ".mkv", ".flv", ".webm", ".jpg", ".png"}
+)
+"""Suffixes of files of which no reader takes more than that they are there; later stages look at recordings."""
 
 
 def inputs_of(ahead: Ahead) -> dict[str, str]:
     """The sources and the cards of their corpora."""
     blocks: tuple[Source, ...] = ahead.blocks
     inputs = {
-        f"{source.proxy or source.corpus or source.format} {ahead.named(source.source)}": _state(source)
+        f"{source.proxy or source.corpus or source.format} {ahead.named(source.source)}": _state(source, ahead)
         for source in blocks
     }
     inputs |= {f"folds of {source.proxy}": digest_file(path) for source in blocks for path in files_of_proxy(source)}
@@ -72,8 +78,10 @@ def foresee(ahead: Ahead) -> Foreseen:
     return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts, tables=tables)
 
 
-def _state(source: Source) -> str:
-    """A digest of a source's files: of their content for files, of names, sizes and times for a folder."""
+def _state(source: Source, ahead: Ahead) -> str:
+    """A digest of a source's files: of their content, of recordings names and sizes, of other large files their times
+    too.
+    """
     place = source.source
     if remote_of(place) is not None:
         return state_of_source(source, reader_of(source))
@@ -85,10 +93,23 @@ def _state(source: Source) -> str:
             return digest_file(place)
         place.stat()
         files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
-        stats = [(path, path.stat()) for path in files]
+        stats = {_spelled(path.relative_to(place)): (path, path.stat()) for path in files}
     except OSError as error:
         raise could_not_read(error.filename or place, error) from error
-    return digest_of([[_spelled(path.relative_to(place)), stat.st_size, stat.st_mtime_ns] for path, stat in stats])
+    heavy = {name: _of_heavy(path, stat) for name, (path, stat) in stats.items()}
+    read = {name: path for name, (path, _) in stats.items() if heavy[name] is None}
+    corpora = [name for name in (source.corpus, source.format) if name]
+    cached = not any(forbids_copies(name, ahead.settings.cards) for name in corpora)
+    memory = Memory.of(["source", str(place.absolute())], ahead.folder / REMEMBERED, cached=cached)
+    contents = digests_of(read, memory)
+    return digest_of([[name, heavy[name] or contents.get(name)] for name in stats])
+
+
+def _of_heavy(path: Path, stat: os.stat_result) -> list[int] | None:
+    """What is stated of a file that is not read: its size, and its time if it is no recording; None if it is read."""
+    if path.suffix.lower() in _SOUND_OR_PICTURE:
+        return [stat.st_size]
+    return [stat.st_size, stat.st_mtime_ns] if stat.st_size > _HASHED_WHOLE else None
 
 
 def _spelled(path: Path) -> str:

@@ -174,6 +174,7 @@ STAGE = Stage(
     needs=(Need("sources", "folder", every=("simulate/utterances",), optional=True),),
     writes={"utterances": "utterances.parquet", "votes": "votes.parquet"},
     may_write={"labels": "labels.parquet", "page": "corpora.html"},
+    working=("remembered/*",),
     blocks="combined",
     block=Source,
     blocks_as="sources",

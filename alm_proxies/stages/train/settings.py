@@ -25,7 +25,7 @@ STAGE = Stage(
     ),
     writes={"folder": "."},
     into_folder=True,
-    working=("features/*", "heard/*"),
+    working=("features/*", "heard/*", "remembered/*"),
     resumes_from=("checkpoints",),
     blocks="named",
     hears=True,

@@ -1,0 +1,127 @@
+"""Recordings that were touched or copied run no stage again; those with other content do, whatever their size."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from alm_proxies import cache
+from alm_proxies.files import digest_of
+from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.run import Ran, run
+from tests.stages.read.corpora import emodb
+
+FILE = """\
+folder = "out"
+taxonomy = "happy,sad,angry,neutral"
+[[read]]
+format = "emodb"
+source = "emodb"
+[fuse]
+method = "human"
+[[export]]
+name = "csv"
+format = "csv"
+"""
+STAYS = """+++
+name = "emodb"
+title = "Mine"
+licence = "mine"
+may_leave = false
+why = "it is mine"
+votes = "two"
++++
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A pipeline file beside a corpus that is a folder of recordings with a table, run once."""
+    emodb(tmp_path / "emodb")
+    path = tmp_path / "p.toml"
+    path.write_text(FILE)
+    return path
+
+
+def touch(folder: Path, time: int = 10**9) -> None:
+    for path in folder.rglob("*"):
+        os.utime(path, ns=(time, time))
+
+
+def ran_again(ran: Ran) -> list[str]:
+    return [record.stage for record in ran.records if not record.skipped]
+
+
+def outside(file: Path) -> list[Path]:
+    """The files in the cache."""
+    return [path for path in cache.cache_folder().rglob("*") if path.is_file()]
+
+
+def test_touched_recordings_and_tables_run_nothing_again(file: Path) -> None:
+    run(file, quiet=True)
+    touch(file.parent / "emodb")
+    assert {fact.partition(": ")[2] for fact in check(file).facts if "unchanged" in fact} == {
+        "unchanged, will be skipped"
+    }
+    assert ran_again(run(file, quiet=True)) == []
+
+
+def test_a_corpus_that_was_copied_is_read_from_its_new_place_and_nothing_else_runs(file: Path) -> None:
+    run(file, quiet=True)
+    shutil.copytree(file.parent / "emodb", file.parent / "other", copy_function=shutil.copyfile)
+    shutil.rmtree(file.parent / "emodb")
+    (file.parent / "other").rename(file.parent / "emodb")
+    assert ran_again(run(file, quiet=True)) == []
+
+
+def test_a_recording_with_other_content_of_the_same_size_is_noticed(file: Path) -> None:
+    run(file, quiet=True)
+    sound = next((file.parent / "emodb").rglob("*.wav"))
+    sound.write_bytes(sound.read_bytes()[:-2] + b"\1\2")
+    os.utime(sound, ns=(1, 1))
+    ran = run(file, quiet=True)
+    assert ran_again(ran) == ["export"]
+    assert ran.records[-1].because == "runs again because recordings has changed"
+
+
+def test_a_changed_table_of_the_same_size_is_noticed(file: Path) -> None:
+    run(file, quiet=True)
+    table = file.parent / "emodb" / "erkennung.txt"
+    table.write_bytes(table.read_bytes().replace(b"90,00", b"80,00"))
+    assert "read" in ran_again(run(file, quiet=True))
+
+
+def test_of_a_corpus_that_may_not_be_copied_nothing_is_kept_outside_the_runs_folder(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(file, quiet=True)
+    assert outside(file)
+    cache.clear()
+    (file.parent / "emodb.md").write_text(STAYS)
+    run(file, quiet=True)
+    assert outside(file) == []
+    assert len(list((file.parent / "out/read/remembered").iterdir())) == 2
+    read: list[object] = []
+    monkeypatch.setattr("alm_proxies.remembered.digest_file", read.append)
+    assert ran_again(run(file, quiet=True)) == []
+    assert read == []
+
+
+def test_what_the_last_version_ran_runs_once_more(file: Path) -> None:
+    """It stated sizes and times in place of content."""
+    whole = run(file, quiet=True)
+    for path in whole.folder.rglob("stage.json"):
+        record = json.loads(path.read_text())
+        if record["stage"] != "fuse":
+            inputs = record["depends"]["inputs"]
+            for name in inputs:
+                inputs[name] = digest_of(name) if name in ("recordings", "emodb emodb") else inputs[name]
+            record["digest"] = digest_of({**record["depends"], "inputs": list(inputs.values())})
+            path.write_text(json.dumps(record))
+    cache.clear()
+    assert ran_again(run(file, quiet=True)) == ["read", "export"]
+    assert ran_again(run(file, quiet=True)) == []
