@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from real_vllm import NEEDS_VLLM, ONE_THREAD
+from vllm_forks import engines_are_forks
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.answers import shares_of
@@ -84,7 +85,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     with pytest.MonkeyPatch.context() as environment, asyncio.Runner() as runner:
         for name, value in ONE_THREAD.items():
             environment.setenv(name, value)
-        engine: Any = runner.run(with_engine(model, "vllm", serve=SERVE).open())
+        with engines_are_forks():
+            engine: Any = runner.run(with_engine(model, "vllm", serve=SERVE).open())
         published = copy.copy(engine)
         published._adapter = None
         yield Served(family, base, model, runner, engine, published)
