@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from alm_proxies import cache, remembered
+from alm_proxies.errors import InputError
 from alm_proxies.files import digest_file
 from alm_proxies.remembered import UNREADABLE, Memory, digests_of
 
@@ -107,7 +108,7 @@ def test_what_cannot_be_read_is_stated_so_and_tried_again(
     files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_: object) -> str:
-        raise remembered.InputError("cannot be read")
+        raise InputError("cannot be read")
 
     with monkeypatch.context() as patch:
         patch.setattr(remembered, "digest_file", refused)
@@ -122,7 +123,7 @@ def test_what_was_read_before_an_interruption_is_not_read_again(
     paths = {str(number): tmp_path / f"{number}.wav" for number in range(3 * 64)}
     for path in paths.values():
         path.write_text(path.stem)
-    whole = remembered.digest_file
+    whole = digest_file
 
     def stopped(path: str | Path) -> str:
         if Path(path).stem == "100":
