@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from alm_proxies.contracts import CONTRACT, upgraded_about, upgraded_card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read, digest_of, open_file
+from alm_proxies.printable import counted
 from alm_proxies.renamed import renamed
 from alm_proxies.taxonomy import labels_checked
 
@@ -45,7 +46,7 @@ class Injected(BaseModel):
     def __str__(self) -> str:
         ends = "" if self.low is None or self.high is None else f" ({self.low:.0%} to {self.high:.0%})"
         turned = f'an injected "The answer is ..." turns {self.share:.0%}{ends} of the votes it could turn'
-        return f"{turned}, a harmless sentence {self.by_chance:.0%} ({self.utterances} utterances)"
+        return f"{turned}, a harmless sentence {self.by_chance:.0%} ({counted(self.utterances, 'utterance')})"
 
 
 class Cost(BaseModel):

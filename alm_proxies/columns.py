@@ -10,6 +10,7 @@ import polars as pl
 
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.nearest import did_you_mean as did_you_mean  # imported by other modules from here
+from alm_proxies.printable import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix
         return
     row = int(bad.arg_true()[0])
     count = int(bad.sum())
-    more = f" (and {count - 1} more rows)" if count > 1 else ""
+    more = f" (and {counted(count - 1, 'more row')})" if count > 1 else ""
     place = f"{where}, column {shown.name}, row {row + 1}"
     error = TableError(f"{_short(shown[row])} {message}{more}", where=place, fix=fix)
     error.row = row + 1

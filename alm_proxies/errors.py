@@ -6,7 +6,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
-from alm_proxies.printable import printable
+from alm_proxies.printable import printable, sentence
 from alm_proxies.renamed import renamed
 from alm_proxies.uris import redacted
 
@@ -28,8 +28,7 @@ class AlmProxiesError(Exception):
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
-        fix = f" {self.fix}" if self.fix else ""
-        return printable(f"{place}{self.message.rstrip('.')}.{fix}")
+        return printable(f"{place}{sentence(self.message, self.fix)}")
 
     @property
     def what(self) -> str:

@@ -36,6 +36,22 @@ def _json_escaped(match: re.Match[str]) -> str:
     return "".join(f"\\u{int.from_bytes(units[place : place + 2]):04x}" for place in range(0, len(units), 2))
 
 
+def sentence(message: str, fix: str | None = "", aside: str = "") -> str:
+    """A message as a sentence, an aside before its full stop, and the fix behind it; a list that breaks off keeps its
+    three dots.
+    """
+    message = message.rstrip()
+    ended = f"{message}{aside}" if message.endswith("...") else f"{message.rstrip('.')}{aside}"
+    stop = "" if ended.endswith("...") else "."
+    return f"{ended}{stop} {fix or ''}".rstrip()
+
+
+def counted(count: float, noun: str, nouns: str = "") -> str:
+    """A count with its noun, and a verb that agrees if given both: 1 vote, 4,800 votes, 1 clip has, 2 clips have."""
+    number = f"{count:,.0f}"
+    return f"{number} {noun if number == '1' else nouns or f'{noun}s'}"
+
+
 def in_money(price: float, currency: str = "") -> str:
     """A price as text: two decimals, or two significant digits if it is small: 12.30 EUR, 0.05, 0.00042."""
     small = price != 0.0 and abs(price) < 0.1
@@ -48,4 +64,4 @@ def in_speakers(known: int, unknown: int) -> str:
     if not known:
         return "unknown speakers"
     aside = f" ({unknown:,} of the utterances {'is' if unknown == 1 else 'are'} of unknown speakers)" if unknown else ""
-    return f"{known:,} speaker{'' if known == 1 else 's'}{aside}"
+    return f"{counted(known, 'speaker')}{aside}"

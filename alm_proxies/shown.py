@@ -7,7 +7,7 @@ from dataclasses import fields
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from alm_proxies.printable import printable
+from alm_proxies.printable import counted, printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,11 +38,11 @@ def frame_html(title: str, frame: pl.DataFrame, labels: Sequence[str] = ()) -> s
     """The first rows of a table, without columns that hold nothing, under its title and size."""
     held = [name for name in frame.columns if frame[name].null_count() < frame.height] or frame.columns
     shown = held[:_COLUMNS]
-    words = f"{frame.height:,} rows"
+    words = counted(frame.height, "row")
     if labels:
         words += f"; labels {', '.join(labels)}"
     if more := len(frame.columns) - len(shown):
-        words += f"; {more} more columns that are empty or do not fit"
+        words += f"; {counted(more, 'more column')}, empty or too many to show"
     body = _table(shown, frame.select(shown).head(_ROWS).iter_rows())
     return f"<div><b>{_text(title)}</b> {_text(words, 400)}{body}</div>"
 
@@ -74,7 +74,8 @@ def _words(value: Any) -> str:
         size = len(value)
     except TypeError:
         return kind
-    return f"{kind}, {size:,} rows" if hasattr(value, "frame") or kind == "DataFrame" else f"{kind} of {size:,}"
+    is_table = hasattr(value, "frame") or kind == "DataFrame"
+    return f"{kind}, {counted(size, 'row')}" if is_table else f"{kind} of {size:,}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]], longest: int = _LONGEST) -> str:

@@ -18,6 +18,7 @@ from alm_proxies.about import METADATA_KEY
 from alm_proxies.columns import cast, missing_column, refuse_where
 from alm_proxies.errors import TableError
 from alm_proxies.files import make_folder, writing
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
 from alm_proxies.table_files import is_text, readable, scan_table
 from alm_proxies.table_parts import ID, ROW, rows_in
@@ -59,7 +60,7 @@ def parquet_copy(path: Path, wanted: Sequence[str] | None, text: Sequence[str], 
         lazy.sink_parquet(copy, compression="lz4", metadata=metadata, row_group_size=_ROW_GROUP)
         ids = pl.scan_parquet(copy, glob=False).select(pl.col(ID).is_null().arg_true()).collect(engine="streaming")[ID]
     if len(ids):
-        more = f" (and {len(ids) - 1} more rows)" if len(ids) > 1 else ""
+        more = f" (and {counted(len(ids) - 1, 'more row')})" if len(ids) > 1 else ""
         where = f"{path}, column {ID}, row {ids[0] + 1}"
         raise TableError(f"an empty value is not allowed{more}", where=where, fix=f"Fill {ID}.")
     return copy

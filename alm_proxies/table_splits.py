@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from alm_proxies.finding import Finding
+from alm_proxies.printable import counted
 
 
 def speakers_on_two_sides(speakers: pl.Series, sides: pl.Series, where: str) -> list[Finding]:
@@ -16,7 +17,7 @@ def speakers_on_two_sides(speakers: pl.Series, sides: pl.Series, where: str) -> 
     both = rows.group_by("speaker").agg(pl.col("side").n_unique()).filter(pl.col("side") > 1)["speaker"].sort()
     if not len(both):
         return []
-    message = f"{len(both):,} speakers are {where}, such as {both[0]!r}"
+    message = f"{counted(len(both), 'speaker is', 'speakers are')} {where}, such as {both[0]!r}"
     fix = (
         "Split by speaker (read --split speakers:.7,.1,.2): otherwise a model is tested on speakers it was trained on."
     )

@@ -16,7 +16,7 @@ from alm_proxies.tables import STATUSES, Finding, Findings
 
 PACKAGE = Path(alm_proxies.__file__).parent
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "finding_kinds.py"]
-NAMED_BY_FIRST = ("of", "finding", "RecordingError", "NotMeasurable", "Failure", "_count", "counted")
+NAMED_BY_FIRST = ("of", "finding", "RecordingError", "NotMeasurable", "Failure", "_count", "listing")
 """Calls whose first argument is the kind of a finding."""
 
 

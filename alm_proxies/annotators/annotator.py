@@ -24,6 +24,7 @@ from alm_proxies.engines.registry import Serve, open_engine, serve_settings
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
 from alm_proxies.models.checkpoints import has_head
+from alm_proxies.printable import counted
 from alm_proxies.seeds import seed_of
 from alm_proxies.settings import read_settings
 from alm_proxies.taxonomy import taxonomy_of
@@ -68,16 +69,16 @@ class Annotator:
         refuse_unknown(file, labels, self.where)
         if file.answer == "codes" and len(labels) > len(_LETTERS):
             fix = 'Write answer = "words".'
-            raise SettingsError(
-                f"{len(labels)} labels are more than the 26 letters that serve as codes", where=self.where, fix=fix
-            )
+            words = f"{counted(len(labels), 'label')}, more than the 26 letters that serve as codes"
+            raise SettingsError(words, where=self.where, fix=fix)
         shown = labels if elicits != "attributes" else ()
         orders = label_orders(len(shown), file.cross.label_orders, where=self.where)
         cells = cells_of(file.cross.temperature, file.cross.focus, orders)
         count = votes or file.votes or len(cells)
         if file.elicit == "score" and count > len(cells):
             raise SettingsError(
-                f"votes = {count} is more than the {len(cells)} cells, and a score is the same for all draws of a cell",
+                f"votes = {count} is more than the {counted(len(cells), 'cell')}, and a score is the same for all "
+                "draws of a cell",
                 where=self.where,
                 fix=f"Write votes = {len(cells)}, or raise cross.label_orders.",
             )

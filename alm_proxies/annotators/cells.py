@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from alm_proxies.errors import SettingsError
+from alm_proxies.printable import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ def label_orders(labels: int, wanted: int, *, where: str | None = None) -> tuple
     orders = list(dict.fromkeys(order for row in rows for order in (row, row[::-1])))
     if wanted > len(orders):
         raise SettingsError(
-            f"cross.label_orders = {wanted} is more than the {len(orders)} orders that {labels} labels have",
+            f"cross.label_orders = {wanted} is more than the {counted(len(orders), 'order')} that {labels} labels have",
             where=where,
             fix=f"Write {len(orders)} or less.",
         )

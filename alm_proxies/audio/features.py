@@ -222,7 +222,7 @@ def relative_to_speaker(frame: pl.DataFrame, speakers: pl.Series) -> pl.DataFram
     m and s. A feature that does not vary has no z-score: null.
     """
     if len(speakers) != frame.height:
-        raise InputError(f"{frame.height} rows of features and {len(speakers)} speakers do not fit together")
+        raise InputError(f"rows of features and speakers do not fit together: {frame.height} and {len(speakers)}")
     known = [feature.name for feature in FEATURES if feature.name in frame.columns]
     groups = {speaker: np.flatnonzero((speakers == speaker).to_numpy()) for speaker in speakers.drop_nulls().unique()}
     columns = []

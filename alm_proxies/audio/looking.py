@@ -9,6 +9,7 @@ import polars as pl
 
 from alm_proxies.audio.clip import RecordingError, Source, decode_ahead, finding_of, look_at
 from alm_proxies.audio.places import Places
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
 from alm_proxies.remote.copies import need_packages, states_of
 from alm_proxies.remote.fault import FetchError, State, gone
@@ -76,7 +77,10 @@ class LookedAt:
             yield f"{self.usable:,} of {self.recordings:,} recordings are present and complete"
         if self.remote:
             reached = self.asked_for - len(self.unreached)
-            yield f"{self.remote:,} recordings are remote; {reached} of {self.asked_for} that were looked for are there"
+            yield (
+                f"{counted(self.remote, 'recording is', 'recordings are')} remote; {reached} of {self.asked_for} "
+                "that were looked for are there"
+            )
 
 
 def look_at_all(utterances: Utterances, *, quiet: bool = False, threads: int = 4) -> LookedAt:

@@ -11,6 +11,7 @@ from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.features import GROUPS, Measured, measure, names_of
 from alm_proxies.audio.vectors import Floats
 from alm_proxies.files import digest_of
+from alm_proxies.printable import counted
 from alm_proxies.tables import Finding
 
 _VERSION = 1
@@ -39,7 +40,7 @@ def _measured(stage: str, clip: Clip, utterance_id: str) -> tuple[Floats | None,
         Finding(
             stage,
             failure.kind,
-            f"not measured: {len(failure.names)} features ({failure.why})",
+            f"not measured: {counted(len(failure.names), 'feature')} ({failure.why})",
             fix,
             utterance_id,
             count=len(failure.names),

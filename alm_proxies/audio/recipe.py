@@ -30,6 +30,7 @@ from alm_proxies.audio.effects import apply, mix, parameters_of
 from alm_proxies.audio.places import Places
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json, digest_file, digest_of
+from alm_proxies.printable import counted
 from alm_proxies.remote.copies import AT_ONCE, need_packages
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances
@@ -95,7 +96,9 @@ def render(recipe: Recipe, parents: Sequence[Clip]) -> Clip:
     Computed in double precision; a clip that would exceed full scale is scaled down.
     """
     if len(parents) != len(recipe.parents):
-        raise InputError(f"the recipe has {len(recipe.parents)} parents and {len(parents)} clips were given")
+        parents_of = counted(len(recipe.parents), "parent")
+        clips = counted(len(parents), "clip was", "clips were")
+        raise InputError(f"the recipe has {parents_of} and {clips} given")
     rate = parents[0].rate
     if any(clip.rate != rate for clip in parents):
         rates = ", ".join(str(clip.rate) for clip in parents)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from alm_proxies.cli.outcome import Common, Outcome
 from alm_proxies.finding import placed
 from alm_proxies.finding_kinds import SEVERITIES
-from alm_proxies.stages.annotate.figures import counted
+from alm_proxies.printable import counted, sentence
 
 _COMMON = Common()
 
@@ -97,9 +97,9 @@ def _of_clip(name: Any, rows: pl.DataFrame) -> str:
 def _line(row: dict[str, Any]) -> str:
     about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
     times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["message"] else ""
-    message = placed(row["message"], row["where"]).rstrip(".")
-    line = f"{row['stage']} {row['kind']}{about}: {message}{times}. {row['fix'] or ''}".rstrip()
-    several = f" (in {len(row['files'])} files)" if len(row["files"]) > 1 else ""
+    message = sentence(placed(row["message"], row["where"]), row["fix"], times)
+    line = f"{row['stage']} {row['kind']}{about}: {message}"
+    several = f" (in {counted(len(row['files']), 'file')})" if len(row["files"]) > 1 else ""
     return f"{row['severity']:7}  {line}{several}"
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from alm_proxies.cache import Kept, cache_folder, contents
 from alm_proxies.cache import clear as clear_kinds
 from alm_proxies.cli.outcome import Common, Outcome
+from alm_proxies.printable import counted
 
 _COMMON = Common()
 _HOLDS = {
@@ -32,15 +33,15 @@ def cache(
     listed = contents() if clear is None else clear_kinds(None if clear == "all" else clear)
     lines = [_line(kept) for kept in listed if clear is None or kept.files]
     if clear is not None:
-        lines.append(f"{sum(kept.files for kept in listed):,} files removed from {cache_folder()}")
+        lines.append(f"{counted(sum(kept.files for kept in listed), 'file')} removed from {cache_folder()}")
     else:
-        lines.append(f"{sum(kept.files for kept in listed):,} files in {cache_folder()}")
+        lines.append(f"{counted(sum(kept.files for kept in listed), 'file')} in {cache_folder()}")
     data = {kept.kind: {"files": kept.files, "bytes": kept.bytes, "folder": str(kept.folder)} for kept in listed}
     return Outcome("\n".join(lines), {"folder": str(cache_folder()), "kinds": data}, as_json=common.json)
 
 
 def _line(kept: Kept) -> str:
-    return f"{kept.kind}: {_HOLDS[kept.kind]}, {kept.files:,} files, {_size(kept.bytes)}"
+    return f"{kept.kind}: {_HOLDS[kept.kind]}, {counted(kept.files, 'file')}, {_size(kept.bytes)}"
 
 
 def _size(count: int) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished
+from alm_proxies.printable import counted
 
 _COMMON = Common()
 
@@ -33,5 +34,5 @@ def merge(
 
     merged = merge_ledgers(folders, output)
     counts = counts_of(merged.votes)
-    line = f"votes of {len(folders)} folders, in {output}"
+    line = f"votes of {counted(len(folders), 'folder')}, in {output}"
     return finished(line, counts, merged.findings, output, common, LeftOut.counted(counts))

@@ -12,6 +12,7 @@ from cyclopts import Parameter, validators
 from alm_proxies.errors import SettingsError
 from alm_proxies.finding import placed
 from alm_proxies.finding_kinds import SEVERITIES
+from alm_proxies.printable import sentence
 from alm_proxies.progress import say
 
 if TYPE_CHECKING:
@@ -138,8 +139,8 @@ def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
     for row, others in shown:
         times = f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["message"], row["count"]) else ""
         more = f" And {others:,} more of this kind." if others else ""
-        message = placed(row["message"], row["where"] if row["utterance_id"] else None).rstrip(".")
-        say(f"  {row['kind']}: {message}{times}. {row['fix'] or ''}".rstrip() + more, quiet=quiet)
+        message = placed(row["message"], row["where"] if row["utterance_id"] else None)
+        say(f"  {row['kind']}: {sentence(message, row['fix'], times)}{more}", quiet=quiet)
     if named:
         say(f"  also noted: {', '.join(named)}", quiet=quiet)
     if rest and (named or any(others for _, others in shown)):

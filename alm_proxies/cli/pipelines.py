@@ -17,6 +17,7 @@ from alm_proxies.pipeline.check import check as check_file
 from alm_proxies.pipeline.explain import explain as explain_label
 from alm_proxies.pipeline.run import Ran
 from alm_proxies.pipeline.run import run as run_file
+from alm_proxies.printable import counted
 from alm_proxies.progress import say
 
 _COMMON = Common()
@@ -162,11 +163,11 @@ def _ran(ran: Ran, common: Common) -> Outcome:
     tell(ran.findings, quiet=common.quiet, rest=f"in the findings.parquet of each stage in {ran.folder}")
     stages = len(ran.records)
     unfinished = [record.stage for record in ran.records if not record.complete]
-    line = f"{stages - ran.skipped} stages done, {ran.skipped} unchanged, in {ran.folder}"
+    line = f"{counted(stages - ran.skipped, 'stage')} done, {ran.skipped} unchanged, in {ran.folder}"
     if unfinished:
         line += f"; {', '.join(unfinished)} stopped early; run the same command again to continue"
-    counted = {str(record.folder): LeftOut.counted(record.counts) for record in ran.records}
-    left_out = {folder: entry for folder, entry in counted.items() if entry.count}
+    entries = {str(record.folder): LeftOut.counted(record.counts) for record in ran.records}
+    left_out = {folder: entry for folder, entry in entries.items() if entry.count}
     line += LeftOut.together(left_out.values())
     too_much = any(entry.is_too_much(common) for entry in left_out.values())
     if too_much:

@@ -33,6 +33,7 @@ from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import TrialQuestion, asking
 from alm_proxies.errors import EngineError
+from alm_proxies.printable import counted
 from alm_proxies.uris import is_loopback
 
 _MOST_OFFERED = 10
@@ -307,7 +308,7 @@ class OpenAI:
             (text, finish, reasoning, None)
             for text, finish, reasoning in zip(answer.texts, answer.finish, answer.reasoning, strict=True)
         ]
-        missing = Failure("empty", f"{len(draws)} answers instead of {count}")
+        missing = Failure("empty", f"{counted(len(draws), 'answer')} instead of {count}")
         return [*draws[:count], *[("", "failed", "", missing)] * (count - len(draws))]
 
     async def _in_halves(

@@ -17,6 +17,7 @@ from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired, units_of
 from alm_proxies.interval import Interval
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding
@@ -115,7 +116,10 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False
     names = tuple(name for name in counts.steering if name not in leaks)
     if len(voted) < _TOO_FEW:
         candidate = Candidate("weighted" if names else "human", proxies=names)
-        message = f"only {len(voted)} utterances have human votes: too few for a choice, so {candidate.words()} is used"
+        message = (
+            f"only {counted(len(voted), 'utterance has', 'utterances have')} human votes: too few for a choice, so "
+            f"{candidate.words()} is used"
+        )
         finding = Finding.of("too_few_to_choose", message, fix="Give more utterances human votes.")
         return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
     sample = voted
@@ -237,7 +241,7 @@ def _findings(
     fits = len(search.order) * (int(search.fold.max()) + 1)
     message = (
         f"{best.words()} predicts held-out human votes best: {search.losses[best].mean:.4f} nats a vote; "
-        f"{fits} fits to {len(votes)} utterances, folds by {search.by}; "
+        f"{fits} fits to {counted(len(votes), 'utterance')}, folds by {search.by}; "
         f"one of {k:g} votes held out, so chosen for {max(k - 1, 0):g} votes beside the proxies"
     )
     findings = [Finding.of("chosen", message)]

@@ -17,6 +17,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.estimators.ballot_raters import BallotRaters, ballot_raters
 from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
 from alm_proxies.estimators.trained import ProxyFolds, folds_of_proxies, refuse_trained
+from alm_proxies.printable import counted
 from alm_proxies.tables import Finding, Utterances, Votes
 
 __all__ = ["COLUMNS", "Array", "Block", "Counts", "Index", "LeftOut", "Merge", "counts_of", "unique_rows"]
@@ -206,7 +207,7 @@ def refuse_other_utterances(ids: pl.Series, utterances: Utterances | None) -> No
     """Raise where none of the utterances with votes is in the table."""
     if utterances is not None and len(ids) and not ids.is_in(utterances.frame["utterance_id"].implode()).any():
         fix = "Give the utterances and the votes of one corpus (--utterances, --votes)."
-        message = f"none of the {len(ids):,} utterances with votes is in this table, such as {ids[0]!r}"
+        message = f"none of the {counted(len(ids), 'utterance')} with votes is in this table, such as {ids[0]!r}"
         raise InputError(message, where="utterances", fix=fix)
 
 

@@ -19,6 +19,7 @@ from alm_proxies.estimators.pooling import mixed, rescaled
 from alm_proxies.estimators.screening import Names
 from alm_proxies.estimators.stack_methods import RATERS, WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances, Votes
 
@@ -158,7 +159,8 @@ class Stack(Estimator):
         leaks = leaks_found(self.leaks_, "so they do not count")
         if len(human) < FEWEST:
             message = (
-                f"only {len(human)} utterances have human votes: too few to stack, so this is used: {self.words()}"
+                f"only {counted(len(human), 'utterance has', 'utterances have')} human votes: too few to stack, so "
+                f"this is used: {self.words()}"
             )
             return [Finding.of("too_few_to_choose", message, fix="Give more utterances human votes."), *leaks]
         context = int(learned.trials["context"][0])
@@ -190,7 +192,7 @@ class Stack(Estimator):
                 f"{n} given {gain.estimate:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" for n, gain in each
             )
             message = (
-                f"the proxies count: nats per held-out human vote, by the number of votes given: {shown}. "
+                f"the proxies count: nats per held-out human vote, by the number of votes given: {shown}; "
                 "with all votes of an utterance given the gain is usually smaller, which only `evaluate` can show"
             )
             findings.append(Finding.of("proxies", message))

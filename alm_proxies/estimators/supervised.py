@@ -12,6 +12,7 @@ from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.estimator import Estimator, Posterior, minimise, sampled
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import softmax
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 
 _MORE_VOTES = 2
@@ -33,7 +34,8 @@ class Supervised(Estimator):
     def __init__(self, votes: int = 3, *, penalty: float = 1e-4, repeats: int = 4, seed: int = 0) -> None:
         if votes < 1 or repeats < 1 or penalty <= 0:
             raise SettingsError(
-                f"supervised from {votes} votes, {repeats} draws and a penalty of {penalty} cannot be fitted",
+                f"supervised from {counted(votes, 'vote')}, {counted(repeats, 'draw')} and a penalty of {penalty} "
+                "cannot be fitted",
                 fix="Use one vote or more, one draw or more and a positive penalty.",
             )
         self.votes = votes
@@ -81,7 +83,10 @@ class Supervised(Estimator):
 
 def too_sparse(dense: int, votes: int = 3) -> InputError:
     """The error for too few utterances with dense human votes."""
-    message = f"only {dense} utterances have {votes + _MORE_VOTES} whole human votes or more"
+    message = (
+        f"only {counted(dense, 'utterance has', 'utterances have')} "
+        f"{counted(votes + _MORE_VOTES, 'whole human vote')} or more"
+    )
     return InputError(message, where="votes", fix="`supervised` learns from dense votes: use gated or auto.")
 
 

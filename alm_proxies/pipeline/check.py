@@ -13,7 +13,7 @@ from alm_proxies.pipeline.graph import Node, Run, nodes_of
 from alm_proxies.pipeline.places import MOVED
 from alm_proxies.pipeline.task import ahead_of, will_run
 from alm_proxies.pipeline.tasks import task_of
-from alm_proxies.printable import in_money
+from alm_proxies.printable import counted, in_money
 from alm_proxies.shown import Shown
 from alm_proxies.stage import Foreseen, load
 from alm_proxies.tables import Utterances
@@ -42,13 +42,13 @@ class Checked(Shown):
 
     def __str__(self) -> str:
         """The result in one line: the numbers of problems and warnings."""
-        counts = [f"{len(entries)} {noun}{'s' if len(entries) > 1 else ''}" for entries, noun in (
-            (self.problems, "problem"), (self.warnings, "warning")) if entries]  # fmt: skip
+        kinds = ((self.problems, "problem"), (self.warnings, "warning"))
+        counts = [counted(len(entries), noun) for entries, noun in kinds if entries]
         line = " and ".join(counts) or "nothing is wrong"
         if counts and not self.problems:
             line += ", none of which would stop a run"
         if self.planned_votes:
-            line += f"; {self.planned_votes:,} votes planned"
+            line += f"; {counted(self.planned_votes, 'vote')} planned"
             if self.cast_votes or self.paid:
                 line += f", {self.cast_votes:,} cast for {in_money(self.paid)}"
             if self.planned_votes > self.cast_votes:
@@ -74,7 +74,7 @@ def check(
     measure the share of its votes that an injected transcript changes.
     """
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
-    facts = [f"{len(pipeline.runs)} run{'s' if len(pipeline.runs) > 1 else ''} into {pipeline.folder}"]
+    facts = [f"{counted(len(pipeline.runs), 'run')} into {pipeline.folder}"]
     warnings = [
         f"{key} ({origin}) has no effect: [vary] gives its values. Take it out of [vary] to choose one."
         for key, origin in pipeline.replaced
@@ -171,8 +171,11 @@ def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
         return
     if len(priced) > 1:
         for place, forecast in priced.items():
-            yield f"{place.relative_to(folder)}: {forecast.planned_votes:,} votes planned, about {forecast.price:.2f}"
-        yield f"{planned:,} votes planned for {len(priced)} settings of annotate together, about {price:.2f}"
+            yield (
+                f"{place.relative_to(folder)}: {counted(forecast.planned_votes, 'vote')} planned, about "
+                f"{forecast.price:.2f}"
+            )
+        yield f"{counted(planned, 'vote')} planned for {len(priced)} settings of annotate together, about {price:.2f}"
     for place, forecast in priced.items():
         if forecast.budget is not None and forecast.paid + forecast.price > forecast.budget:
             whose = f"{place.relative_to(folder)}: " if len(priced) > 1 else ""

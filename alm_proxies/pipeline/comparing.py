@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, read_text, write_json
+from alm_proxies.printable import counted
 from alm_proxies.remote.at_hand import refuse_elsewhere, table_in
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes, combine
 
@@ -170,11 +171,12 @@ def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
     sections = []
     for place, evaluation in enumerate(evaluations, 1):
         title = "Runs side by side" if len(evaluations) == 1 else f"Set {place}: runs side by side"
+        scored = evaluation.metrics
+        size = f"{counted(scored['utterances'], 'utterance')} with {counted(scored['held_out_votes'], 'held-out vote')}"
         lead = (
-            f"{evaluation.metrics['utterances']:,} utterances with {evaluation.metrics['held_out_votes']:,.0f} "
-            "held-out votes, the same for every run. Differences are paired, with 95 % intervals over speakers. A run "
-            "is marked better only where a sign-flip test over speakers is significant at 5 %, corrected for all pairs "
-            "of the table (Holm)."
+            f"{size}, the same for every run. Differences are paired, with 95 % intervals over speakers. A run is "
+            "marked better only where a sign-flip test over speakers is significant at 5 %, corrected for all pairs of "
+            "the table (Holm)."
         )
         blocks: list[Block] = [_runs_table(evaluation.metrics), _pairs_table(evaluation.metrics)]
         if alone and place == 1:

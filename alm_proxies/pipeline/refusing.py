@@ -30,4 +30,4 @@ def refuse_tables(nodes: Sequence[Node], run: Run) -> None:
             foreseen: Foreseen = load(node.stage.foresee)(ahead_of(task_of(node, run), before=before))
             known[node.folder] = foreseen
             if foreseen.problems:
-                raise InputError(foreseen.problems[0].rstrip("."))
+                raise InputError(foreseen.problems[0])

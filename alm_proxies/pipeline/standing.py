@@ -16,9 +16,9 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.pipeline.outputs import Outputs
-from alm_proxies.printable import in_money
+from alm_proxies.printable import counted, in_money
 from alm_proxies.progress import is_running
-from alm_proxies.stages.annotate.figures import counted, ready_at
+from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.ledgers import Status
 from alm_proxies.stages.annotate.ledgers import status as status_of_ledgers
 from alm_proxies.stages.registry import STAGES

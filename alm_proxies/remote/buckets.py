@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from alm_proxies.errors import need
+from alm_proxies.printable import counted
 from alm_proxies.remote.fault import (
     CONNECT_SECONDS,
     MOST_BYTES,
@@ -66,7 +67,7 @@ def download(uri: str, sink: Callable[[bytes], None], known: State | None, deadl
         end = min(start + _BLOCK, size)
         block = _ask(uri, deadline, system, system._cat_file, path, start=start, end=end)
         if len(block) != end - start:
-            raise broken(uri, f"{end - start:,} bytes were asked for and {len(block):,} arrived")
+            raise broken(uri, f"{counted(end - start, 'byte was', 'bytes were')} asked for and {len(block):,} arrived")
         sink(block)
     if size > _BLOCK and _state(uri, _ask(uri, deadline, system, system._info, path)).known != stated.known:
         raise broken(uri, "it was changed while it was read")

@@ -12,6 +12,7 @@ from netrc import NetrcParseError
 
 import httpx
 
+from alm_proxies.printable import counted
 from alm_proxies.remote.fault import (
     CONNECT_SECONDS,
     MOST_BYTES,
@@ -85,7 +86,7 @@ async def _download(uri: str, sink: Sink, known: State | None, deadline: Deadlin
                 raise too_large(uri, arrived)
             sink(chunk)
         if stated.size is not None and arrived != stated.size:
-            raise broken(uri, f"{stated.size:,} bytes were announced and {arrived:,} arrived")
+            raise broken(uri, f"{counted(stated.size, 'byte was', 'bytes were')} announced and {arrived:,} arrived")
         return stated
 
 

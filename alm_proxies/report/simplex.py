@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from alm_proxies.printable import counted
 from alm_proxies.report.drawing import Drawing, shorten, text_width
 from alm_proxies.report.page import Cell, Chart, Table
 
@@ -76,7 +77,7 @@ def _cloud(
     distinct, counts = np.unique(np.round(cloud.points, 3), axis=0, return_counts=True)
     for distribution, count in zip(distinct[np.argsort(-counts, kind="stable")], -np.sort(-counts), strict=True):
         x, y = distribution @ corners
-        tip = _most(distribution, labels) + (f"\n{count} utterances" if count > 1 else "")
+        tip = _most(distribution, labels) + (f"\n{counted(count, 'utterance')}" if count > 1 else "")
         size = min(2.0 + 0.6 * math.sqrt(count), 9.0)
         sheet.mark(middle[0] + radius * x, middle[1] + radius * y, cloud.role, tip=tip, size=size, faint=True)
     if means and len(cloud.points):

@@ -23,6 +23,7 @@ from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import width_of
 from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
 from alm_proxies.remembered import REMEMBERED
 from alm_proxies.settings import deciding
@@ -115,10 +116,11 @@ def train_alm(
     count = sum(weight.numel() for weight in trained_weights(learner).values())
     kind = f"{'of an adapter ' if adapts else ''}{'and ' if adapts and heads else ''}{'of a head ' if heads else ''}"
     say(
-        f"{settings.name}: {count:,} weights {kind}to train; {len(learned.rows)} "
-        f"utterances of {heard.lengths.mean() / heard.rate:.1f} s, {len(looked_at.rows)} to look at; "
-        f"{len(asked.prompts)} orders of {len(asker.labels)} labels, prompt of {len(asked.prompts[0])} tokens; at "
-        f"most {settings.epochs} epochs x {len(learned)} steps, {warm} of {steps} to warm up; "
+        f"{settings.name}: {count:,} weights {kind}to train; {counted(len(learned.rows), 'utterance')} of "
+        f"{heard.lengths.mean() / heard.rate:.1f} s, {len(looked_at.rows)} to look at; "
+        f"{counted(len(asked.prompts), 'order')} of {len(asker.labels)} labels, prompt of {len(asked.prompts[0])} "
+        f"tokens; at most {counted(settings.epochs, 'epoch')} x {counted(len(learned), 'step')}, "
+        f"{warm} of {steps} to warm up; "
         f"{accelerator.num_processes} x {accelerator.device}",
         quiet=quiet,
     )

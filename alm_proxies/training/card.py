@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alm_proxies.about import speakers_and_splits
 from alm_proxies.models.trained import CLASS_SHARES, TrainedFile
+from alm_proxies.printable import counted
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
@@ -45,9 +46,9 @@ def model_card(file: TrainedFile, targets: Targets) -> str:
 
 Predicts the distribution of listeners' votes over {", ".join(file.labels)} from speech.
 {_HEADED if file.recipe == "alm_head" else ""}Recipe `{file.recipe}`, trained by alm-proxies on {of}
-{len(targets.train)} utterances; {len(targets.development)} of other speakers chose the epoch and the calibration.
-Log-probabilities are {how}, learned from
-{calibration.votes:.0f} human votes.
+{counted(len(targets.train), "utterance")}; {len(targets.development)} of other speakers chose the epoch and the
+calibration. Log-probabilities are {how}, learned from
+{counted(calibration.votes, "human vote")}.
 
     from alm_proxies import load_trained, open_clip
     load_trained("this folder").distributions([open_clip("a.wav")])
@@ -115,7 +116,7 @@ def _speakers(trained_on: Mapping[str, Sequence[str]], file: str) -> str:
     names = [name for of_corpus in trained_on.values() for name in speakers_and_splits(of_corpus)[0]]
     speakers = sum(bool(name) for name in names)
     aside = " Some utterances are of unknown speakers." if "" in names else ""
-    return f"{speakers} speaker{'' if speakers == 1 else 's'} of {_corpora(trained_on)}, named in `{file}`.{aside}"
+    return f"{counted(speakers, 'speaker')} of {_corpora(trained_on)}, named in `{file}`.{aside}"
 
 
 def _corpora(trained_on: Mapping[str, Sequence[str]]) -> str:

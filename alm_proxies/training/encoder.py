@@ -27,6 +27,7 @@ from alm_proxies.files import digest_of
 from alm_proxies.measures.divergence import entropy_normalised
 from alm_proxies.models.encoder import Encoder, encoder_digest
 from alm_proxies.models.speech_model import Shape, SpeechModel
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
 from alm_proxies.remembered import REMEMBERED
 from alm_proxies.seeds import seed_of
@@ -372,11 +373,12 @@ def _summary(
         for module in (model.encoder, model.heads)
     )
     votes = targets.counts[targets.development].sum()
-    judged = f"{votes:.0f} human votes" if votes else "their labels (no votes were given)"
+    judged = counted(votes, "human vote") if votes else "their labels (no votes were given)"
     return (
         f"{settings.name}: {settings.model}, {model.encoder.layers} layers; {encoder:,} weights of the encoder and "
-        f"{heads:,} of the heads to train; {len(targets.train)} utterances to learn from, {len(targets.development)} "
-        f"for development, judged by {judged}; at most {settings.epochs} epochs, {steps} steps of {settings.batch}, "
+        f"{heads:,} of the heads to train; {counted(len(targets.train), 'utterance')} to learn from, "
+        f"{len(targets.development)} for development, judged by {judged}; at most "
+        f"{counted(settings.epochs, 'epoch')}, {counted(steps, 'step')} of {settings.batch}, "
         f"{warm} to warm up; {accelerator.num_processes} x {accelerator.device}, {settings.precision}"
     )
 

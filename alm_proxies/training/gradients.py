@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from alm_proxies.errors import EngineError
+from alm_proxies.printable import counted
 from alm_proxies.progress import say
 from alm_proxies.seeds import seed_of
 from alm_proxies.tables import Finding
@@ -92,7 +93,7 @@ def accumulate(
         for weight in weights:
             weight.grad = None
         micro = _halved(failed, step)
-        message = f"memory ran out: {micro} utterances at once from step {step} on"
+        message = f"memory ran out: {counted(micro, 'utterance')} at once from step {step} on"
         finding = Finding("train", "out_of_memory", message)
     if finding is not None:
         say(f"{settings.name}: {finding.message}; a step still has {settings.batch}", quiet=quiet)

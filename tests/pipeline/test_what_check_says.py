@@ -263,7 +263,7 @@ def test_check_warns_of_an_export_that_would_have_no_item_and_of_one_without_som
     (tmp_path / "c3.wav").write_bytes(b"")
     checked = check(path)
     assert checked.problems == ()
-    assert any("1 utterances have no recording; they are left out" in warning for warning in checked.warnings)
+    assert any("1 utterance has no recording; left out of the export" in warning for warning in checked.warnings)
     assert any("1 of 12 recordings is empty" in warning for warning in checked.warnings)
     assert command(["run", str(path), "--quiet"]) == 1
     assert command(["run", str(path), "--quiet", "--max-left-out", "0.2"]) == 0

@@ -17,6 +17,7 @@ from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
+from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.annotate.askable import askable, chosen, shard_of
 from alm_proxies.stages.annotate.egress import leaves_this_machine, refuse_egress
@@ -89,7 +90,8 @@ def foresee(ahead: Ahead) -> Foreseen:
                 problems.append(str(error))
                 continue
             problems += _unmet(ready)
-            facts.append(f"{ready.name}: {ready.model_name}, {ready.votes} votes in {len(ready.cells)} cells")
+            votes = f"{counted(ready.votes, 'vote')} in {counted(len(ready.cells), 'cell')}"
+            facts.append(f"{ready.name}: {ready.model_name}, {votes}")
             card = cards.get(ready.name)
             if card is not None and card.digest == ready.digest and card.injected is not None:
                 facts.append(f"{ready.name}: the previous run measured that {card.injected}")
@@ -157,7 +159,8 @@ def _injected(
     twice = injection_sample(frame, settings.injection, shard_of(settings.shard))
     if twice.height:
         fact = (
-            f"{annotator.name}: {twice.height} utterances twice more, to measure the effect of an injected transcript"
+            f"{annotator.name}: {counted(twice.height, 'utterance')} twice more, to measure the effect of an "
+            "injected transcript"
         )
         facts.append(fact)
     planned, cast, failed = ledger.injected_so_far() if ledger is not None else (0, 0, 0)

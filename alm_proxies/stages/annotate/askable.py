@@ -15,6 +15,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.places import Places
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import is_there, whole
+from alm_proxies.printable import counted
 from alm_proxies.remote.copies import need_packages
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.injection import InjectedTexts, injected_texts, injection_sample
@@ -83,12 +84,12 @@ def askable(utterances: Utterances, cards: Path | None) -> tuple[pl.DataFrame, l
     no_audio = pl.col("audio").is_null()
     findings: list[Finding] = []
     for kind, which, message, fix in (
-        ("no_audio", no_audio & pl.col("recipe").is_null(), "have no recording", "Fill their audio."),
-        ("not_rendered", no_audio & pl.col("recipe").is_not_null(), "are recipes", "Render them first."),
+        ("no_audio", no_audio & pl.col("recipe").is_null(), "without a recording", "Fill the column audio."),
+        ("not_rendered", no_audio & pl.col("recipe").is_not_null(), "that are only recipes", "Render them first."),
     ):
         left_out = frame.filter(which)["utterance_id"].sort()
         if left_out.len():
-            text = f"{left_out.len()} utterances {message} and are not asked about"
+            text = f"{counted(left_out.len(), 'utterance')} {message}, not asked about"
             findings.append(Finding(STAGE, kind, text, fix, utterance_id=left_out[0], count=left_out.len()))
     frame = frame.filter(pl.col("audio").is_not_null())
     root = pl.lit(None, pl.String)

@@ -22,11 +22,10 @@ from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
 from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError, showing
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import canonical_json
-from alm_proxies.printable import in_money
+from alm_proxies.printable import counted, in_money
 from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
 from alm_proxies.stages.annotate.egress import refuse_all_egress
-from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import (

@@ -12,8 +12,8 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_file
+from alm_proxies.printable import counted
 from alm_proxies.remote.copies import marks_of, open_copy
-from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.tables import Finding

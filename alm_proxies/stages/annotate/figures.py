@@ -1,13 +1,8 @@
-"""Formatting of counts and times in messages."""
+"""Formatting of times in messages."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun: 1 vote, 4,800 votes."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def ready_at(minutes: float, now: datetime | None = None) -> str:

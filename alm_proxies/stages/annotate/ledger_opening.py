@@ -10,9 +10,8 @@ from pathlib import Path
 
 from alm_proxies.errors import InputError
 from alm_proxies.files import flush
-from alm_proxies.printable import in_money
+from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate import ledger_file
-from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
 from alm_proxies.stages.annotate.ledger_file import VERSION, Inspected, connect, damaged, wal_of
 from alm_proxies.stages.annotate.ledger_writes import annotator_id, apply, recounted

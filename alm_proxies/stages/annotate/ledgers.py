@@ -11,8 +11,8 @@ from pathlib import Path
 
 from alm_proxies.about import Injected, MadeBy
 from alm_proxies.errors import InputError
-from alm_proxies.printable import in_money
-from alm_proxies.stages.annotate.figures import counted, ready_at
+from alm_proxies.printable import counted, in_money
+from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.injection import injection_findings, injections
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.lock import owner_of
@@ -103,7 +103,7 @@ class Status:
             left = f", about {self.minutes_left:.0f} min left at {self.rate:.0f} a minute{when}"
         cost = f"; {in_money(self.price)} spent" if self.price else ""
         cost += f", about {in_money(self.price_left)} to come" if self.price and self.waiting else ""
-        flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
+        flying = f", {counted(self.in_flight, 'request')} in flight" if self.in_flight else ""
         if self.in_flight and not self.running:
             flying = f", {counted(self.in_flight, 'request')} in flight when it stopped"
         aside = f", {self.set_aside} set aside" if self.set_aside else ""
@@ -121,7 +121,7 @@ class Status:
         if self.waiting and not self.running:
             stop = "; nothing is running: run the same command again to continue"
         notes = "".join(f"; {note}" for note in self.notes)
-        head = f"{self.ledger}: {self.planned} votes planned, cast: {cast}{aside}"
+        head = f"{self.ledger}: {counted(self.planned, 'vote')} planned, cast: {cast}{aside}"
         return f"{head}; {waiting}{held}{prices}{injected}{stop}{notes}"
 
 

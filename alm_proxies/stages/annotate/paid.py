@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.printable import in_money
+from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate.askable import is_gone
-from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.prices import lengths_of, measured_price, price_before
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from alm_proxies.printable import in_money
+from alm_proxies.printable import counted, in_money
 from alm_proxies.progress import say
-from alm_proxies.stages.annotate.figures import counted
 from alm_proxies.stages.annotate.injection import injection_findings
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import AGAIN, Halt
@@ -37,7 +36,10 @@ def findings_after(
     findings += [Finding(STAGE, kind, message, _LOSS_FIX) for kind, message in ledger.notes]
     if ledger.lost.requests:
         lost = ledger.lost
-        message = f"{lost.requests} requests for {lost.draws} votes were in flight when an earlier run was killed"
+        message = (
+            f"{counted(lost.requests, 'request')} for {counted(lost.draws, 'vote was', 'votes were')} in flight "
+            "when an earlier run was killed"
+        )
         message = f"{message}; they are booked at their maximum cost, {in_money(lost.price)}"
         findings.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
     raise_it = "If this is correct, raise the limit and run it again."
@@ -80,7 +82,8 @@ def say_opened(ledger: Ledger, quiet: bool) -> None:
     lost = ledger.lost
     if lost.requests:
         say(
-            f"the run before was killed: {lost.requests} requests for {lost.draws} votes were in flight; "
+            f"the run before was killed: {counted(lost.requests, 'request')} for "
+            f"{counted(lost.draws, 'vote was', 'votes were')} in flight; "
             f"they are requested again and may be paid twice ({lost.price:.4f})",
             quiet=quiet,
         )

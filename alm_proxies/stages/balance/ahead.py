@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alm_proxies.cards import digests_of_cards
 from alm_proxies.files import digest_file, digest_of
+from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.balance.settings import NAMED
 from alm_proxies.tables import Utterances
@@ -27,15 +28,15 @@ def foresee(ahead: Ahead) -> Foreseen:
     """The highest number of labels that are balanced, and a problem if the Labels file of wanted shares is missing."""
     wish = ahead.settings.classes
     count = ahead.count("labels", "labels")
-    facts: tuple[str, ...] = (f"{count:,.0f} labels at most get weights",) if count else ()
+    facts: tuple[str, ...] = (f"{counted(count, 'label')} at most get weights",) if count else ()
     mixed = ahead.settings.generated.size
     if mixed is not None and count:
-        facts += (f"{count * mixed:,.0f} generated items at most",)
+        facts += (f"{counted(count * mixed, 'generated item')} at most",)
         count += count * mixed
     size = ahead.settings.copies.size
     if size is not None and count:
         count *= max(size, 1.0)
-        facts += (f"{count:,.0f} items at most once some of them are copied",)
+        facts += (f"{counted(count, 'item')} at most once some are copied",)
     known = {"utterances": ahead.table("utterances")}  # without the items that it adds
     if isinstance(wish, str) and wish not in NAMED and not Path(wish).is_file():
         problem = f"classes = {wish!r} is neither a known target nor a file"

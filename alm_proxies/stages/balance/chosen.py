@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from alm_proxies.errors import InputError
+from alm_proxies.printable import counted
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.table_splits import speakers_on_two_sides
@@ -42,13 +43,13 @@ def _joined(labels: Labels, utterances: Utterances) -> tuple[pl.DataFrame, list[
         raise InputError(f"no label belongs to one of these utterances ({first})", fix=fix)
     lost = labels.frame.join(about, on="utterance_id", how="anti")
     if lost.height:
-        message = f"{lost.height:,} labels have no utterance in the utterances file and keep their weights"
+        message = f"{counted(lost.height, 'label')} without an utterance in the utterances file, of unchanged weight"
         fix = "Give the utterances file of these labels."
         example = lost["utterance_id"][0]
         findings.append(Finding("balance", "not_described", message, fix, utterance_id=example, count=lost.height))
     without = about.join(labels.frame, on="utterance_id", how="anti")
     if without.height:
-        message = f"{without.height:,} utterances have no labels and are not balanced"
+        message = f"{counted(without.height, 'utterance')} without a label, so not balanced"
         example = without["utterance_id"][0]
         findings.append(Finding("balance", "without_labels", message, utterance_id=example, count=without.height))
     return joined, findings

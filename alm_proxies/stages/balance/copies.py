@@ -17,6 +17,7 @@ from alm_proxies.audio.recipe import Recipe
 from alm_proxies.audio.strength import EMOTIONAL, effect_at
 from alm_proxies.errors import InputError
 from alm_proxies.measures.resampling import whole_copies
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator, seed_of
 from alm_proxies.stages.balance.needed import Recordings, has_recording
 from alm_proxies.stages.balance.rendering import rendered
@@ -165,10 +166,10 @@ def _findings(
         findings.append(Finding("balance", "copies_off_target", message, fix, where=f"{wish.kind} {wish.name}"))
     without = counts == 0
     if without.any():
-        message = f"{int(without.sum()):,} utterances of small weight have no copy and are left out"
+        count = int(without.sum())
+        message = f"{counted(count, 'utterance')} of small weight without a copy left out"
         example = rows["utterance_id"].filter(pl.Series(without))[0]
         fix = "Ask for more copies (copies.size = 2), or keep weights, to have all of them."
-        count = int(without.sum())
         findings.append(Finding("balance", "without_a_copy", message, fix, utterance_id=example, count=count))
     return findings
 
@@ -200,12 +201,10 @@ def _audible(
     usable = ~ids.is_in(list(lost)).to_numpy()
     without = ~(has & usable) & (counts > 1)
     if without.any():
-        message = (
-            f"{int(without.sum()):,} utterances have no recording here that can be used, so their number of copies is "
-            "their weight"
-        )
+        count = int(without.sum())
+        message = f"{counted(count, 'utterance')} without a recording that can be used here: weights in place of copies"
         example = ids.filter(pl.Series(without))[0]
-        fix, count = "Give their recordings.", int(without.sum())
+        fix = "Give the recordings."
         findings.append(Finding("balance", "not_copied", message, fix, utterance_id=example, count=count))
     return has & usable, Recordings(frozenset(wanted), lost), findings
 

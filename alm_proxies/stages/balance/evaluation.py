@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.measures.balanced_population import FEWEST_SPEAKERS, FEWEST_UTTERANCES
 from alm_proxies.measures.resampling import whole_copies
+from alm_proxies.printable import counted
 from alm_proxies.report.page import Cell, Column, Section, Table
 from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.settings import BalanceSettings
@@ -57,7 +58,9 @@ def evaluation_set(
     rows = rows.filter(~met & rows["recipe"].is_null())
     findings = []
     if out.height:
-        message = f"{out.height:,} utterances of the evaluation set are of training speakers or generated; weight 0"
+        message = (
+            f"{counted(out.height, 'utterance')} of the evaluation set of training speakers or generated; weight 0"
+        )
         findings.append(Finding("balance", "training_speaker", message, "Split by speaker.", count=out.height))
     shares = rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64)
     target = np.full(len(labels.taxonomy), 1 / len(labels.taxonomy))
@@ -109,8 +112,8 @@ def _too_few(rows: pl.DataFrame) -> str | None:
     if rows.height >= FEWEST_UTTERANCES and speakers >= FEWEST_SPEAKERS:
         return None
     return (
-        f"{rows.height:,} test utterances of {speakers:,} speakers are too few; {FEWEST_UTTERANCES} of "
-        f"{FEWEST_SPEAKERS} are needed"
+        f"{counted(rows.height, 'test utterance')} of {counted(speakers, 'speaker')} are too few; "
+        f"{FEWEST_UTTERANCES} of {FEWEST_SPEAKERS} are needed"
     )
 
 

@@ -12,6 +12,7 @@ import polars as pl
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.strength import EMOTIONAL
 from alm_proxies.cards import stays_because
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Series, votes_picture
 from alm_proxies.report.page import Block, Cell, Column, Example, Examples, Section, Sound, Table
 from alm_proxies.seeds import generator
@@ -38,8 +39,8 @@ def copies_section(copied: Copied, wishes: Sequence[Wish]) -> Section:
     name = f"{wishes[worst].kind} {wishes[worst].name}"
     near = "within a point of" if away <= 100 * NEAR else "more than a point from"
     lead = (
-        f"{copied.kept:,} utterances and {copied.items.height:,} augmented copies of them. The share farthest from "
-        f"its wanted value is that of {name}, {away:.2f} points away: {near} it."
+        f"{counted(copied.kept, 'utterance')} and {copied.items.height:,} augmented copies of them. The share "
+        f"farthest from its wanted value is that of {name}, {away:.2f} points away: {near} it."
     )
     shares = Table.of(
         [Column("Share"), Column("Wanted"), Column("Whole copies"), Column("Points away")],
@@ -62,7 +63,8 @@ def generated_section(generated: Generated) -> Section:
     """The number of generated items, and what the drift check detects."""
     out = int((generated.distances > generated.threshold).sum())
     lead = (
-        f"{generated.items.height:,} items were mixed of two utterances each, and {out:,} of {generated.tried:,} were "
+        f"{counted(generated.items.height, 'item was', 'items were')} mixed of two utterances each, and {out:,} of "
+        f"{generated.tried:,} were "
         "left out because a listener that was trained on neither parent predicts another emotion. This is no "
         "evidence about people: it shows only what a model of this kind detects."
     )
@@ -94,7 +96,8 @@ def generated_section(generated: Generated) -> Section:
 def filled_section(filled: Filled) -> Section:
     """The number of items added to each rare class."""
     lead = (
-        f"{filled.items.height:,} items were mixed of two utterances of one class, as in arXiv 2601.14620, with its "
+        f"{counted(filled.items.height, 'item was', 'items were')} mixed of two utterances of one class, as in "
+        "arXiv 2601.14620, with its "
         "defects corrected. No item is checked, and the class of an utterance is its most likely label."
     )
     rows: list[list[Cell]] = [[name, had, got] for name, (had, got) in filled.classes.items()]

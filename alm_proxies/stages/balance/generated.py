@@ -16,6 +16,7 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import Vectors, vectors_of
 from alm_proxies.measures.divergence import jsd_nats
 from alm_proxies.measures.resampling import whole_copies
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.drift import STAGE, Control, controls_of, drift_check
 from alm_proxies.stages.balance.mixtures import Pair, described, labels_of, opened
@@ -73,8 +74,8 @@ def generate(
     heard = {speakers[row] for row in np.flatnonzero(vectors.known)}
     if int(vectors.known.sum()) < FEWEST or len(heard) < _FEWEST_SPEAKERS:
         message = (
-            f"no items are generated: {int(vectors.known.sum())} recordings of {len(heard)} speakers are too few to "
-            "train the listener that checks them"
+            f"no items are generated: {counted(int(vectors.known.sum()), 'recording')} of {len(heard)} speakers are "
+            "too few to train the listener that checks them"
         )
         fix = f"Give {FEWEST} recordings of {_FEWEST_SPEAKERS} speakers or more, or leave generated.size out."
         return Finding(STAGE, "not_generated", message, fix)
@@ -93,7 +94,8 @@ def generate(
     )
     if lonely:
         message = (
-            f"{lonely:,} items have no second parent: there is no other recording of the same or a compatible speaker"
+            f"{counted(lonely, 'item has', 'items have')} no second parent: there is no other recording of the same "
+            "or a compatible speaker"
         )
         findings.append(
             Finding(STAGE, "without_neighbour", message, 'Set generated.speaker = "compatible".', count=lonely)

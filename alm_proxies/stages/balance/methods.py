@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.printable import counted
 from alm_proxies.stages.balance.chosen import part_of
 from alm_proxies.stages.balance.needed import Recordings
 from alm_proxies.stages.balance.settings import BalanceSettings
@@ -237,7 +238,10 @@ def _uneven(solution: Balance, settings: BalanceSettings) -> list[Finding]:
     count, size = len(solution.weights), solution.effective_size
     if size >= _FEW * count:
         return []
-    message = f"the weights are so uneven that {count:,} utterances carry the information of {size:,.0f}"
+    message = (
+        f"the weights are so uneven that {counted(count, 'utterance carries', 'utterances carry')} the information "
+        f"of {size:,.0f}"
+    )
     cap = settings.cap.utterance
     capped = (
         "set a cap (cap.utterance = 5)" if cap is None else f"lower the cap (cap.utterance = {max(1.0, cap / 2):g})"

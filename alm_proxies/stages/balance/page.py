@@ -13,6 +13,7 @@ from alm_proxies import __version__
 from alm_proxies.ambiguity import LEVELS
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Bars, Heat, Series
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, effective_size
@@ -44,11 +45,12 @@ def page_of(
     else:
         headline = f"All {len(wishes)} wanted shares are reached"
     summary = (
-        f"{count:,} utterances were weighted. With these weights they carry as much information as {size:,.0f} equally "
+        f"{counted(count, 'utterance was', 'utterances were')} weighted. With these weights they carry as much "
+        f"information as {size:,.0f} equally "
         f"weighted ones ({size / count:.0%}); the largest weight is {solution.weights.max():.1f}, where the mean is 1."
     )
     figures = (
-        Figure(f"{size:,.0f}", "effective sample size", f"of {count:,} utterances"),
+        Figure(f"{size:,.0f}", "effective sample size", f"of {counted(count, 'utterance')}"),
         Figure(f"{solution.weights.max():.1f}", "largest weight", "the mean is 1"),
         Figure(f"{100 * worst:.2f}", "points", "largest distance from a wanted share"),
     )

@@ -37,6 +37,7 @@ from alm_proxies.audio.features import FEATURES
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.stages.balance.mixtures import CUT, STAGE, Effects, Pair, described, labels_of, opened
 from alm_proxies.stages.balance.needed import Recordings
@@ -88,7 +89,7 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         space = _standardised(np.concatenate([sound[able], words[able]], 1))
         pairs, more = _pairs(chosen[able], top, space, lacking, ids, set(utterances.frame["utterance_id"]), settings)
         findings += [
-            Finding(STAGE, "without_neighbour", f"{part.taxonomy[c]}: {count:,} items are not made, as fewer than "
+            Finding(STAGE, "without_neighbour", f"{part.taxonomy[c]}: {counted(count, 'item')} not made, as fewer than "
                     "two of its utterances have a recording", "Give their recordings.", count=count)
             for c, count in more.items()
         ]  # fmt: skip

@@ -14,6 +14,7 @@ from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, write_json
 from alm_proxies.posterior import no_posterior
+from alm_proxies.printable import counted
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
 from alm_proxies.stages.balance.methods import by_reference, by_weights
@@ -52,17 +53,18 @@ class Balanced(Shown):
         count, size = self.metrics["utterances"], self.metrics["effective_size"]
         if copies := self.metrics.get("copies"):
             return (
-                f"{count:,} labels became {copies['items']:,} items, {copies['augmented']:,} of them augmented copies; "
-                f"farthest from its wanted share: {copies['worst']}, by {100 * copies['worst_error']:.2f} points"
+                f"{counted(count, 'label')} became {counted(copies['items'], 'item')}, {copies['augmented']:,} of them "
+                f"augmented copies; farthest from its wanted share: {copies['worst']}, by "
+                f"{100 * copies['worst_error']:.2f} points"
             )
         if generated := self.metrics.get("generated"):
             mixed = f"{generated['items']:,} of {generated['tried']:,} generated items kept; "
         elif reference := self.metrics.get("reference"):
-            mixed = f"{reference['items']:,} items fill up rare classes; "
+            mixed = f"{counted(reference['items'], 'item fills', 'items fill')} up rare classes; "
         else:
             mixed = ""
         reached = "all wanted shares reached" if self.metrics["met"] else "not all wanted shares reached"
-        return f"{mixed}{count:,} labels weighted, {reached}, effective sample size {size:,.0f}"
+        return f"{mixed}{counted(count, 'label')} weighted, {reached}, effective sample size {size:,.0f}"
 
 
 def balance(

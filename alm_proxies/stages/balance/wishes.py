@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from alm_proxies.ambiguity import LEVELS
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
+from alm_proxies.printable import counted
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.tables import Finding, Labels
 
@@ -140,7 +141,7 @@ def _values(utterances: pl.DataFrame, column: str) -> NDArray[np.object_]:
     values = utterances[column].cast(pl.String).fill_null("unknown")
     if (count := values.n_unique()) > MOST_VALUES:
         fix = f"Bring it to {MOST_VALUES} values or fewer; for speakers there is cap = {{ speaker = 0.1 }}."
-        raise SettingsError(f"the column {column!r} has {count:,} values, too many for a group", fix=fix)
+        raise SettingsError(f"the column {column!r} has {counted(count, 'value')}, too many for a group", fix=fix)
     return values.to_numpy()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from alm_proxies.ballots import which_count
+from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.tables import Utterances, Votes
 from alm_proxies.trained_on import meets, trained_on_by
@@ -22,7 +23,8 @@ def foresee(ahead: Ahead) -> Foreseen:
         return Foreseen(problems=(f"evaluate has nothing to score with: no vote is held out. {fix}",))
     scored = _scored(utterances, votes)
     if scored:
-        return Foreseen(facts=(f"{scored:,} utterances with held-out votes are apart from what models are trained on",))
+        are = counted(scored, "utterance with held-out votes is", "utterances with held-out votes are")
+        return Foreseen(facts=(f"{are} apart from what models are trained on",))
     speakers = utterances.frame["speaker"]
     if speakers.null_count() == len(speakers):
         why = "no utterance has a speaker, so a model may have been trained on the speaker of any of them"

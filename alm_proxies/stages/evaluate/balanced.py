@@ -28,7 +28,7 @@ from alm_proxies.measures.balanced_population import (
 )
 from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.posterior import no_posterior
-from alm_proxies.printable import in_speakers
+from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.page import Cell, Column, Section, Table
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
@@ -159,7 +159,8 @@ def balanced_section(balanced: Balanced, comparison: Comparison) -> Section | No
     ]  # fmt: skip
     shares = ", ".join(f"{name} {share:.1%}" for name, share in balanced.before.items())
     lead = (
-        f"What the scores would be where every label has the same share. {balanced.utterances:,} utterances of "
+        f"What the scores would be where every label has the same share. "
+        f"{counted(balanced.utterances, 'utterance')} of "
         f"{in_speakers(balanced.speakers, balanced.of_unknown_speakers)}, weighted, carry as much information as "
         f"{balanced.found.effective_size:,.0f} of equal weight."
     )

@@ -12,7 +12,7 @@ from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME, speaker_c
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired
-from alm_proxies.printable import in_speakers
+from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
@@ -75,7 +75,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
     ranked = sorted(models, key=lambda name: comparison.of(name).nll.estimate)
     best = ranked[0]
     test = comparison.test
-    size = f"{len(test):,} utterances with {test.counts.sum():,.0f} held-out votes"
+    size = f"{counted(len(test), 'utterance')} with {counted(test.counts.sum(), 'held-out vote')}"
     if test.speakers is not None:
         size += f" of {in_speakers(*speaker_count(test.speakers, test.has_speaker))}"
     if len(ranked) == 1:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
@@ -31,7 +32,7 @@ class Evaluation(Shown):
             f"{name} {'infinite' if (loss := values['nll_per_vote']['value']) is None else f'{loss:.3f}'}"
             for name, values in self.metrics["methods"].items()
         )
-        return f"log loss per held-out vote over {self.metrics['utterances']:,} utterances: {scores}"
+        return f"log loss per held-out vote over {counted(self.metrics['utterances'], 'utterance')}: {scores}"
 
 
 def evaluate(

@@ -12,6 +12,7 @@ from alm_proxies import __version__
 from alm_proxies.about import About
 from alm_proxies.ambiguity import stated
 from alm_proxies.cards import card_of
+from alm_proxies.printable import counted
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
 
@@ -54,7 +55,7 @@ def card_text(
         *_configs(kind, splits["split"].to_list()),
         "---",
         f"# {name}",
-        f"{len(items):,} items with a distribution over {', '.join(items.labels)}, written for {kind.title}.",
+        f"{counted(len(items), 'item')} with a distribution over {', '.join(items.labels)}, written for {kind.title}.",
         "## How the labels were made",
         _made(about, items.settings.targets),
         "## Splits",

@@ -18,6 +18,7 @@ from alm_proxies.ballots import which_count, with_shares_of_votes
 from alm_proxies.cards import how_to_allow, stays_because
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.table_checks import refuse_no_rows
@@ -117,7 +118,9 @@ def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
         "first": "given the first of their labels",
         "spread": "written once for each of their labels",
     }[policy]
-    message = f"{count:,} utterances have several most likely labels and are {done} (ties = {policy})"
+    tied = "several most likely labels and"
+    which = counted(count, f"utterance has {tied} is", f"utterances have {tied} are")
+    message = f"{which} {done} (ties = {policy})"
     finding = Finding("export", "tied_labels", message, utterance_id=example, count=count)
     if policy == "leave_out":
         if count == len(items):
@@ -171,12 +174,12 @@ def _missing(labels: Labels, about: pl.DataFrame, joined: pl.DataFrame) -> list[
     findings = []
     if (lost := labels.frame.height - joined.height) > 0:
         example = labels.frame.join(about, on="utterance_id", how="anti")["utterance_id"][0]
-        message = f"{lost:,} labels have no utterance in the utterances file and are left out"
+        message = f"{counted(lost, 'label')} without an utterance in the utterances file left out"
         fix = "Give the utterances file of these labels."
         findings.append(Finding("export", "not_described", message, fix, utterance_id=example, count=lost))
     without = about.join(labels.frame, on="utterance_id", how="anti")
     if without.height:
-        message = f"{without.height:,} utterances have no labels and are left out"
+        message = f"{counted(without.height, 'utterance')} without a label left out"
         example = without["utterance_id"][0]
         findings.append(Finding("export", "without_labels", message, utterance_id=example, count=without.height))
     return findings
@@ -213,7 +216,7 @@ def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataF
     for corpus in stay:
         held = marked.filter((pl.col("corpus") == corpus) & pl.col("transcript").is_not_null()).height
         if held and settings.transcripts:
-            message = f"{held:,} transcripts are not written: {reasons[corpus]}"
+            message = f"{counted(held, 'transcript is', 'transcripts are')} not written: {reasons[corpus]}"
             fix = how_to_allow(corpus, settings.cards)
             findings.append(Finding("export", "kept_back", message, fix, where=corpus, count=held))
     hidden = pl.lit(value=not settings.transcripts) | pl.col("restricted")

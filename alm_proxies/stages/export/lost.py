@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from alm_proxies.audio.clip import RATE
 from alm_proxies.cards import how_to_allow, stays_because
 from alm_proxies.errors import InputError
+from alm_proxies.printable import counted
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
 from alm_proxies.tables import Finding
@@ -38,9 +39,9 @@ class Group:
 
 
 _DONE = {
-    "cut": f"{{count:,}} items are parts of longer files and were cut from them, at {RATE:,} Hz",
-    "rendered": "{count:,} generated items were rendered into the export",
-    "remote_audio": "{count:,} recordings are remote, such as that of {example}",
+    "cut": ("item", "items", f"cut from longer files, at {RATE:,} Hz"),
+    "rendered": ("generated item was", "generated items were", "rendered into the export"),
+    "remote_audio": ("recording is", "recordings are", "remote, such as that of {example}"),
 }
 _CARD = ("kept_back", "referred_to")
 """Kinds that a corpus's card decides."""
@@ -52,22 +53,26 @@ def findings_of(items: Items, placed: Sequence[Placed], kind: Format) -> list[Fi
     for group in _groups(items, placed, one_by_one=kind.needs_audio):
         lost = group.placed
         if group.kind in _DONE:
-            message = _DONE[group.kind].format(count=group.count, example=group.example)
+            one, many, rest = _DONE[group.kind]
+            message = f"{counted(group.count, one, many)} {rest.format(example=group.example)}"
             fix = "Fetch them and give their paths, if the format needs files." if group.kind == "remote_audio" else ""
         elif group.kind == "referred_to":
             did = "linked" if lost.reason == "link" else "copied"
-            message = f"{group.count:,} recordings are not {did}, only their paths are written: {_why(items, group)}"
+            message = f"{counted(group.count, 'recording')} not {did}, only paths are written: {_why(items, group)}"
             fix = how_to_allow(group.corpus, items.settings.cards)
         elif group.kind == "kept_back":
             message = (
-                f"{group.count:,} items have no recording here, such as {group.example}: {lost.reason}; "
-                f"{_why(items, group)}"
+                f"{counted(group.count, 'item has', 'items have')} no recording here, such as {group.example}: "
+                f"{lost.reason}; {_why(items, group)}"
             )
             fix = f"{how_to_allow(group.corpus, items.settings.cards)} Or choose a format that refers to files."
         elif _alone(group.kind) and kind.needs_audio:
             message, fix = lost.reason, lost.fix
         else:
-            message = f"{group.count:,} items have no recording here, such as {group.example}: {lost.reason}"
+            message = (
+                f"{counted(group.count, 'item has', 'items have')} no recording here, such as {group.example}: "
+                f"{lost.reason}"
+            )
             fix = "Give the recordings; formats of labels alone (csv, parquet, jsonl) keep such items."
         where = group.corpus if group.kind in _CARD else None
         findings.append(
@@ -90,7 +95,7 @@ def nothing_left(items: Items, placed: Sequence[Placed]) -> InputError:
     """The error for an export without an item, with the most frequent reasons."""
     groups = sorted(_groups(items, placed, one_by_one=False), key=lambda group: -group.count)
     reasons = [
-        f"{group.count:,} items have no recording, such as {group.example}: {group.placed.reason}"
+        f"{counted(group.count, 'item has', 'items have')} no recording, such as {group.example}: {group.placed.reason}"
         + f" ({_why(items, group)})" * (group.kind == "kept_back")
         for group in groups
         if group.placed.file is None

@@ -19,6 +19,7 @@ from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError
 from alm_proxies.files import make_folder, read_text, refuse_remote, write_json, writing
 from alm_proxies.plugins import plugin
+from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items, items_of, with_one_label
@@ -50,7 +51,8 @@ class Exported(Shown):
     @property
     def line(self) -> str:
         """A summary in one line."""
-        return f"{sum(self.counts.values()):,} items ({', '.join(f'{n} {c:,}' for n, c in self.counts.items())})"
+        parts = ", ".join(f"{name} {count:,}" for name, count in self.counts.items())
+        return f"{counted(sum(self.counts.values()), 'item')} ({parts})"
 
 
 def export(
@@ -171,7 +173,7 @@ def _telling_paths(items: Items) -> list[Finding]:
     paths = items.frame.filter(pl.col("file").str.starts_with("/")).height
     if not paths:
         return []
-    message = f"{paths:,} rows have the original paths of recordings, which may identify speakers"
+    message = f"{counted(paths, 'row has', 'rows have')} the original paths of recordings, which may identify speakers"
     return [Finding("export", "paths_tell", message, "Set audio to copy.", count=paths)]
 
 

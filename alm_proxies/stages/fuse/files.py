@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alm_proxies.about import About, MadeBy
 from alm_proxies.ambiguity import THIRDS, cuts_of, level
 from alm_proxies.files import whole
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
 from alm_proxies.stages.fuse.kept import kept
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
@@ -55,7 +56,7 @@ class FusedFile:
     @property
     def line(self) -> str:
         """A summary in one line."""
-        return f"{self.labels:,} labels by {self.estimator.name}"
+        return f"{counted(self.labels, 'label')} by {self.estimator.name}"
 
 
 def fuse_files(

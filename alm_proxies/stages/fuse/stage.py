@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
 from alm_proxies.stages.fuse.kept import kept
 from alm_proxies.stages.fuse.settings import FuseSettings
@@ -46,7 +47,7 @@ class Fused(Shown):
     @property
     def line(self) -> str:
         """A summary in one line."""
-        return f"{len(self.labels):,} labels by {self.estimator.name}"
+        return f"{counted(len(self.labels), 'label')} by {self.estimator.name}"
 
 
 def fuse(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alm_proxies.ballots import which_count
 from alm_proxies.files import weights_digest
+from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.listen.settings import FEWEST
 
@@ -32,7 +33,7 @@ def foresee(ahead: Ahead) -> Foreseen:
         words = f"listen needs {FEWEST} utterances with human votes that are not held out, and there are {rated}"
         problems.append(f"{words}. Have more rated, hold out fewer votes, or leave [listen] out.")
     return Foreseen(
-        facts=(f"votes of a listener on about {utterances:,.0f} utterances",) if utterances else (),
+        facts=(f"votes of a listener on about {counted(utterances, 'utterance')}",) if utterances else (),
         problems=tuple(problems),
         counts={"votes": utterances},
     )

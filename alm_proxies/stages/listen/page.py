@@ -15,6 +15,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.measures.exchange import exchange
 from alm_proxies.measures.ranges import range_of
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.settings import deciding
@@ -56,8 +57,8 @@ def page_of(
         headline=f"The listener predicts human votes by {better:.3f} nats per vote better than the class shares",
         summary=(
             f"A head on {_what(settings)} was trained on the human votes of this corpus, for each of {material.folds} "
-            f"folds on the {unit} of the others, and votes on {len(ids):,} "
-            f"utterances. Scored against {which}."
+            f"folds on the {unit} of the others, and votes on "
+            f"{counted(len(ids), 'utterance')}. Scored against {which}."
         ),
         figures=(
             Figure(f"{scores[-1].estimate:.3f}", "nats: log loss per vote", f"class shares: {alone.estimate:.3f}"),

@@ -14,6 +14,7 @@ from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.alone import WAIT, alone_in
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, remove
+from alm_proxies.printable import counted
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
 from alm_proxies.stages.listen.settings import FEWEST, ListenSettings
@@ -55,7 +56,10 @@ class Listened(Shown):
     def line(self) -> str:
         """A summary in one line."""
         votes = self.counts["votes"]
-        return f"{votes:,.0f} votes by {len(self.models)} models, {self.gain:.3f} nats a vote ahead of the class shares"
+        return (
+            f"{counted(votes, 'vote')} by {counted(len(self.models), 'model')}, {self.gain:.3f} nats a vote ahead "
+            "of the class shares"
+        )
 
 
 def listen(
@@ -85,16 +89,16 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     from alm_proxies.stages.listen.relabel import relabelling
     from alm_proxies.training.folds import Material, cross_fit
 
-    counted, findings = _human(utterances, votes)
+    human, findings = _human(utterances, votes)
     vectors, digest = hear(utterances, settings, folder / "features", quiet=quiet)
     findings += vectors.findings
     heard = np.flatnonzero(vectors.known)
-    groups, by_speaker, folds, more = _folds(utterances, counted, vectors.known, settings)
+    groups, by_speaker, folds, more = _folds(utterances, human, vectors.known, settings)
     findings += more
     material = Material(
         votes.taxonomy,
         vectors.rows[heard],
-        counted[heard],
+        human[heard],
         np.array([folds[group] for group in groups[heard].tolist()], dtype=np.int64),
     )
     findings += _votes_in_folds(material)
@@ -142,21 +146,21 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
         raise nothing_to_learn("the listener", not_fitted(human))
     place = {name: row for row, name in enumerate(counts.utterances)}
     rows = np.array([place.get(name, -1) for name in utterances.frame["utterance_id"]], dtype=np.int64)
-    counted = np.where(rows[:, None] >= 0, counts.human[rows], 0.0)
+    own = np.where(rows[:, None] >= 0, counts.human[rows], 0.0)
     findings = [Finding(STAGE, f.kind, f.message, f.fix, f.utterance_id, f.where, f.count) for f in counts.findings]
     others = int((~counts.utterances.is_in(utterances.frame["utterance_id"].implode())).sum())
     if others:
         fix = "Give the utterances table of these votes."
         findings.append(Finding(STAGE, "no_utterance", "utterances with votes are not in the table", fix, count=others))
-    without = int((~counted.any(1)).sum())
+    without = int((~own.any(1)).sum())
     if without:
         message = "utterances without human votes get votes, but are not used for training"
         findings.append(Finding(STAGE, "not_learned_from", message, count=without))
-    return counted, findings
+    return own, findings
 
 
 def _folds(
-    utterances: Utterances, counted: Array, known: np.ndarray, settings: ListenSettings
+    utterances: Utterances, human: Array, known: np.ndarray, settings: ListenSettings
 ) -> tuple[np.ndarray, bool, dict[str, int], list[Finding]]:
     """The group (speaker, or utterance) of every row, whether it is the speaker, and the fold of every group with
     features.
@@ -167,11 +171,14 @@ def _folds(
     from alm_proxies.training.folds import assign_folds
 
     frame = utterances.frame
-    teaching = int((counted.any(1) & known).sum())
+    teaching = int((human.any(1) & known).sum())
     if teaching < FEWEST:
-        message = f"only {teaching} utterances have both human votes and a recording that can be used"
-        rated = int(counted.any(1).sum())
-        fix = "have more rated." if rated < FEWEST else f"{rated:,} have votes, {int(known.sum()):,} a recording: "
+        have = counted(teaching, "utterance has", "utterances have")
+        message = f"only {have} both human votes and a recording that can be used"
+        rated = int(human.any(1).sum())
+        fix = (
+            "have more rated." if rated < FEWEST else f"with votes: {rated:,}, with a recording: {int(known.sum()):,}; "
+        )
         fix += "" if rated < FEWEST else "read the corpus again with --recordings FOLDER."
         raise InputError(message, where="votes", fix=f"A listener needs {FEWEST} or more: {fix}")
     findings = []

@@ -14,6 +14,7 @@ import polars as pl
 from alm_proxies.about import About, MadeBy
 from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of
+from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
 from alm_proxies.stages.predict.settings import PredictSettings
 from alm_proxies.table_checks import refuse_no_rows
@@ -57,7 +58,7 @@ class Predicted(Shown):
     def line(self) -> str:
         """The numbers of predictions and of abstentions."""
         unsure = int(self.labels.frame["abstain"].sum())
-        return f"{len(self.labels):,} recordings predicted, the model abstains on {unsure:,} of them"
+        return f"{counted(len(self.labels), 'recording')} predicted, the model abstains on {unsure:,} of them"
 
 
 def predict(

@@ -13,6 +13,7 @@ from alm_proxies.cards import digests_of_cards, forbids_copies
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.finding_kinds import SEVERITIES
+from alm_proxies.printable import counted, sentence
 from alm_proxies.remembered import REMEMBERED, Memory, digests_of
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.proxies import files_of_proxy
@@ -64,12 +65,13 @@ def foresee(ahead: Ahead) -> Foreseen:
         return Foreseen(problems=(str(error),))
     cast = without_consensus(corpus.votes)
     mean = len(cast) / max(cast.frame["utterance_id"].n_unique(), 1)
-    published = f", {corpus.consensus_labels:,} published consensus labels" if corpus.consensus_labels else ""
-    facts = [f"{len(corpus.utterances):,} utterances, {len(cast):,} votes ({mean:.1f} each){published}"]
+    published = f", {counted(corpus.consensus_labels, 'published consensus label')}" if corpus.consensus_labels else ""
+    votes_of = f"{counted(len(cast), 'vote')} ({mean:.1f} each){published}"
+    facts = [f"{counted(len(corpus.utterances), 'utterance')}, {votes_of}"]
     findings = corpus.findings.frame.filter(pl.col("kind") != "no_audio")  # every recording is looked at by check
     facts += findings.filter(pl.col("severity") == SEVERITIES[0])["message"].to_list()
     others = findings.filter(pl.col("severity") != SEVERITIES[0])
-    warnings = tuple(f"{message}. {fix}".strip() for message, fix in others.select("message", "fix").iter_rows())
+    warnings = tuple(sentence(message, fix) for message, fix in others.select("message", "fix").iter_rows())
     counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + len(cast)}
     if simulated:
         return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts)

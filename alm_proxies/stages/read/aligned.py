@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ballots import which_count
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, Finding, Utterances, Votes
 
@@ -45,7 +46,10 @@ def aligned(votes: Votes, utterances: Utterances, how: Alignment) -> tuple[Votes
         if each:
             frame = frame.with_columns(pl.Series(name, values).fill_nan(None))
     scales = {corpus: ends for corpus, ends in votes.about.scales.items() if corpus not in several}
-    message = f"{sum(counts.values())} ratings of {len(several)} corpora are ranks within their corpus, from 0 to 1: "
+    message = (
+        f"{counted(sum(counts.values()), 'rating')} of {len(several)} corpora are ranks within their corpus, from 0 "
+        "to 1: "
+    )
     message += "; ".join(f"{corpus} ({_scales(votes, corpus)})" for corpus in several)
     findings = [finding("ratings_aligned", message, count=sum(counts.values()))] if several else []
     return Votes(frame, votes.about.with_(scales=scales)), findings

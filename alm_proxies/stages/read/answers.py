@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.errors import SettingsError, TableError
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
 from alm_proxies.stages.read.rows import Rows
@@ -95,7 +96,8 @@ def votes_of(
     spoken = heard.filter(~silent)
     if spoken.height < heard.height:
         count = heard.height - spoken.height
-        findings.append(finding("no_vote", f"{count} rows have no vote", where=where, count=count))
+        message = f"{counted(count, 'row has', 'rows have')} no vote"
+        findings.append(finding("no_vote", message, where=where, count=count))
     if "weight" not in spoken.columns and "draw" in spoken.columns:
         again = spoken.filter(~pl.struct("utterance_id", "annotator", "draw").is_first_distinct())
         if again.height:
@@ -119,9 +121,8 @@ def _unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
     rated = empty.filter(pl.any_horizontal(pl.lit(value=False), *ratings))
     kept = f"; the ratings of {rated.height} of them are kept" if rated.height else ""
     fix = "Fill in the labels, or remove those rows."
-    return [
-        finding("empty_label", f"{empty.height} votes have no label{kept}", fix=fix, where=where, count=empty.height)
-    ]
+    message = f"{counted(empty.height, 'vote has', 'votes have')} no label{kept}"
+    return [finding("empty_label", message, fix=fix, where=where, count=empty.height)]
 
 
 def _again(spoken: pl.DataFrame, files: list[File], where: str) -> list[Finding]:
@@ -173,8 +174,8 @@ def labels_of(
     rough = int((np.abs(total - 1) > 1e-6).sum() - (total == 0).sum())
     empty = int((inside == 0).sum())
     for count, kind, message in (
-        (rough, "shares_rounded", f"{rough} soft labels summed to 1 only roughly and were normalised"),
-        (empty, "no_label", f"{empty} utterances have no share of any label, so they get no soft label"),
+        (rough, "shares_rounded", f"{counted(rough, 'soft label')} normalised, as the sum was 1 only roughly"),
+        (empty, "no_label", f"{counted(empty, 'utterance')} without a share of any label, so without a soft label"),
     ):
         if count:
             findings.append(finding(kind, message, where=where, count=count))

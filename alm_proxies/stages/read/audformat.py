@@ -9,8 +9,9 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.audformat_header import Database, DatabaseTable, Rater, database
-from alm_proxies.stages.read.corpus_files import consensus_of, counted, on_unit_scales, scales_in
+from alm_proxies.stages.read.corpus_files import consensus_of, listing, on_unit_scales, scales_in
 from alm_proxies.stages.read.formats.audformat import AudformatSource
 from alm_proxies.stages.read.mapping import number
 from alm_proxies.stages.read.recordings import recordings_absent
@@ -63,7 +64,7 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     empty = ~pl.any_horizontal(pl.col("word").is_not_null(), *rated)
     answers, silent = answers.filter(~empty), answers.filter(empty).height
     if silent:
-        message = f"{silent} cells of raters are empty, so they are no votes"
+        message = f"{counted(silent, 'cell')} of raters without a vote: empty"
         findings.append(finding("no_vote", message, where=corpus, count=silent))
     answers, wrong = on_unit_scales(answers, known, corpus, "or minimum and maximum into its scheme in db.yaml")
     votes, lost = vocabulary.votes(answers, corpus)
@@ -75,7 +76,7 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     if gathered.shares:
         soft, more = _soft(pl.concat(gathered.shares, how="diagonal"), vocabulary, corpus)
         lost = [*lost, *more]
-    findings += counted("columns_not_taken", gathered.others, "columns were not read", str(base.path))
+    findings += listing("columns_not_taken", gathered.others, ("column", "columns"), "not read", str(base.path))
     inputs = tuple(dict.fromkeys(gathered.inputs))
     findings += [*wrong, *lost]
     return Part(utterances, votes, inputs, findings, labels=soft, root=base.root, scales=scales_in(answers, known))
@@ -92,7 +93,7 @@ def _counted_once(gathered: _Read, votes: pl.DataFrame, corpus: str, findings: l
     left = counts.filter(again)
     if left.height:
         count = int(left["count"].sum())
-        message = f"{count} counted votes are of utterances whose votes are read one by one, and were left out"
+        message = f"{counted(count, 'counted vote')} left out, of utterances whose votes are read one by one"
         fix = "Name the tables to read: --tables NAME (tables)."
         findings.append(finding("counted_twice", message, fix=fix, where=corpus, count=count))
     return counts.filter(~again)
@@ -202,7 +203,7 @@ def _soft(shares: pl.DataFrame, vocabulary: Vocabulary, where: str) -> tuple[pl.
     total = soft.select(sum_across(soft.columns)).to_series()
     soft = soft.select(pl.all() / total).insert_column(0, shares["utterance_id"]).filter(total > 0)
     if empty := int((total <= 0).sum()):
-        message = f"{empty} utterances have no share of any label, so they get no soft label"
+        message = f"{counted(empty, 'utterance')} without a share of any label, so without a soft label"
         findings.append(finding("no_label", message, where=where, count=empty))
     return soft, findings
 
@@ -238,7 +239,7 @@ def _utterances(base: Database, gathered: _Read, corpus: str) -> tuple[pl.DataFr
         before = places["gender"].count()
         places = places.with_columns(gender=pl.when(gender_of.is_in(["female", "male", "other"])).then(gender_of))
         if lost := before - places["gender"].count():
-            message = f"the gender of {lost} utterances is not female, male or other, and was left empty"
+            message = f"the gender of {counted(lost, 'utterance')} is not female, male or other, and was left empty"
             findings.append(finding("unknown_gender", message, where=corpus, count=lost))
     places = places.rename({"file": "audio"}).with_columns(corpus=pl.lit(corpus))
     return places, findings + recordings_absent(places["audio"].to_list(), base.root)

@@ -16,6 +16,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read, open_file
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, CONSENSUS, Finding
 from alm_proxies.taxonomy import to_unit
@@ -97,7 +98,8 @@ class Unread:
         """A finding for all of them; `form` is an example of a valid line."""
         if not self.count:
             return []
-        message = f"{self.count} lines could not be read and were left out, the first is {self.text!r}"
+        lines = counted(self.count, "line could not be read and was", "lines could not be read and were")
+        message = f"{lines} left out, the first is {self.text!r}"
         return [finding("unread_lines", message, fix=f"A line looks like: {form}", where=self.first, count=self.count)]
 
 
@@ -151,7 +153,7 @@ def on_unit_scales(
         low, high = card.scales[name]
         outside = (values < min(low, high)) | (values > max(low, high))
         if count := int(outside.sum()):
-            message = f"{count} ratings of {name} are outside their scale from {low:g} to {high:g} and were left out"
+            message = f"{counted(count, 'rating')} of {name} left out, outside the scale from {low:g} to {high:g}"
             findings.append(finding("missing_number", message, where=where, count=count))
         unit = to_unit(np.where(outside, np.nan, values), low, high)
         frame = frame.with_columns(pl.Series(name, unit).fill_nan(None))
@@ -182,15 +184,21 @@ def with_recordings(
     rest = set(there) - set(own)
     if rest:
         shown = ", ".join(map(repr, sorted(rest)[:3])) + (" ..." if len(rest) > 3 else "")
-        message = f"{len(rest)} recordings without votes were left out: {shown}"
+        were = counted(len(rest), "recording without votes was", "recordings without votes were")
+        message = f"{were} left out: {shown}"
         findings.append(finding("no_votes", message, where=where, count=len(rest)))
     return utterances.drop("own"), findings
 
 
-def counted(kind: str, items: Iterable[str], message: str, where: str, fix: str = "") -> list[Finding]:
-    """A finding with the number of some items and the first of them; none if there are no items."""
+def listing(
+    kind: str, items: Iterable[str], words: tuple[str, str], rest: str, where: str, fix: str = ""
+) -> list[Finding]:
+    """A finding with the number of some items and the first of them; none if there are no items.
+
+    `words` are those for one item and for several: ("clip has", "clips have").
+    """
     listed = list(items)
     if not listed:
         return []
     shown = ", ".join(map(repr, listed[:3])) + (" ..." if len(listed) > 3 else "")
-    return [finding(kind, f"{len(listed)} {message}: {shown}", fix=fix, where=where, count=len(listed))]
+    return [finding(kind, f"{counted(len(listed), *words)} {rest}: {shown}", fix=fix, where=where, count=len(listed))]

@@ -10,6 +10,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.ballots import without_consensus
 from alm_proxies.finding_kinds import SEVERITIES
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Heat
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.read.aligned import corpora_of
@@ -28,8 +29,8 @@ def words_of(votes: Votes, utterances: Utterances) -> pl.DataFrame:
         .with_columns(word=pl.coalesce("stated", "label"))
         .filter(pl.col("word").is_not_null())
     )
-    counted = named.group_by("corpus", "word", "label").agg(votes=pl.col("weight").sum())
-    return counted.sort("corpus", "votes", "word", descending=[False, True, False])
+    summed = named.group_by("corpus", "word", "label").agg(votes=pl.col("weight").sum())
+    return summed.sort("corpus", "votes", "word", descending=[False, True, False])
 
 
 def map_page(utterances: Utterances, votes: Votes, findings: Findings, errors: Sequence[Score] = ()) -> Page:
@@ -39,8 +40,8 @@ def map_page(utterances: Utterances, votes: Votes, findings: Findings, errors: S
     lost = words.filter(pl.col("label").is_null())["votes"].sum()
     total = words["votes"].sum()
     summary = (
-        f"{len(corpora)} corpora were read into one taxonomy of {len(votes.taxonomy)} labels. Of {total:,.0f} human "
-        f"votes that name a word, {lost:,.0f} name one that is not a label and are left out."
+        f"{len(corpora)} corpora were read into one taxonomy of {len(votes.taxonomy)} labels. Of "
+        f"{counted(float(total), 'human vote')} naming a word, {lost:,.0f} left out as naming one that is not a label."
     )
     figures = (
         Figure(f"{len(corpora)}", "corpora", ", ".join(corpora)),
@@ -64,7 +65,8 @@ def map_page(utterances: Utterances, votes: Votes, findings: Findings, errors: S
         .iter_rows()
     ]
     table = Table.of(["Kind", "Severity", "Message", "What to do", "Count"], rows)
-    sections.append(Section("What was left out or changed", f"{len(rows)} findings, of all corpora.", (table,)))
+    number = f"{counted(len(rows), 'finding')}, of all corpora."
+    sections.append(Section("What was left out or changed", number, (table,)))
     made_by = votes.about.made_by
     made_by_cells = {"alm-proxies": __version__, "settings": made_by.settings_digest if made_by is not None else ""}
     headline = f"{', '.join(corpora)} in one taxonomy"
@@ -86,7 +88,7 @@ def _words(words: pl.DataFrame, labels: Sequence[str]) -> Section:
     blocks: list[Block] = []
     if names:
         rest = words.select("corpus", "word").unique().height - len(names)
-        note = f"{rest} rarer words are in the table only." if rest > 0 else ""
+        note = f"{counted(rest, 'rarer word is', 'rarer words are')} in the table only." if rest > 0 else ""
         blocks.append(
             Heat(
                 "words_to_labels", "Words and labels", names, columns, shares,
@@ -98,15 +100,15 @@ def _words(words: pl.DataFrame, labels: Sequence[str]) -> Section:
         [corpus, word, label or LEFT_OUT, count] for corpus, word, label, count in words.iter_rows()
     ]
     blocks.append(Table.of(["Corpus", "Word", "Label", Column("Votes")], rows, "Votes by word and label.", folded=True))
-    changed = words.filter(pl.col("label").is_not_null() & (pl.col("word") != pl.col("label")))["votes"].sum()
-    lead = f"{changed:,.0f} votes became a label of another name; every other vote kept its word or was left out."
+    changed = float(words.filter(pl.col("label").is_not_null() & (pl.col("word") != pl.col("label")))["votes"].sum())
+    lead = f"{counted(changed, 'vote')} became a label of another name; every other vote kept its word or was left out."
     return Section("Which word became which label", lead, tuple(blocks))
 
 
 def _of_people(votes: Votes, utterances: Utterances) -> pl.DataFrame:
     """The human votes, with the corpus of each."""
-    counted = without_consensus(votes)
-    frame = counted.frame.with_columns(corpus=corpora_of(counted, utterances))
+    kept = without_consensus(votes)
+    frame = kept.frame.with_columns(corpus=corpora_of(kept, utterances))
     return frame.filter(pl.col("source") == "human")
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError
 from alm_proxies.files import could_not_read, open_file
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.crema_d_recordings import NAMES, with_audio
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.rows import Rows, read_rows
@@ -102,7 +103,8 @@ def _tabulated(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
     votes, findings = vocabulary.tallied(heard, source.corpus)
     silent = int((counts.select(pl.sum_horizontal(list(WORDS))).to_series() == 0).sum())
     if silent:
-        findings.append(finding("no_votes", f"{silent} clips have no vote", where=str(path), count=silent))
+        message = f"{counted(silent, 'clip has', 'clips have')} no vote"
+        findings.append(finding("no_votes", message, where=str(path), count=silent))
     return utterances, votes, findings
 
 
@@ -141,7 +143,7 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
         frame = frame.filter(kept.fill_null(False))
         if before > frame.height:
             count = before - frame.height
-            findings.append(finding(kind, f"{count} answers left out: {message}", where=where, count=count))
+            findings.append(finding(kind, f"{counted(count, 'answer')} left out: {message}", where=where, count=count))
 
     practice = pl.col("clipNum").str.strip_chars().is_in(_PRACTICE) | pl.col("clipName").str.contains("practice")
     left_out(~practice.fill_null(False), "practice", "they are on the practice clips")
@@ -160,7 +162,7 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
     frame = frame.with_columns(letter=pl.coalesce(letter, pl.col("respEmo")), whole=spelled)
     odd = frame.filter(~pl.col("whole") & pl.col("letter").is_in(list(WORDS))).height
     if odd:
-        message = f"{odd} answers have no level from 0 to 100; their emotion is still read"
+        message = f"{counted(odd, 'answer has', 'answers have')} no level from 0 to 100; the emotion is still read"
         findings.append(finding("no_level", message, where=where, count=odd))
     # Of several answers of one rater on one clip, the first with a level is kept, else the first in the file.
     frame = frame.sort(~pl.col("whole"), "row")
@@ -235,5 +237,5 @@ def _with_actors(utterances: pl.DataFrame, root: Path, corpus: str) -> tuple[pl.
     unknown = described["gender"].null_count()
     if not unknown:
         return described, []
-    message = f"{unknown} clips are of actors without a gender in {DEMOGRAPHICS}"
+    message = f"{counted(unknown, 'clip is', 'clips are')} of actors without a gender in {DEMOGRAPHICS}"
     return described, [finding("no_gender", message, where=corpus, count=unknown)]

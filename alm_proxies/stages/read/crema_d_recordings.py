@@ -8,7 +8,7 @@ import polars as pl
 
 from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.files import open_file
-from alm_proxies.stages.read.corpus_files import counted, names_in, with_recordings
+from alm_proxies.stages.read.corpus_files import listing, names_in, with_recordings
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.tables import Finding
 
@@ -87,11 +87,13 @@ def with_audio(utterances: pl.DataFrame, root: Path, source: CremaDSource) -> tu
     faulty = [own for own, path in there.items() if own in clips and _is_faulty(own, path)]
     shown = [f"{there[own]} ({HEARD[own]})" for own in faulty]
     there = {own: path for own, path in there.items() if own not in faulty}
-    message = "recordings are faulty by the corpus's README and are left out; their votes are read"
-    findings += counted("known_fault", shown, message, where)
-    findings += counted("misnamed", misnamed, "recordings were read under the name that they should have", where)
+    several = ("recording", "recordings")
+    rest = "left out as faulty by the corpus's README; the votes are read"
+    findings += listing("known_fault", shown, several, rest, where)
+    findings += listing("misnamed", misnamed, several, "read under a corrected name", where)
     fix = "Run `git lfs pull` in the corpus's folder."
-    findings += counted("no_audio", pointers, "recordings are only pointers to files in Git LFS", where, fix)
+    are = ("recording is only a pointer to a file", "recordings are only pointers to files")
+    findings += listing("no_audio", pointers, are, "in Git LFS", where, fix)
     utterances, absent = with_recordings(utterances, there, _LOOKED_FOR, where)
     return utterances, [*findings, *absent]
 
@@ -112,10 +114,11 @@ def _rated(clips: set[str], source: CremaDSource) -> list[Finding]:
     """Findings for clips that raters heard or saw otherwise than in the recording."""
     fix = "Leave these clips out of what you train on or score, or keep their votes knowingly."
     odd = [f"{own} ({reason})" for own, reason in HEARD.items() if own in clips]
-    message = "clips did not play to the raters as their names say, by the corpus's README; their votes are read"
-    findings = counted("known_fault", odd, message, source.corpus, fix)
+    clips_of = ("clip", "clips")
+    rest = "did not play to the raters as the name says, by the corpus's README; the votes are read"
+    findings = listing("known_fault", odd, clips_of, rest, source.corpus, fix)
     if source.modality == "audio-visual":
         silent = sorted(SILENT_VIDEOS & clips)
-        message = "clips had a video without sound until December 2020, by the corpus's README; their votes are read"
-        findings += counted("known_fault", silent, message, source.corpus, fix)
+        rest = "had a video without sound until December 2020, by the corpus's README; the votes are read"
+        findings += listing("known_fault", silent, clips_of, rest, source.corpus, fix)
     return findings

@@ -10,7 +10,8 @@ import polars as pl
 from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError
-from alm_proxies.stages.read.corpus_files import consensus_of, counted, names_in, not_the_corpus, with_recordings
+from alm_proxies.printable import counted
+from alm_proxies.stages.read.corpus_files import consensus_of, listing, names_in, not_the_corpus, with_recordings
 from alm_proxies.stages.read.formats.dusha import DushaSource
 from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
@@ -42,16 +43,17 @@ def read_dusha(source: DushaSource, vocabulary: Vocabulary, card: Card) -> Part:
     all_clips = frame
     if controls and not source.control_tasks:
         frame = frame.filter(~golden)
-        message = f"{controls} recordings with a golden label, which controlled the annotators, were left out"
+        message = f"{counted(controls, 'recording')} with a golden label left out, which controlled the annotators"
         fix = "control_tasks = true (--control-tasks) reads them."
         findings.append(finding("control_tasks", message, fix=fix, where=corpus, count=controls))
     utterances, silent = _utterances(frame, root, files, corpus, set(all_clips["own"]) - set(frame["own"]))
     nameless = frame.filter(pl.col("annotator_id").is_null())
-    message = "answers have no annotator and were left out"
-    findings += [*silent, *counted("no_rater", nameless["own"], message, corpus)]
+    rest = "without an annotator left out"
+    findings += [*silent, *listing("no_rater", nameless["own"], ("answer", "answers"), rest, corpus)]
     answers = frame.filter(pl.col("annotator_id").is_not_null())
     again = answers.filter(~pl.struct("own", "annotator_id").is_first_distinct())
-    findings += counted("answered_again", again["own"], "answers come from annotators who had answered before", corpus)
+    rest = "from an annotator who had answered before"
+    findings += listing("answered_again", again["own"], ("answer comes", "answers come"), rest, corpus)
     heard = answers.select(utterance_id="own", annotator="annotator_id", word="annotator_emo", source=pl.lit("human"))
     heard = heard.with_columns(prefixed("utterance_id", corpus), prefixed("annotator", corpus))
     known = frame.filter(pl.col("golden_emo").is_not_null()).unique("own", keep="first", maintain_order=True)

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.cards import Card
-from alm_proxies.stages.read.corpus_files import counted, names_in, not_the_corpus, text_lines, with_recordings
+from alm_proxies.stages.read.corpus_files import listing, names_in, not_the_corpus, text_lines, with_recordings
 from alm_proxies.stages.read.formats.emodb import EmodbSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -39,9 +39,10 @@ def read_emodb(source: EmodbSource, vocabulary: Vocabulary, card: Card) -> Part:
         raise not_the_corpus(source.source, "EMO-DB", _LOOKED_FOR)
     where = source.corpus
     unreleased = sorted(shares.keys() - set(clips))
-    findings += counted("no_audio", unreleased, "takes of the listening test were not released and are left out", where)
+    takes, rest = ("take", "takes"), "of the listening test left out, as the recording was not released"
+    findings += listing("no_audio", unreleased, takes, rest, where)
     untested = [clip for clip in clips if clip not in shares]
-    findings += counted("no_votes", untested, f"recordings have no line in {_TABLE}", where)
+    findings += listing("no_votes", untested, ("recording has", "recordings have"), f"no line in {_TABLE}", where)
     utterances = pl.DataFrame([_described(clip, source.corpus) for clip in clips])
     utterances, silent = with_recordings(utterances, there, "wav/<clip>.wav", where)
     heard, unclear = _answers_of(clips, shares, source.corpus)
@@ -69,7 +70,7 @@ def _recognised(path: Path) -> tuple[dict[str, float], list[Finding]]:
             odd.append(f"line {number}")
     if not shares:
         raise not_the_corpus(path, "EMO-DB", f"rows such as '1<tab>03a01Ab.wav<tab>65,00<tab>35,00' in {path.name}")
-    return shares, counted("unread_lines", odd, "lines could not be read and were left out", str(path))
+    return shares, listing("unread_lines", odd, ("line", "lines"), "could not be read", str(path))
 
 
 def _described(clip: str, corpus: str) -> dict[str, Any]:
@@ -117,5 +118,5 @@ def _answers_of(clips: list[str], shares: dict[str, float], corpus: str) -> tupl
     frame = frame.with_columns(
         prefixed("utterance_id", corpus), annotator=pl.lit(corpus + CROWD), source=pl.lit("human")
     )
-    message = "shares do not stand for a whole number of 20 or 21 listeners, so their votes were left out"
-    return frame, counted("no_votes", unclear, message, corpus)
+    share, rest = ("share does", "shares do"), "not stand for a whole number of 20 or 21 listeners: votes left out"
+    return frame, listing("no_votes", unclear, share, rest, corpus)

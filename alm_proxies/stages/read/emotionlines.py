@@ -10,7 +10,8 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError
-from alm_proxies.stages.read.corpus_files import consensus_of, counted, json_content, names_in, not_the_corpus
+from alm_proxies.printable import counted
+from alm_proxies.stages.read.corpus_files import consensus_of, json_content, listing, names_in, not_the_corpus
 from alm_proxies.stages.read.formats.emotionlines import EmotionlinesSource
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_word
@@ -50,17 +51,14 @@ def read_emotionlines(source: EmotionlinesSource, vocabulary: Vocabulary, card: 
         "part",
     )
     annotated = frame["counts"].str.contains(rf"^\d{{{len(WORDS)}}}$").fill_null(False)
-    findings = counted(
-        "unread_lines",
-        frame.filter(~annotated)["own"],
-        f"lines have no annotation of {len(WORDS)} digits, so their votes are not known",
-        corpus,
-    )
+    have, rest = ("line has", "lines have"), f"no annotation of {len(WORDS)} digits, so the votes are not known"
+    findings = listing("unread_lines", frame.filter(~annotated)["own"], have, rest, corpus)
     heard = frame.filter(annotated).with_columns(
         pl.col("counts").str.slice(place, 1).cast(pl.Int64).alias(word) for place, word in enumerate(WORDS)
     )
     odd = heard.filter(pl.sum_horizontal(WORDS) != _RATERS)
-    findings += counted("odd_count", odd["own"], f"lines do not have {_RATERS} votes; those they have are read", corpus)
+    rest = f"other than {_RATERS} votes, which are read"
+    findings += listing("odd_count", odd["own"], have, rest, corpus)
     long = heard.unpivot(index="own", on=WORDS, variable_name="word", value_name="count")
     votes, lost = vocabulary.tallied(long.select(*_whose(corpus, CROWD), "word", "count"), corpus)
     agreed = frame.filter(pl.col("published").is_not_null() & (pl.col("published").str.to_lowercase() != _NO_MAJORITY))
@@ -69,7 +67,8 @@ def read_emotionlines(source: EmotionlinesSource, vocabulary: Vocabulary, card: 
     consensus, _ = vocabulary.votes(published, corpus)  # its words are among those of the votes
     no_majority = frame.filter(pl.col("published").str.to_lowercase() == _NO_MAJORITY).height
     if no_majority:
-        message = f"{no_majority} lines have no published majority label ({_NO_MAJORITY}); their votes are read"
+        has = counted(no_majority, "line has", "lines have")
+        message = f"{has} no published majority label ({_NO_MAJORITY}); the votes are read"
         findings.append(finding("no_majority", message, where=corpus, count=no_majority))
     votes = pl.concat([votes, consensus], how="diagonal")
     return Part(utterances, votes, tuple(files), [*findings, *lost])

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from alm_proxies.ballots import OF_CONSENSUS
 from alm_proxies.errors import SettingsError
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -63,11 +64,9 @@ def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int, seed: int) -> NDArr
     here = human.with_row_index("place").filter(~pl.col("away"))
     alone = pl.col("consensus").all().over("utterance") if here["consensus"].any() else pl.lit(value=False)
     here = here.with_columns(alone=alone)
-    counted = here.filter(pl.col("ok") & (~pl.col("consensus") | pl.col("alone"))).sort(
-        "utterance", "annotator", "draw"
-    )
-    draw = counted.select(pl.struct("utterance", "annotator", "draw").rle_id()).to_series().to_numpy()
-    utterance = counted["utterance"].to_numpy()[np.diff(draw, prepend=-1) > 0]
+    voted = here.filter(pl.col("ok") & (~pl.col("consensus") | pl.col("alone"))).sort("utterance", "annotator", "draw")
+    draw = voted.select(pl.struct("utterance", "annotator", "draw").rle_id()).to_series().to_numpy()
+    utterance = voted["utterance"].to_numpy()[np.diff(draw, prepend=-1) > 0]
     starts = np.flatnonzero(np.diff(utterance.astype(np.int64), prepend=-1))
     sizes = np.diff(starts, append=len(utterance))
     beyond = np.zeros(len(utterance), dtype=np.bool_)
@@ -76,7 +75,7 @@ def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int, seed: int) -> NDArr
     for name, start, size in zip(names, starts[many].tolist(), sizes[many].tolist(), strict=True):
         beyond[start + generator(seed, "hold_out", name).permutation(size)[keep:]] = True
     chosen = np.zeros(human.height, dtype=np.bool_)
-    chosen[counted["place"].to_numpy()[beyond[draw]]] = True
+    chosen[voted["place"].to_numpy()[beyond[draw]]] = True
     behind = here.filter(pl.col("consensus") & ~pl.col("alone"))
     scored = np.isin(behind["utterance"].to_numpy(), utterance[beyond])
     chosen[behind["place"].to_numpy()[scored]] = True
@@ -97,12 +96,15 @@ def _findings(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> 
     whose = away["utterance"].n_unique()
     published = int(away["consensus"].sum())
     votes = away.height - published
-    beside = f", and {published} published consensus labels, which are not votes" if published else ""
-    findings = [
-        Finding("read", "held_out", f"{votes} human votes of {whose} utterances are held out{beside}", count=votes)
-    ]
+    consensus = "published consensus label"
+    no_votes = counted(published, f"{consensus}, which is not a vote", f"{consensus}s, which are not votes")
+    beside = f", and {no_votes}" if published else ""
+    are = "is" if votes == 1 else "are"
+    message = f"{counted(votes, 'human vote')} of {counted(whose, 'utterance')} {are} held out{beside}"
+    findings = [Finding("read", "held_out", message, count=votes)]
     bare = human["utterance"].n_unique() - whose
     if wanted.keep is not None and bare:
-        message = f"{bare} utterances have no vote beyond the {wanted.keep} kept for the fit, so they cannot be scored"
+        has = counted(bare, "utterance has", "utterances have")
+        message = f"{has} no vote beyond the {wanted.keep} kept for the fit, so nothing to be scored by"
         findings.append(Finding("read", "nothing_held_out", message, "Keep fewer, or hold out a split.", count=bare))
     return findings

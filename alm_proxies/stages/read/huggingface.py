@@ -13,6 +13,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError, need
 from alm_proxies.files import is_there, write_bytes
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import not_the_corpus
 from alm_proxies.stages.read.formats.huggingface import HuggingfaceSource
 from alm_proxies.stages.read.rows import Rows
@@ -47,7 +48,10 @@ def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Ca
     if not inside.names or inside.extract is not None:
         return part
     known = [reported for reported in part.findings if reported.kind != "no_audio"]
-    message = f"{len(inside.names)} recordings are inside the data set's files, such as {inside.names[0]!r}"
+    message = (
+        f"{counted(len(inside.names), 'recording is', 'recordings are')} inside the data set's files, such as "
+        f"{inside.names[0]!r}"
+    )
     fix = "extract = FOLDER (--extract FOLDER) writes them out as they are."
     known.append(finding("no_audio", message, fix=fix, where=str(place), count=len(inside.names)))
     audio = pl.when(~pl.col("audio").is_in(inside.names)).then("audio").alias("audio")

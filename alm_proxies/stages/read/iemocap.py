@@ -11,11 +11,12 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.cards import Card
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import (
     Answers,
     Unread,
     consensus_of,
-    counted,
+    listing,
     names_in,
     not_the_corpus,
     on_unit_scales,
@@ -71,18 +72,19 @@ def read_iemocap(source: IemocapSource, vocabulary: Vocabulary, card: Card) -> P
     answers = answers.with_columns(prefixed("utterance_id", source.corpus))
     votes, lost = vocabulary.votes(answers, source.corpus)
     findings += [*wrong, *lost, *turns.unread.findings(_FORM)]
-    message = "turns occur twice; the first was taken"
-    findings += counted("repeated", turns.repeated, message, where)
+    twice = ("turn occurs", "turns occur")
+    findings += listing("repeated", turns.repeated, twice, "twice; the first was taken", where)
     if turns.self_reports:
-        message = f"{turns.self_reports} answers of the actors about themselves were left out"
+        message = f"{counted(turns.self_reports, 'answer')} of the actors about themselves left out"
         fix = "self_reports = true (--self-reports) reads them."
         findings.append(finding("self_reports", message, fix=fix, where=where, count=turns.self_reports))
     if turns.no_majority:
-        message = f"{turns.no_majority} turns have no published majority label (xxx); their votes are read"
+        has = counted(turns.no_majority, "turn has", "turns have")
+        message = f"{has} no published majority label (xxx); the votes are read"
         findings.append(finding("no_majority", message, where=where, count=turns.no_majority))
     voted = set(turns.outside.utterance_id)
     silent = [name for name in turns.rows if name not in voted]
-    findings += counted("no_votes", silent, "turns have no vote of an outside evaluator", where)
+    findings += listing("no_votes", silent, ("turn has", "turns have"), "no vote of an outside evaluator", where)
     inputs = (*files, *transcript_files)
     return Part(utterances, votes, inputs, findings, root=root, scales=scales_in(answers, card))
 

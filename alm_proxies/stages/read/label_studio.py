@@ -14,7 +14,8 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.stages.read.corpus_files import counted, json_content, on_unit_scales, scales_in
+from alm_proxies.printable import counted
+from alm_proxies.stages.read.corpus_files import json_content, listing, on_unit_scales, scales_in
 from alm_proxies.stages.read.formats.label_studio import LabelStudioSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import split_word
@@ -68,7 +69,7 @@ def read_label_studio(source: LabelStudioSource, vocabulary: Vocabulary, card: C
     votes, lost = vocabulary.votes(frame, where)
     findings = [*_findings(heard, votes, str(path)), *wrong, *lost]
     silent = utterances.filter(~pl.col("utterance_id").is_in(votes["utterance_id"].implode()))["utterance_id"].to_list()
-    findings += counted("no_votes", silent, "tasks have no vote", where)
+    findings += listing("no_votes", silent, ("task has", "tasks have"), "no vote", where)
     return Part(utterances, votes, (path,), findings, root=path.parent, scales=scales_in(frame, known))
 
 
@@ -221,14 +222,18 @@ def _person(annotation: Mapping[str, Any]) -> str:
 
 
 def _findings(heard: _Heard, votes: pl.DataFrame, where: str) -> list[Finding]:
-    findings = counted("no_vote", heard.skipped, "annotations were skipped by their rater", where)
-    findings += counted("no_vote", heard.empty, "annotations answer nothing that is read", where)
-    findings += counted("unread_lines", heard.odd, "annotations are not objects and were left out", where)
-    message = "annotations are further ones of the same rater for the same task; each counts as a vote"
-    findings += counted("answered_again", heard.again, message, where)
+    were = ("annotation was", "annotations were")
+    findings = listing("no_vote", heard.skipped, were, "skipped by the rater", where)
+    answer = ("annotation answers", "annotations answer")
+    findings += listing("no_vote", heard.empty, answer, "nothing that is read", where)
+    findings += listing("unread_lines", heard.odd, were, "left out, as only an object can be read", where)
+    again = ("annotation is a further one", "annotations are further ones")
+    rest = "of the same rater for the same task; each counts as a vote"
+    findings += listing("answered_again", heard.again, again, rest, where)
     saw = int(votes["saw_prediction"].sum()) if "saw_prediction" in votes.columns else 0
     if saw:
-        message = f"{saw} votes are of raters who could see a model's prediction, which may have moved them"
+        of = f"{counted(saw, 'vote')} of raters who could see a model's prediction"
+        message = f"{of}, which may have influenced what they voted for"
         fix = "They carry saw_prediction = true; compare them with the others before you rely on them."
         findings.append(finding("saw_prediction", message, fix=fix, where=where, count=saw))
     if heard.others:

@@ -11,6 +11,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import SettingsError, TableError
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import finding
@@ -181,6 +182,9 @@ def missing_numbers(read_rows: pl.DataFrame, rows: Rows, columns: dict[str, str]
             ways = ["is empty"] if words.null_count() else []
             if spelled := words.drop_nulls().unique().sort().to_list():
                 ways.append(f"says {', '.join(map(repr, spelled))}")
-            message = f"{count} rows have no number for {ours}{meant}: the column {theirs!r} {' or '.join(ways)}"
+            message = (
+                f"{counted(count, 'row has', 'rows have')} no number for {ours}{meant}: the column {theirs!r} "
+                f"{' or '.join(ways)}"
+            )
             findings.append(finding("missing_number", message, where=rows.path, count=count))
     return findings

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.cards import Card
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import (
     Answers,
     Unread,
@@ -70,10 +71,11 @@ def read_msp_improv(source: MspImprovSource, vocabulary: Vocabulary, card: Card)
     where = source.corpus
     findings = unread.findings(_FORM)
     if repeated:
-        message = f"{repeated} repeated answers of a worker for the same turn were left out"
+        message = f"{counted(repeated, 'repeated answer')} of a worker for the same turn left out"
         findings.append(finding("repeated", message, where=str(path), count=repeated))
     if no_majority:
-        message = f"{no_majority} turns have no published majority label (X); their votes are read"
+        has = counted(no_majority, "turn has", "turns have")
+        message = f"{has} no published majority label (X); the votes are read"
         findings.append(finding("no_majority", message, where=where, count=no_majority))
     utterances = pl.DataFrame(list(rows.values()))
     utterances, silent = with_recordings(utterances, _recordings(root), "Audio/session*/S*/*/<turn>.wav", where)

@@ -11,11 +11,12 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import (
     Unread,
     consensus_of,
-    counted,
     json_content,
+    listing,
     names_in,
     not_the_corpus,
     on_unit_scales,
@@ -80,12 +81,11 @@ def read_msp_podcast(source: MspPodcastSource, vocabulary: Vocabulary, card: Car
     votes = votes.with_columns(stated=pl.coalesce("free_text", "stated")).drop("free_text")
     no_majority = int((published["code"] == _NO_AGREEMENT).sum())
     if no_majority:
-        message = f"{no_majority} clips have no published consensus (X); their votes are read"
+        message = f"{counted(no_majority, 'clip has', 'clips have')} no published consensus (X); the votes are read"
         findings.append(finding("no_majority", message, where=where, count=no_majority))
     silent = utterances.filter(~pl.col("utterance_id").is_in(votes["utterance_id"].implode()))["utterance_id"]
-    findings += counted(
-        "no_votes", silent.to_list(), "clips have no vote (the labels of some tests are withheld)", where
-    )
+    rest = "no vote (the labels of some tests are withheld)"
+    findings += listing("no_votes", silent.to_list(), ("clip has", "clips have"), rest, where)
     inputs = [path for path in (release.detailed, release.consensus, *release.others.values()) if path is not None]
     findings += [*wrong, *lost]
     return Part(utterances, votes, tuple(inputs), findings, root=release.root, scales=scales_in(heard, card))
@@ -184,7 +184,8 @@ def _workers(cells: pl.DataFrame, place: Callable[[int], str]) -> tuple[pl.DataF
     findings = []
     if odd.height:
         text = str(odd["cell"][0] or "")[:60]
-        message = f"{odd.height} answers could not be read and were left out, the first is {text!r}"
+        were = counted(odd.height, "answer could not be read and was", "answers could not be read and were")
+        message = f"{were} left out, the first is {text!r}"
         where = place(odd["row"][0])
         findings.append(finding("unread_lines", message, fix=f"One looks like: {_FORM}", where=where, count=odd.height))
     return answers.filter(pl.col("worker").is_not_null()).select(list(_ANSWERS)), findings
@@ -281,8 +282,8 @@ def _not_numbers(answers: pl.DataFrame, where: str) -> list[Finding]:
     findings = []
     for name, rating in _ratings().items():
         odd = answers.filter(pl.col(name).is_not_null() & rating.is_null())[name]
-        message = f"ratings of {name} are not numbers and were left out"
-        findings += counted("missing_number", odd.to_list(), message, where)
+        words = (f"rating of {name} is not a number and was", f"ratings of {name} are not numbers and were")
+        findings += listing("missing_number", odd.to_list(), words, "left out", where)
     return findings
 
 
@@ -339,8 +340,8 @@ def _utterances(
         gender=pl.when(pl.col("gender").is_in(["female", "male", "other"])).then("gender"),
     )
     unknown = frame.filter(pl.col("speaker").is_null())["own"].to_list()
-    message = "clips have no known speaker"
-    findings += counted("unknown_speaker", unknown, message, where, "Use the published split to keep speakers apart.")
+    fix = "Use the published split to keep speakers apart."
+    findings += listing("unknown_speaker", unknown, ("clip has", "clips have"), "no known speaker", where, fix)
     if source.transcripts:
         frame = _with_transcripts(frame, release.root)
     there: dict[str, str] = {}

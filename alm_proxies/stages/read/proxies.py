@@ -9,6 +9,7 @@ import polars as pl
 from alm_proxies.about import About, AnnotatorCard, about_of
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import digest_of
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.settings import Source
 from alm_proxies.stages.read.sources import finding, prefixed
@@ -94,7 +95,10 @@ def _folds(source: Source, utterances: pl.DataFrame) -> tuple[dict[str, int] | N
     several = table.group_by("key").agg(pl.col("fold").n_unique()).filter(pl.col("fold") > 1)["key"].sort()
     findings = []
     if len(several):
-        message = f"{len(several)} speakers are in several folds, such as {several[0]!r}, so {source.proxy!r} voted "
+        message = (
+            f"{counted(len(several), 'speaker is', 'speakers are')} in several folds, such as {several[0]!r}, so "
+            f"{source.proxy!r} voted "
+        )
         message += "on speakers that its models were trained on"
         fix = "Train again in folds of speakers; until then check the exchange test of align."
         findings.append(finding("folds_share_speakers", message, fix=fix, where=where, count=len(several)))

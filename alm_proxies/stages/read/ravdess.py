@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.cards import Card
-from alm_proxies.stages.read.corpus_files import counted, names_in, not_the_corpus
+from alm_proxies.printable import counted
+from alm_proxies.stages.read.corpus_files import listing, names_in, not_the_corpus
 from alm_proxies.stages.read.formats.ravdess import RavdessSource
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -39,16 +40,20 @@ def read_ravdess(source: RavdessSource, vocabulary: Vocabulary, card: Card) -> P
     if not rows and not others:
         raise not_the_corpus(root, "RAVDESS", _LOOKED_FOR)
     where = source.corpus
-    findings = counted("not_a_clip", odd, "recordings without a file name of RAVDESS were left out", where)
+    rest = "without a file name of RAVDESS left out"
+    findings = listing("not_a_clip", odd, ("recording", "recordings"), rest, where)
     if others:
-        message = f"{others} recordings of the other channel were left out"
+        message = f"{counted(others, 'recording')} of the other channel left out"
         fix = 'channel = "both" (--channel both) reads them.'
         findings.append(finding("not_a_clip", message, fix=fix, where=where, count=others))
     repeated = len(rows) - len({row["utterance_id"] for row in rows})
     if repeated:
-        message = f"{repeated} recordings occur twice; the first was taken"
+        message = f"{counted(repeated, 'recording occurs', 'recordings occur')} twice; the first was taken"
         findings.append(finding("repeated", message, where=where, count=repeated))
-    message = f"{len(rows)} recordings have no votes: the release has the acted emotion only (intended)"
+    message = (
+        f"{counted(len(rows), 'recording has', 'recordings have')} no votes: the release has the acted emotion only "
+        "(intended)"
+    )
     fix = "Ask an annotator, or read your own votes beside it."
     findings.append(finding("no_votes", message, fix=fix, where=where, count=len(rows)))
     utterances = pl.DataFrame(rows, schema_overrides={"repetition": pl.String()}).unique(

@@ -13,6 +13,7 @@ import polars as pl
 from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.errors import InputError
 from alm_proxies.files import is_there
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.remote import joined, recordings_at
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.tables import Finding
@@ -77,7 +78,7 @@ def found_in_folder(part: Part, folder: Path, where: str) -> Part:
     lost = [utterance_id for utterance_id, path in zip(frame["utterance_id"], audio, strict=True) if path is None]
     if frame.height and len(lost) == frame.height:
         example = f"it holds {there[0]!r}" if there else f"it holds no file that ends in {', '.join(SOUNDS)}"
-        message = f"holds no recording of any of {frame.height} utterances, such as {lost[0]!r}; {example}"
+        message = f"holds no recording of any of {counted(frame.height, 'utterance')}, such as {lost[0]!r}; {example}"
         fix = "Name the folder that holds them, or the column that names them: --columns audio=..."
         raise InputError(message, where=remote_of(folder) or str(folder), fix=fix)
     findings = [reported for reported in part.findings if reported.kind != "no_audio"]

@@ -14,6 +14,7 @@ import polars as pl
 from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
+from alm_proxies.printable import counted
 from alm_proxies.remote import buckets
 from alm_proxies.remote.at_hand import AtHand, at_hand, there
 from alm_proxies.remote.copies import known_by_store, open_copy
@@ -107,8 +108,8 @@ def without_secrets_in(frame: pl.DataFrame, where: str, findings: list[Finding])
         return frame
     cleaned = [without_secrets(own) if has else own for own, has in zip(audio, bad, strict=True)]
     count = sum(bad)
-    has = "has" if count == 1 else "have"
-    message = f"{count} addresses of recordings {has} a password, a key or a signature in them, which was left out"
+    addresses = counted(count, "address", "addresses")
+    message = f"{addresses} of recordings with a password, a key or a signature, which was left out"
     findings.append(finding("address_with_secret", message, fix=SECRET_FIX, where=where, count=count))
     return frame.with_columns(audio=pl.Series(cleaned, dtype=pl.String))
 

@@ -20,6 +20,7 @@ import polars as pl
 from alm_proxies.columns import missing_column
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read, open_file
+from alm_proxies.printable import counted
 from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
@@ -60,7 +61,7 @@ class Rows:
         row = int(rows[0])
         value = repr(self.frame[column][row])
         shown = value if len(value) <= 60 else value[:57] + "..."
-        more = f" (and {len(rows) - 1} more rows)" if len(rows) > 1 else ""
+        more = f" (and {counted(len(rows) - 1, 'more row')})" if len(rows) > 1 else ""
         raise TableError(f"{shown} {message}{more}", where=self.place(row, column), fix=fix)
 
     def _line(self, row: int) -> str:
@@ -220,7 +221,7 @@ def _refuse_ragged(batch: list[list[str]], width: int, before: int, rows: Rows) 
     """Raise for the first record with too few values, or with additional values that are not empty."""
     for number, record in enumerate(batch):
         if len(record) < width or any(record[width:]):
-            message = f"has {len(record)} values, but the header has {width}"
+            message = f"has {counted(len(record), 'value')}, but the header has {width}"
             fix = "Quote values that contain the delimiter, and check that the file was copied whole."
             raise TableError(message, where=rows.place(before + number), fix=fix)
 

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.stages.read.settings import shares_of
 from alm_proxies.tables import Finding
@@ -43,7 +44,8 @@ def split_by_speaker(
     sizes = Counter(utterances["speaker"].drop_nulls().to_list())
     unknown = utterances["speaker"].null_count()
     if len(sizes) < len(shares):
-        known = f"only {len(sizes)} speakers are known" if sizes else "the speakers are not known"
+        are = counted(len(sizes), "speaker is", "speakers are")
+        known = f"only {are} known" if sizes else "the speakers are not known"
         raise InputError(
             f"cannot be split by speaker into {len(shares)}: {known}",
             where=corpus,
@@ -58,10 +60,10 @@ def split_by_speaker(
     findings = []
     before = utterances.height - utterances["split"].null_count() if "split" in utterances.columns else 0
     if before:
-        message = f"the split that came with {before} utterances was replaced by {wanted}"
+        message = f"the split that came with {counted(before, 'utterance')} was replaced by {wanted}"
         findings.append(Finding("read", "split_replaced", message, where=corpus, count=before))
     if unknown:
-        message = f"{unknown} utterances without a known speaker belong to no split"
+        message = f"{counted(unknown, 'utterance')} without a known speaker, so in no split"
         findings.append(
             Finding("read", "unknown_speaker", message, "Give their speakers.", where=corpus, count=unknown)
         )

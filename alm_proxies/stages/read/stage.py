@@ -18,6 +18,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.plugins import plugin
+from alm_proxies.printable import counted
 from alm_proxies.remote.at_hand import AtHand
 from alm_proxies.settings import deciding, settings_of
 from alm_proxies.shown import Shown
@@ -237,7 +238,10 @@ def _described(
     frame = part.utterances
     again = frame.filter(pl.col("utterance_id").is_in(list(known))) if known else frame.clear()
     if again.height and not part.bare:
-        message = f"has {again.height} utterances that another source has too, such as {again['utterance_id'][0]!r}"
+        message = (
+            f"has {counted(again.height, 'utterance')} that another source has too, such as "
+            f"{again['utterance_id'][0]!r}"
+        )
         fix = "Give each source its own corpus name, map its votes alone, or read another modality of the corpus as a "
         fix += 'proxy: as = "proxy:NAME" (--as proxy:NAME).'
         raise InputError(message, where=str(source.source), fix=fix)
@@ -245,7 +249,8 @@ def _described(
         frame = frame.join(again, on="utterance_id", how="anti", maintain_order="left")
         if frame.height and elsewhere:
             message = (
-                f"{frame.height} utterances are described by no other source, such as {frame['utterance_id'][0]!r}"
+                f"{counted(frame.height, 'utterance is', 'utterances are')} described by no other source, such as "
+                f"{frame['utterance_id'][0]!r}"
             )
             fix = "Compare their ids with those of the other sources."
             where = str(source.source)

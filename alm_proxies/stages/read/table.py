@@ -16,6 +16,7 @@ import polars as pl
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.answers import File, labels_of, place, scales_of, votes_of
 from alm_proxies.stages.read.formats.table import MappedSource, TableSource
 from alm_proxies.stages.read.mapping import (
@@ -126,7 +127,7 @@ def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
     rest = [name for name in rows.columns if name not in wanted]
     if rest:
         shown = ", ".join(map(repr, rest[:20])) + (" ..." if len(rest) > 20 else "")
-        message = f"{len(rest)} columns were not read: {shown}"
+        message = f"{counted(len(rest), 'column was', 'columns were')} not read: {shown}"
         fix = "Map them, or keep them as groups."
         findings.append(finding("columns_not_taken", message, fix=fix, where=rows.path, count=len(rest)))
 
@@ -250,6 +251,6 @@ def _known(
     cleaned = frame.with_columns(pl.when(known).then(name).alias(name))
     lost = cleaned[name].null_count() - frame[name].null_count()
     if lost:
-        words = f"the {name} of {lost} utterances {message}, and was left empty"
+        words = f"the {name} of {counted(lost, 'utterance')} {message}, and was left empty"
         findings.append(finding(f"unknown_{name}", words, where=str(source.source), count=lost))
     return cleaned

@@ -20,6 +20,7 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, Finding, Utterances, Votes, combine
@@ -313,9 +314,10 @@ def _stated(
     source = ", ".join(np.unique(table.corpora[learned]).tolist())
     into = ", ".join(np.unique(table.corpora[target]).tolist())
     given = "labels" if kind == "ratings" else "ratings"
+    number = counted(int(target.sum()), "utterance")
     message = (
-        f"{kind} of {int(target.sum())} utterances of {into} are translated from their {given} ({', '.join(names)}), "
-        f"as votes of the proxy {_NAMES[kind]!r}, learned from {int(learned.sum())} utterances of {source}"
+        f"{kind} of {number} of {into} are translated from their {given} ({', '.join(names)}), as votes of "
+        f"the proxy {_NAMES[kind]!r}, learned from {counted(int(learned.sum()), 'utterance')} of {source}"
     )
     return finding("translated", message, count=int(target.sum()))
 
@@ -326,7 +328,7 @@ def _error(score: Score) -> Finding:
     better = "lower" if error.high < score.without else "not clearly lower"
     ends = f" ({error.low:.3f} to {error.high:.3f})" if np.isfinite(error.low) else ""
     message = (
-        f"the translation to {score.of} has an error of {error.estimate:.3f}{ends} on {score.votes} held-out votes "
-        f"({score.measure}), {better} than {score.without:.3f} without it"
+        f"the translation to {score.of} has an error of {error.estimate:.3f}{ends} on "
+        f"{counted(score.votes, 'held-out vote')} ({score.measure}), {better} than {score.without:.3f} without it"
     )
     return finding("translation_error", message, count=score.votes)

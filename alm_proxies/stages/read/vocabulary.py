@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.printable import counted
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import Meaning, covering, folded, meanings
@@ -98,17 +99,18 @@ class Vocabulary:
         answers = frame.filter(many).height
         if not answers:
             return frame.with_columns(pl.col("word").list.first()), []
+        named = f"{counted(answers, 'answer')} named several labels"
         if self.several == "first":
             rest = frame.filter(many)["word"].list.len().sum() - answers
-            message = f"{answers} answers named several labels; the {rest} after the first were left out"
+            message = f"{named}, of which {rest} after the first left out"
             frame = frame.with_columns(pl.col("word").list.first())
             return frame, [finding("several_labels", message, where=where, count=answers)]
         if self.several == "share":
-            message = f"{answers} answers named several labels, which share a vote"
+            message = f"{named}, which share a vote"
             shared = pl.col("weight") / pl.col("word").list.len().fill_null(1).clip(1)
             frame = frame.with_columns(weight=shared).explode("word")
         else:
-            message = f"{answers} answers named several labels, a vote each"
+            message = f"{named}, a vote each"
             frame = frame.drop("draw", strict=False).explode("word").drop("_answer").with_row_index("_answer")
         return frame, [finding("several_labels", message, where=where, count=answers)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.simulate.settings import SimulateSettings
 
@@ -14,7 +15,7 @@ def foresee(ahead: Ahead) -> Foreseen:
     settings: SimulateSettings = ahead.settings
     votes = settings.utterances * (sum(settings.votes) / 2 + settings.dense)
     return Foreseen(
-        facts=(f"{settings.utterances} utterances of synthetic speech",),
+        facts=(f"{counted(settings.utterances, 'utterance')} of synthetic speech",),
         counts={"utterances": settings.utterances, "votes": votes},
         seconds=settings.utterances * _SECONDS,
     )

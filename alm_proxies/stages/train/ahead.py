@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alm_proxies.ballots import only_held_out
 from alm_proxies.files import weights_digest
+from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.training.settings import TrainSettings
 
@@ -46,7 +47,7 @@ def _used(ahead: Ahead, labels: float) -> str:
     """How many labels are learned from and how many choose the epoch, where the splits are known."""
     utterances, votes = ahead.table("utterances"), ahead.table("votes")
     if utterances is None:
-        return f"at most {labels:,.0f} labels: those of split train, or without a split, are learned from"
+        return f"at most {counted(labels, 'label')}: those of split train, or without a split, are learned from"
     split, ids = utterances.frame["split"].fill_null("train"), utterances.frame["utterance_id"]
     learned = split == "train"
     if votes is not None:
@@ -54,7 +55,10 @@ def _used(ahead: Ahead, labels: float) -> str:
     added = max(0, round(labels) - len(ids))  # copies and generated items are of split train
     train, development = int(learned.sum()) + added, int((split == "development").sum())
     if development:
-        return f"about {train:,} labels of split train to learn from, {development:,} of development choose the epoch"
+        return (
+            f"about {counted(train, 'label')} of split train to learn from, {development:,} of development choose "
+            "the epoch"
+        )
     share, speakers = ahead.settings.development, utterances.frame["speaker"]
     whose = "them" if speakers.null_count() == len(speakers) else "their speakers"
-    return f"about {train:,} labels of split train to learn from; {share:.0%} of {whose} choose the epoch"
+    return f"about {counted(train, 'label')} of split train to learn from; {share:.0%} of {whose} choose the epoch"

@@ -9,7 +9,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.files import canonical_json
 from alm_proxies.models.trained import TrainedFile
-from alm_proxies.printable import in_speakers
+from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Chart, Figure, Page, Section, Table
 from alm_proxies.tables import Finding
@@ -35,15 +35,15 @@ def page_of(
     named = [name for row in targets.train if (name := targets.speakers[row])]
     speakers = in_speakers(len(set(named)), len(targets.train) - len(named))
     summary = (
-        f"{len(targets.train):,} utterances of {speakers} were trained on; {len(targets.development):,} of "
-        f"other speakers chose {unit} {best['epoch']} of {len(epochs)} and the calibration, so their scores are "
-        "slightly too good."
+        f"{counted(len(targets.train), 'utterance')} of {speakers} were trained on; {len(targets.development):,} "
+        f"of other speakers chose {unit} {best['epoch']} of {len(epochs)} and the "
+        "calibration, so their scores are slightly too good."
     )
     calibration = file.calibration
     figures = (
         Figure(f"{best['score']:.3f}", f"nats a {judged}", "development, before calibration"),
         Figure(str(best["epoch"]), f"best {unit}", f"of {len(epochs)}"),
-        Figure(calibration.method, "calibration", f"learned from {calibration.votes:.0f} votes"),
+        Figure(calibration.method, "calibration", f"learned from {counted(calibration.votes, 'vote')}"),
     )
     sections = [Section("Learning", "Lower is better.", (_learning(epochs, judged, unit),))]
     if settings.curriculum.kind != "none":

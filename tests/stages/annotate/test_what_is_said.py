@@ -12,8 +12,7 @@ from listening import listening
 from alm_proxies.about import Cost
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Engine, Request
-from alm_proxies.printable import in_money
-from alm_proxies.stages.annotate.figures import counted
+from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate.ledgers import status
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 from alm_proxies.tables import Votes

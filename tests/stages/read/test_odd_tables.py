@@ -150,7 +150,7 @@ def test_missing_counts_and_shares_are_none_and_are_counted(tmp_path: Path) -> N
         messages = corpus.findings.frame.filter(pl.col("kind") == "missing_number")["message"].to_list()
         assert messages == [
             "2 rows have no number for happy, taken as 0: the column 'h' says '-', 'n/a'",
-            "1 rows have no number for sad, taken as 0: the column 's' is empty",
+            "1 row has no number for sad, taken as 0: the column 's' is empty",
         ]
 
 

@@ -232,7 +232,7 @@ def test_groups_travel_as_text_and_columns_left_behind_are_named(tmp_path: Path)
     path = put(tmp_path / "t.csv", "id,age,room\na,44,x\n")
     corpus = table(path, columns={"utterance_id": "id"}, groups=["age"])
     assert corpus.utterances.frame["age"].to_list() == ["44"]
-    assert corpus.findings.frame["message"].to_list() == ["1 columns were not read: 'room'"]
+    assert corpus.findings.frame["message"].to_list() == ["1 column was not read: 'room'"]
 
 
 def test_unknown_speakers_and_genders_are_left_empty_and_counted(tmp_path: Path) -> None:

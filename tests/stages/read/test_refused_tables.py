@@ -32,7 +32,7 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
         ("id,n\na,-1\n", {"columns": {"utterance_id": "id"}, "counts": {"sad": "n"}}, "line 2, column n", "-1"),
         ('id,n\na,"[1,2]"\n', {"columns": {"utterance_id": "id"}, "counts": "n"}, "line 2, column n", "in that order"),
         ("id,n\na,.5\n", {"columns": {"utterance_id": "id"}, "probabilities": {"sad": "n"}}, "line 2", "sum to 0.5"),
-        ('id,t\na,"x\ny"\nb\n', {"columns": {"utterance_id": "id"}}, "line 4", "has 1 values, but the header has 2"),
+        ('id,t\na,"x\ny"\nb\n', {"columns": {"utterance_id": "id"}}, "line 4", "has 1 value, but the header has 2"),
         ("id,t\na,b,c\n", {"columns": {"utterance_id": "id"}}, "line 2", "has 3 values"),
         ('id,t\na,b\na,"b\nc,d\n', {"columns": {"utterance_id": "id"}}, "line 3", "cannot be read as CSV"),
         ("id,id\na,b\n", {"columns": {"utterance_id": "id"}}, "header", "two columns 'id'"),
