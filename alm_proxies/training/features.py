@@ -44,6 +44,8 @@ from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import targets_of
 
 Floats = NDArray[np.float32]
+PASSES = 3
+"""Passes over the training clips for each of the setting `epochs`: they take a moment."""
 _WEIGHTS = "heads.npz"
 _PARTS = {
     "pitch": "pitch", "energy": "loudness", "rhythm": "rhythm and pauses", "balance": "spectral balance",
@@ -141,7 +143,7 @@ def train_features(
     targets, lost = targets.heard(learn, judge)
     wanted = targets.shares * targets.row_weights(settings.concentration_half)[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
-                                 epochs=settings.epochs * 3, batch=settings.batch)  # fmt: skip
+                                 epochs=settings.epochs * PASSES, batch=settings.batch)  # fmt: skip
     scale = Scale.of(heard.rows[learn], head_settings.components)
     inside, outside = scale.apply(heard.rows[learn]), scale.apply(heard.rows[judge])
     with np.errstate(over="ignore", invalid="ignore"):  # said below, of the losses

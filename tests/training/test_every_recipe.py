@@ -254,6 +254,7 @@ def test_measured_prosody_counts_its_three_passes_an_epoch_as_passes(corpus: Any
     text = (tmp_path / "report.html").read_text()
     assert "best pass" in text
     assert "by pass" in text
+    assert "of 6 (3 for each of epochs = 2)" in text  # the settings on the page say epochs: 2
     assert "best epoch" not in text
     assert result.line.startswith("trained for 6 passes")
 

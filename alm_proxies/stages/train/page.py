@@ -14,6 +14,7 @@ from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Chart, Figure, Page, Section, Table
 from alm_proxies.tables import Finding
 from alm_proxies.training.curriculum import STRATA, curriculum_table
+from alm_proxies.training.features import PASSES
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
 
@@ -36,7 +37,7 @@ def page_of(
     speakers = in_speakers(len(set(named)), len(targets.train) - len(named))
     summary = (
         f"{counted(len(targets.train), 'utterance')} of {speakers} were trained on; {len(targets.development):,} "
-        f"of other speakers chose {unit} {best['epoch']} of {len(epochs)} and the "
+        f"of other speakers chose {unit} {best['epoch']} of {len(epochs)}{_of_settings(unit, settings)} and the "
         "calibration, so their scores are slightly too good."
     )
     calibration = file.calibration
@@ -62,6 +63,11 @@ def page_of(
         sections.append(Section("Findings", "What was left out or changed.", (table,)))
     provenance = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}
     return Page("Training", headline, summary, figures, tuple(sections), provenance)
+
+
+def _of_settings(unit: str, settings: TrainSettings) -> str:
+    """How passes are counted, which the setting `epochs` does not show."""
+    return f" ({PASSES} for each of epochs = {settings.epochs})" if unit == "pass" else ""
 
 
 def _learning(epochs: pl.DataFrame, judged: str, unit: str) -> Chart:
