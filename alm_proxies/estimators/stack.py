@@ -142,7 +142,7 @@ class Stack(Estimator):
         return np.stack(means), np.stack(strengths)
 
     def words(self) -> str:
-        """The stack in a few words: the share of each level, and the weights within it."""
+        """The stack in a few words: the share of each level, and the weights of its methods in the whole stack."""
         parts = []
         for level, where in (
             (self.learned_.beside, f"with {', '.join(self.proxies_)}"),
@@ -150,8 +150,8 @@ class Stack(Estimator):
         ):
             if level is not None and level.share > 0:
                 weights = _kept(level.weights)
-                shown = ", ".join(f"{name} {weight:.2f}" for name, weight in weights.items())
-                parts.append(f"{level.share:.2f} x {where} ({shown})")
+                shown = ", ".join(f"{name} {level.share * weight:.2f}" for name, weight in weights.items())
+                parts.append(f"{100 * level.share:.0f} % {where} ({shown})")
         return " + ".join(parts)
 
     def _findings(self, names: Names, human: Array) -> list[Finding]:

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from alm_proxies.estimators.account import account_of
 from alm_proxies.estimators.contexts import contexts_of
 from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.dirichlet import Human, Weighted
@@ -74,6 +75,16 @@ def test_the_gain_is_said_for_each_number_of_given_votes_and_falls_with_it(usefu
     assert messages["proxies"].startswith("the proxies count")
     assert f"2 given {means[2]:+.4f}" in messages["proxies"]
     assert "2 of the others given" in messages["chosen"]
+
+
+def test_the_finding_and_the_account_have_the_same_weights(useful):
+    counts, _, stack = useful
+    (message,) = (finding.message for finding in stack.findings_ if finding.kind == "chosen")
+    for level in account_of(stack, counts)["levels"]:  # the page of align shows share x weight of each method
+        if level["share"] > 0:
+            assert f"{100 * level['share']:.0f} % with" in message
+            for method in level["methods"]:
+                assert f"{method['method']} {level['share'] * method['weight']:.2f}" in message
 
 
 def test_weights_of_the_trials_sum_to_one_and_name_both_levels(useful):
