@@ -152,7 +152,7 @@ def test_a_count_before_a_noun_agrees_with_it() -> None:
             for before, part, rest in zip([ast.Constant("")] + parts, parts, parts[1:], strict=False):
                 among = isinstance(before, ast.Constant) and str(before.value).endswith((" of ", "All "))
                 if not among and is_count(part) and isinstance(rest, ast.Constant) and after.match(str(rest.value)):
-                    wrong.append(f"{path.relative_to(PACKAGE)}:{part.lineno}: {rest.value}")
+                    wrong.append(f"{path.relative_to(PACKAGE)}:{part.lineno}: {rest.value!r}")
     assert wrong == []
 
 
