@@ -48,4 +48,4 @@ def _size(count: int) -> str:
     size, units = float(count), ["bytes", "kB", "MB", "GB", "TB"]
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
+    return counted(size, "byte") if units[0] == "bytes" else f"{size:.1f} {units[0]}"
