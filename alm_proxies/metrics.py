@@ -238,6 +238,7 @@ METRICS: dict[str, Metric] = {
     "human": Metric(WORTH, "Of human votes alone: the curve in learning, the share in label_shares."),
     "with_proxies": Metric(WORTH, "The learning curve of human votes beside proxies, by the fusion `refitted`.",
                            "nats a vote", "", "lower"),
+    "alone": Metric(WORTH, "The method of human votes alone: in scores by its name in settings, in learning in words."),
     "refitted": Metric(WORTH, "The fusion that with_proxies fits anew in every draw of the votes."),
     "in_equal_parts": Metric(WORTH, "Whether that is auto's methods in equal parts, not the method of the labels."),
     "fused": Metric(WORTH, "Log loss of the fused labels on the votes of the learning curve.", "nats a vote", "",
@@ -388,13 +389,11 @@ NAMED: dict[str, tuple[str, ...]] = {
 TEXTS = (
     "method", "level", "value", "proxy", "annotators", "annotator", "why", "reason", "beside", "taxonomy", "labels",
     "label", "baseline", "proxy_annotators", "raters", "rater", "name", "kind", "measure", "by", "worst",
-    "currency", "refitted",
+    "currency", "refitted", "alone",
 )  # fmt: skip
 """Names whose values may be text."""
-FLAGS = (
-    "counts", "converged", "raters_count", "stands_out", "won", "passed", "met", "blind", "told_transcripts",
-    "in_equal_parts",
-)  # fmt: skip
+FLAGS = ("counts", "converged", "raters_count", "stands_out", "won", "passed", "met", "blind", "told_transcripts",
+         "in_equal_parts")  # fmt: skip
 """Names whose values are yes or no."""
 MAPS_OF_TEXT = ("reasons", "averages", "cannot")
 """Names whose values map names to text."""

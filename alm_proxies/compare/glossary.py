@@ -73,7 +73,8 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "human votes alone",
         r"[Hh]uman votes alone",
-        "The labels that the human votes of the fit give without any proxy, by the method gated.",
+        "The labels that the human votes of the fit give without any proxy, by the method of the labels (by gated "
+        "where they use no proxies or do not state it).",
     ),
     *((method.name, _as_a_cell(method.name), method.meaning) for method in METHODS.values()),
     (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +11,7 @@ from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material
 from alm_proxies.compare.refitted import Refit, refitted
 from alm_proxies.compare.strata import agreement, in_order
-from alm_proxies.estimators.counts import COLUMNS, Counts
-from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
-from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.trials import Losses, Worth, score
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import speaker_codes
@@ -47,6 +44,8 @@ class Learning:
     """Number of draws of the held-out votes that all figures are averaged over."""
     refitted: str = ""
     """The fusion that with_proxies refits in every draw, in words."""
+    alone: str = ""
+    """The method of human votes alone, likewise."""
     in_equal_parts: bool = False
     """Whether it is the methods of auto in equal parts, not the method of the labels."""
 
@@ -67,7 +66,6 @@ class Learning:
 def learning(
     material: Material,
     counts: Counts,
-    human_only: Estimator,
     *,
     seed: int,
     draws: int | None = None,
@@ -82,8 +80,8 @@ def learning(
     other draws is that of the refitted fusion, plus their difference from it in the first draw.
 
     Every k is scored on the same votes. Only utterances with the most common number of fit votes are used.
-    None with fewer than 30 such utterances. `refit` replaces the default methods: gated on human votes alone, and the
-    fusion of the labels (see refitted).
+    None with fewer than 30 such utterances. `refit` replaces the default methods: the fusion of the labels
+    on human votes alone, and with proxies (see refitted).
     """
     held, fit = material.held_out.sizes(), material.human.sizes()
     if not (held > 0).any():
@@ -99,7 +97,7 @@ def learning(
     random = generator(seed, "learning")
     fusion = refitted(material.table, len(counts), seed=seed)
     refit = refit or fusion.fit
-    fitted = [human_only, *refit(counts)[1:]]
+    fitted = refit(counts)
     codes, _ = speaker_codes(material.speakers, len(material))
     drawn_losses, strength = [], []
     if draws is None:
@@ -140,12 +138,6 @@ def learning(
         utterances=int(usable.sum()),
         draws=len(drawn_losses),
         refitted=fusion.words,
+        alone=fusion.alone,
         in_equal_parts=fusion.in_equal_parts,
     )
-
-
-def human_only(counts: Counts, *, seed: int) -> Estimator:
-    """The default estimator without proxies: the baseline that proxies have to beat; same columns as fuse."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotConvergedWarning)
-        return Gated(seed=seed).fit(counts.only((COLUMNS,)))

@@ -104,7 +104,7 @@ def coverage_of(number: int, methods: list[Estimator], speakers: int, proxy: flo
     labels = methods[1].predict(counts)
     known = votes.frame["utterance_id"].unique()
     material, _ = material_of(labels, known, lambda _: votes, utterances, at_most=100_000, seed=0)
-    learned = learning(material, counts, methods[0], seed=number, refit=lambda _: methods)
+    learned = learning(material, counts, seed=number, refit=lambda _: methods)
     assert learned is not None
     read = dict(zip(("worth", "low", "high"), learned.votes(), strict=True))
     return {name: value if np.isfinite(value) else None for name, value in read.items()} | {

@@ -12,7 +12,7 @@ from alm_proxies.compare.averaged import Averaged
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material, material_of
 from alm_proxies.compare.refitted import MIXTURE_ROWS, EqualParts, refitted
-from alm_proxies.compare.worth import Learning, human_only, learning
+from alm_proxies.compare.worth import Learning, learning
 from alm_proxies.estimators.counts import Counts, counts_of
 from alm_proxies.estimators.dirichlet import Weighted
 from alm_proxies.estimators.gated import Gated
@@ -77,7 +77,7 @@ def test_no_fit_of_a_draw_knows_a_vote_that_it_is_scored_on() -> None:
         seen.append(known)
         return [Gated(2, 0.01).fit(known.only(())), Gated(2, 0.01).fit(known)]
 
-    learned = learning(material, counts, human_only(counts, seed=0), seed=0, draws=3, refit=refit)
+    learned = learning(material, counts, seed=0, draws=3, refit=refit)
     assert learned is not None
     assert learned.draws == 3
     whole = material.human.counts() + material.held_out.counts()
@@ -89,10 +89,9 @@ def test_no_fit_of_a_draw_knows_a_vote_that_it_is_scored_on() -> None:
 
 def test_an_average_over_draws_moves_less_with_the_seed_than_one_draw() -> None:
     material, counts = laid_out(*corpus(2))
-    alone = human_only(counts, seed=0)
 
     def fused(draws: int, seed: int) -> float:
-        learned = learning(material, counts, alone, seed=seed, draws=draws)
+        learned = learning(material, counts, seed=seed, draws=draws)
         assert learned is not None
         return learned.human[0].estimate
 
@@ -105,7 +104,7 @@ def fused(votes: Votes, utterances: Utterances, **settings: Any) -> Learning:
     labels = fuse(votes, FuseSettings(**settings), utterances=utterances, quiet=True).labels
     counts = counts_of(votes, utterances=utterances)
     material = laid_out_for(labels, votes, utterances)
-    learned = learning(material, counts, human_only(counts, seed=0), seed=0, draws=3)
+    learned = learning(material, counts, seed=0, draws=3)
     assert learned is not None
     return learned
 
@@ -121,6 +120,7 @@ def test_the_method_of_the_labels_is_refitted_with_its_sizes(settings: dict[str,
     assert learned.fused.estimate == pytest.approx(learned.with_proxies[given].estimate, abs=1e-9)
     assert learned.worth["all"].low <= learned.worth["all"].votes <= learned.worth["all"].high
     assert (learned.refitted, learned.in_equal_parts) == (f"{settings['method']}, the method of the labels", False)
+    assert learned.alone == settings["method"]
 
 
 @pytest.mark.parametrize("method", ["auto", "chosen", "mixture"])
@@ -129,6 +129,7 @@ def test_on_few_utterances_the_curve_with_proxies_is_no_worse_than_labels_that_t
     given = learned.at.index(learned.given)
     assert learned.refitted == "weighted, loglinear, gated and mixture in equal parts"
     assert learned.in_equal_parts
+    assert learned.alone == "gated"
     assert learned.with_proxies[given].estimate <= learned.fused.estimate + 0.02
     for beside, alone in zip(learned.with_proxies, learned.human, strict=True):
         assert beside.estimate < alone.estimate
@@ -171,7 +172,7 @@ def test_methods_in_equal_parts_are_their_mean_and_leave_utterances_without_prox
     some = pl.col("utterance_id").str.slice(1).cast(pl.Int64) < 90
     votes = Votes.of(votes.frame.filter((pl.col("source") == "human") | some), about=votes.about)
     counts = counts_of(votes, utterances=utterances)
-    alone = human_only(counts, seed=0)
+    alone = Gated(seed=0).fit(counts.only(()))
     methods = (lambda _: Weighted(), lambda seed: Gated(4, 0.01, seed=seed))
     mean = EqualParts(methods, alone, seed=0).fit(counts).posterior(counts).mean
     first, second = (make(0).fit(counts).posterior(counts).mean for make in methods)
@@ -202,7 +203,7 @@ def test_votes_without_any_for_the_fit_are_predicted_in_one_draw_as_in_several()
     tested = pl.col("utterance_id").str.slice(1).cast(pl.Int64) < 60
     frame = votes.frame.with_columns(held_out=pl.col("held_out") | ((pl.col("source") == "human") & tested))
     material, counts = laid_out(Votes.of(frame, about=votes.about), utterances)
-    learned = learning(material, counts, human_only(counts, seed=0), seed=0, draws=2)
+    learned = learning(material, counts, seed=0, draws=2)
     assert learned is not None
     assert learned.given in (0, 3)
     assert learned.at[0] == (0 if learned.given == 0 else 1)

@@ -93,6 +93,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
             "overall": comparison.overall,
             "within": comparison.within,
             "against_fused": scored.behind,
+            "alone": scored.alone.method,
         }
         columns = dict(zip(("value", "estimate"), ("level", "value"), strict=True))
         metrics["every_score"] = {

@@ -58,10 +58,11 @@ def page_of(
     transcripts = transcripts_section(results.cards, has_transcripts=results.has_transcripts)
     notes = [] if transcripts else not_measured(results.cards, has_transcripts=results.has_transcripts)
     judged = None if scores is None else scores.of(FUSED).utterances
-    if scores is None:
+    if scored is None or scores is None:
         rivals = Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
     else:
-        lead = "All methods are fitted to the same votes and scored on the same held-out human votes."
+        lead = "All methods are fitted to the same votes and scored on the same held-out human votes. "
+        lead += f"Human votes alone are {scored.alone.words}."
         rivals = held_out_section(scores, _STRATA, lead=lead)
     made_sections = [
         None if results.has_proxies else people,

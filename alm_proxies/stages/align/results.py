@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from alm_proxies.compare.comparison import Comparison
 from alm_proxies.compare.material import Material
+from alm_proxies.compare.rivals import uses_proxies
 from alm_proxies.compare.worth import Learning
 from alm_proxies.measures.alt_test import Kind
 from alm_proxies.stages.align.agreement import Agreement, agreement_of
@@ -68,7 +69,7 @@ class Results:
     @property
     def uses_proxies(self) -> bool:
         """Whether the fused labels use proxies."""
-        return bool((self.material.table.frame["proxy_votes"] > 0).any())
+        return uses_proxies(self.material.table)
 
     @property
     def findings(self) -> list[Finding]:

@@ -9,9 +9,9 @@ import polars as pl
 
 from alm_proxies.compare.ambiguity import Halved, Recovered, halved_of, recovered_of, rows_of
 from alm_proxies.compare.comparison import Comparison, compare
-from alm_proxies.compare.rivals import ALONE, FUSED, rivals
+from alm_proxies.compare.rivals import ALONE, AUTO_ALONE, FUSED, PLAIN, Alone, alone_of, rivals
 from alm_proxies.compare.strata import strata_of
-from alm_proxies.compare.worth import Learning, human_only, learning
+from alm_proxies.compare.worth import Learning, learning
 from alm_proxies.interval import Interval
 from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.tables import Utterances
@@ -31,6 +31,22 @@ class Scored:
     """By rival: its log loss minus that of the labels; below zero it is better."""
     jsd_gain: Interval
     """JSD (base 2) of the labels minus that of human votes alone."""
+    alone: Alone
+    """What human votes alone are."""
+
+    @property
+    def better_alone(self) -> str | None:
+        """The method that does better on human votes alone than that of the labels; None if none does.
+
+        It is one that is significantly better, or that leaves the labels no significant gain.
+        """
+        scores = self.comparison
+        others = [name for name in (PLAIN, AUTO_ALONE) if name in scores.methods]
+        best = min(others, key=lambda name: scores.of(name).nll.estimate)
+        if scores.of(best).nll.estimate >= scores.of(ALONE).nll.estimate:
+            return None
+        clearly = scores.paired(best, ALONE).difference.high < 0
+        return best if clearly or self.behind[best].low <= 0 else None
 
 
 def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, seed: int) -> Scored | None:
@@ -39,8 +55,8 @@ def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, se
     counts = prepared.counts
     if not (prepared.held_out.any() and counts.human.any()):
         return None
-    alone = human_only(counts, seed=seed)
-    methods = rivals(counts, material.table, alone)
+    alone = alone_of(counts, prepared.votes, material.table, seed=seed)
+    methods = rivals(counts, material.table, alone, seed=seed)
     strata = strata_of(prepared.fit.counts, material.fused, material.labels, material.table.cuts)
     comparison = compare(
         methods,
@@ -53,7 +69,7 @@ def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, se
         consensus=consensus,
         seed=seed,
     )
-    learned = learning(material, prepared.counted, alone, seed=seed)
+    learned = learning(material, prepared.counted, seed=seed)
     rows = {name: rows_of(labels, comparison.test.ids) for name, labels in methods.items()}
     there = np.searchsorted(material.ids, comparison.test.ids)
     return Scored(
@@ -63,4 +79,5 @@ def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, se
         halved=halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, prepared.fit.counts[there]),
         behind=comparison.against(FUSED),
         jsd_gain=comparison.paired(FUSED, ALONE, "jsd_base2").difference,
+        alone=alone,
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from alm_proxies.compare.comparison import Comparison, Score
-from alm_proxies.compare.rivals import ALONE, FUSED, METHOD_OF, PLAIN, POOL, WEIGHTED
+from alm_proxies.compare.rivals import ALONE, AUTO_ALONE, FUSED, METHOD_OF, PLAIN, POOL, WEIGHTED
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 from alm_proxies.interval import Interval
 from alm_proxies.report.drawing import listed, number, signed_number
@@ -31,7 +32,9 @@ _RIVALS = {
     PLAIN: "Human shares predict",
     WEIGHTED: f"The method {WEIGHTED} predicts",
     POOL: f"The method {POOL} predicts",
+    AUTO_ALONE: "The method auto without the proxies predicts",
 }
+_BETTER_ALONE = {PLAIN: "The method human shares", AUTO_ALONE: "The method auto"}
 _NAMED = 3
 """Maximum number of strata without a significant gain named in the headline; harm is always named."""
 HOLD_OUT = (
@@ -81,7 +84,8 @@ def _verdict(results: Results) -> str:
     if not results.uses_proxies:
         return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
     if gain.high < 0:
-        return f"{_lowered(results.scored)} {_where_they_helped(results)}"
+        parts = (_lowered(results.scored), _of_another_method(results.scored), _where_they_helped(results))
+        return " ".join(part for part in parts if part)
     if gain.low > 0:
         return "The proxies made the labels worse: human votes alone predict held-out votes better."
     if math.isnan(gain.low):
@@ -104,6 +108,16 @@ def _lowered(scored: Scored) -> str:
     return f"The proxies lower the log loss of held-out votes by {number(-gain.estimate)} nats per vote {apart}."
 
 
+def _of_another_method(scored: Scored) -> str:
+    """The gain over a method that does better on human votes alone than the labels' own; empty if none does."""
+    best = scored.better_alone
+    if best is None:
+        return ""
+    behind = scored.behind[best]
+    gain = replace(behind, estimate=-behind.estimate, low=-behind.high, high=-behind.low)
+    return f"{_BETTER_ALONE[best]} does better on human votes alone: against it the difference is {span(gain)}."
+
+
 def _better_rival(results: Results) -> str | None:
     """The rival with the lowest log loss among those significantly better than the fused labels."""
     scored = results.scored
@@ -121,10 +135,11 @@ def _rival_words(results: Results) -> str:
         return ""
     scores = scored.comparison
     losses = number(scores.of(best).nll.estimate), number(scores.of(FUSED).nll.estimate)
-    proxies = " without the proxies" if best == ALONE and results.has_proxies else ""
+    proxies = " without the proxies" if best in {ALONE, AUTO_ALONE} and results.has_proxies else ""
+    method = scored.alone.method if best == ALONE else METHOD_OF[best]
     return (
         f"{_RIVALS[best]} held-out votes better: a log loss of {losses[0]} against {losses[1]}, a difference of "
-        f"{span(scored.behind[best])}. To use it, fuse with `--method {METHOD_OF[best]}`{proxies}."
+        f"{span(scored.behind[best])}. To use it, fuse with `--method {method}`{proxies}."
     )
 
 

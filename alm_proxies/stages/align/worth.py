@@ -68,7 +68,7 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
         "further held-out votes, which no fit of the same draw has used."
     )
     if learned.with_proxies:
-        note += f" With proxies: {learned.refitted}, fitted anew in every draw."
+        note += f" Human votes alone: {learned.alone}; with proxies: {learned.refitted}; fitted anew in every draw."
         if learned.in_equal_parts:
             note += (
                 " What the labels' own method learned is not used there, as other draws predict votes that it learned "

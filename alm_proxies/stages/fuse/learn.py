@@ -17,8 +17,8 @@ from alm_proxies.estimators.chosen import Chosen
 from alm_proxies.estimators.counts import Array, Counts
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.leaks import leaking, leaks_found
+from alm_proxies.estimators.named import named
 from alm_proxies.estimators.stack import Stack
-from alm_proxies.plugins import plugin
 from alm_proxies.tables import Finding
 
 if TYPE_CHECKING:
@@ -88,6 +88,4 @@ def _of_fit(estimator: Estimator) -> list[Finding]:
 
 def _named(settings: FuseSettings, quiet: bool = False) -> Estimator:
     """The estimator of the method, constructed with the settings that it takes."""
-    kind: type[Estimator] = plugin("estimators", settings.method).load()
-    arguments = {**settings.model_dump(include={*kind.takes}), "quiet": quiet}
-    return kind(**{name: arguments[name] for name in kind.takes})
+    return named(settings.method, settings.model_dump(), quiet=quiet)

@@ -10,8 +10,7 @@ import polars as pl
 import pytest
 from wording import Wording
 
-from alm_proxies.compare.rivals import rivals
-from alm_proxies.compare.worth import human_only
+from alm_proxies.compare.rivals import alone_of, rivals
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.dirichlet import Pool
@@ -111,7 +110,7 @@ def test_worthless_proxies_get_no_gain_in_the_headline(corpus: tuple[Votes, Utte
 def test_every_method_is_scored_on_the_same_held_out_votes(report: Alignment) -> None:
     overall = {score["method"]: score for score in report.metrics["scores"]["overall"]}
     assert list(overall) == [
-        "fused labels", "human votes alone", "human shares", "weighted", "pool"
+        "fused labels", "human votes alone", "human shares", "weighted", "pool", "auto without proxies"
     ]  # fmt: skip
     assert len({score["utterances"] for score in overall.values()}) == 1
     nll = {name: score["nll_per_vote"]["value"] for name, score in overall.items()}
@@ -132,7 +131,7 @@ def test_held_out_votes_never_reach_a_rival_s_fit(corpus: tuple[Votes, Utterance
     rivals_of = []
     for table in (votes, Votes.of(other, about=votes.about)):
         counts = counts_of(table, utterances=utterances)
-        rivals_of.append(rivals(counts, fused, human_only(counts, seed=0)))
+        rivals_of.append(rivals(counts, fused, alone_of(counts, table, fused, seed=0), seed=0))
     for name, labels in rivals_of[0].items():
         assert labels.frame.equals(rivals_of[1][name].frame), name
 

@@ -86,7 +86,7 @@ def test_the_report_is_drawn_sorted_and_heard_in_a_browser(
     losses = browser.ask(
         "[...document.querySelector('#against-held-out-votes tbody').rows].map(row => Number(row.cells[1].dataset.key))"
     )
-    assert len(losses) == 5
+    assert len(losses) == 6
     assert losses == sorted(losses)
     assert browser.wait("document.querySelector('article audio').readyState >= 1")
     assert browser.ask("document.querySelector('article audio').duration") == pytest.approx(1.0, abs=0.01)

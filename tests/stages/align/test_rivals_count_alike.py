@@ -12,8 +12,7 @@ import pytest
 
 from alm_proxies.ballots import counting_of
 from alm_proxies.cli.app import run
-from alm_proxies.compare.rivals import ALONE
-from alm_proxies.compare.worth import human_only
+from alm_proxies.compare.rivals import ALONE, alone_of
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
@@ -65,12 +64,12 @@ def alone(report: Alignment) -> float:
     )
 
 
-def expected(corpus: tuple[Votes, Utterances], **counting: Any) -> float:
-    """Log loss of the raters' held-out votes under the human-only fit to votes counted with these settings."""
+def expected(corpus: tuple[Votes, Utterances], made: Labels | None = None, **counting: Any) -> float:
+    """Log loss of the raters' held-out votes by the labels' method on human votes counted with these settings."""
     settings = FuseSettings(**counting)
     given = {"merge": settings.merge, "consensus": settings.consensus, "columns": settings.columns}
     counts = counts_of(corpus[0], utterances=corpus[1], **given)
-    labels = human_only(counts, seed=0).predict(counts).frame
+    labels = alone_of(counts, corpus[0], made or fused(corpus, **counting), seed=0).labels.frame
     held = corpus[0].frame.filter("held_out").join(labels, on="utterance_id")
     own = pl.coalesce(pl.when(pl.col("label") == label).then(pl.col(f"p_{label}")) for label in LABELS)
     return float(held.select(-own.log().mean()).item())
@@ -103,7 +102,7 @@ def test_labels_without_a_record_of_counting_are_a_finding(
     silent = Labels(labels.frame, labels.about.with_(made_by=None))
     report = align(silent, *corpus, AlignSettings(examples=0))
     assert report.findings.counts()["counting_not_known"] == 1
-    assert alone(report) == pytest.approx(expected(corpus))
+    assert alone(report) == pytest.approx(expected(corpus, silent))
 
 
 def test_a_column_that_the_utterances_lack_is_a_finding(corpus: tuple[Votes, Utterances]) -> None:
@@ -131,5 +130,8 @@ def test_on_the_command_line_align_counts_like_fuse_without_flags(
     scores = json.loads((tmp_path / "p.metrics.json").read_text())["scores"]["overall"]
     nll = next(score["nll_per_vote"]["value"] for score in scores if score["method"] == ALONE)
     assert np.isclose(
-        nll, expected(corpus, consensus=True, columns=("loud",), merge={"primary": 0.7, "secondary": 0.3})
+        nll,
+        expected(
+            corpus, Labels.read(labels), consensus=True, columns=("loud",), merge={"primary": 0.7, "secondary": 0.3}
+        ),
     )
