@@ -179,6 +179,8 @@ class About(BaseModel):
     taxonomy: Annotated[tuple[str, ...], AfterValidator(labels_checked)] = ()
     scales: dict[str, dict[str, tuple[float, float]]] = Field(default_factory=dict)
     roots: dict[str, str] = Field(default_factory=dict)
+    beside: dict[str, str] = Field(default_factory=dict)
+    """Folders with recordings that belong to the same results as the table's file, and their paths as seen from it."""
     annotators: dict[str, AnnotatorCard] = Field(default_factory=dict)
     ambiguity: tuple[float, float] | None = None
     """Labels: the normalised entropies at which ambiguity is cut into low, medium and high; None = 1/3 and 2/3."""
@@ -189,7 +191,7 @@ class About(BaseModel):
     def plain(self, *but: str) -> dict[str, Any]:
         """The same as plain JSON, without some fields, cut points that are the usual ones, and what is empty."""
         usual = {"ambiguity"} if self.ambiguity is None else set[str]()
-        usual |= set() if self.stays else {"stays"}
+        usual |= {name for name in ("stays", "beside") if not getattr(self, name)}
         return self.model_dump(mode="json", exclude={*but, *usual})
 
     def with_(self, **changes: object) -> About:

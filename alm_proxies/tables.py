@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.about import METADATA_KEY, About, AnnotatorCard, MadeBy, together
 from alm_proxies.ambiguity import THIRDS, Cuts, Rule, cuts_of, level
+from alm_proxies.beside import where_they_are, with_beside
 from alm_proxies.columns import Column, conform, refuse_clashes, refuse_other_frames, refuse_where
 from alm_proxies.content import ContentDigest
 from alm_proxies.contracts import CONTRACT, upgraded_frame
@@ -110,7 +111,8 @@ class _Table:
             with at_hand([path]) as hand:
                 return cls.read(hand.path(path), taxonomy=taxonomy)
         frame, about = load_table(Path(path), cls.text_columns())
-        return cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
+        table = cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
+        return table.placed(Path(path))
 
     @classmethod
     def text_columns(cls) -> list[str]:
@@ -122,7 +124,15 @@ class _Table:
         refuse_other_suffix(path)
         frame = self.frame.sort(self.KEY, nulls_last=False, maintain_order=True) if self.KEY else self.frame
         with whole(path) as temporary:
-            frame.write_parquet(temporary, metadata=metadata_of(self.about))
+            frame.write_parquet(temporary, metadata=metadata_of(self.stated_at(Path(path))))
+
+    def placed(self, _: Path) -> Self:
+        """The table as it is read from a path."""
+        return self
+
+    def stated_at(self, _: Path) -> About:
+        """The metadata for a file at a path."""
+        return self.about
 
     def __len__(self) -> int:
         return self.frame.height
@@ -142,7 +152,7 @@ class _Table:
 
     def stated(self) -> dict[str, Any]:
         """The part of the metadata that results may depend on, as plain JSON."""
-        return self.about.plain("contract", "version", "roots", "stays", "made_by")
+        return self.about.plain("contract", "version", "roots", "beside", "stays", "made_by")
 
     @property
     def taxonomy(self) -> tuple[str, ...]:
@@ -190,6 +200,14 @@ class Utterances(_Table):
             fix = "A recipe is {parents: [[id, share] ...], effects: [[name, {...}] ...], seed}."
             refuse_where(wrong, frame["recipe"], "is not a recipe", where, fix)
         return frame, about
+
+    def placed(self, path: Path) -> Self:
+        """The table with recordings that lie in a folder of results where they are now."""
+        return self if not self.about.beside else type(self)(*where_they_are(self.frame, self.about, path))
+
+    def stated_at(self, path: Path) -> About:
+        """The metadata, with the folders of recordings that belong to the results at this path."""
+        return with_beside(self.frame, self.about, path)
 
     @property
     def group_columns(self) -> list[str]:

@@ -54,7 +54,9 @@ def recordings_digest(
         memory = Memory.of(["recordings", corpus, root], own, cached=places.keeps(corpus))
         paths = {audio: os.path.join(root, audio.removeprefix("file://")) for audio in names}  # noqa: PTH118 - many
         digests = digests_of(paths, memory, message="reading recordings", quiet=quiet)
-        local += [[corpus, audio, digest] for audio, digest in digests.items()]
+        # an absolute path is a place, no name in the corpus
+        local += sorted([corpus, name.rpartition("/")[2] if name.startswith("/") else name, digest]
+                        for name, digest in digests.items())  # fmt: skip
     remote = [(corpus, audio) for corpus, audio in pairs if is_remote(audio)]
     if not remote:
         return digest_of(local)

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.about import about_of
+from alm_proxies.about import About, about_of
+from alm_proxies.beside import place_of, without_places
+from alm_proxies.content import ContentDigest
 from alm_proxies.errors import TableError
 from alm_proxies.files import digest_file, digest_of, open_file
 from alm_proxies.pipeline.perform import Task
+from alm_proxies.table_files import read_parquet
 from alm_proxies.uris import remote_of
 
 MOVED = "runs again because the corpus or its recordings are in another place"
@@ -33,28 +36,34 @@ def places_of(task: Task) -> dict[str, str]:
         if isinstance(value, Path)
     }
     for path in map(Path, task.inputs.get("utterances", ())):
-        places |= {f"root of {corpus}": root for corpus, root in _roots(path).items()}
+        about = _about(path)
+        places |= {f"root of {corpus}": root for corpus, root in about.roots.items()}
+        places |= {f"recordings in {seen}": place_of(path, seen) for seen in about.beside.values()}
     return places
 
 
 def digest_without_places(path: Path) -> str:
-    """The digest of a file's content; of a table that states roots, without these: it is the same after a move."""
-    roots = _roots(path)
-    if not roots:
+    """The digest of a file's content; of a table that states places, without these: it is the same after a move."""
+    about = _about(path)
+    if not about.roots and not about.beside:
         return digest_file(path)
-    rest = about_of(path).plain("roots")
+    rest = about.plain("roots", "beside")
     with open_file(path) as stream:
         schema = {name: repr(dtype) for name, dtype in pl.read_parquet_schema(stream).items()}
-    return digest_of([_rows_digest(path), json.dumps(schema), rest])
+    own = "." in about.beside.values()  # recordings in the folder of the table, which states their paths
+    rows = ContentDigest(("utterance_id",)) if own else None
+    if rows is not None:
+        rows.update(without_places(read_parquet(path), about))
+    return digest_of([_rows_digest(path) if rows is None else rows.hexdigest({}), json.dumps(schema), rest])
 
 
-def _roots(path: Path) -> dict[str, str]:
+def _about(path: Path) -> About:
     if path.suffix != ".parquet" or not path.is_file():
-        return {}
+        return About()
     try:
-        return about_of(path).roots
+        return about_of(path)
     except TableError:  # the stage that reads it says what is wrong
-        return {}
+        return About()
 
 
 def _rows_digest(path: Path) -> str:
