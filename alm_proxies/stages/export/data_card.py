@@ -58,6 +58,8 @@ def card_text(
         f"{counted(len(items), 'item')} with a distribution over {', '.join(items.labels)}, written for {kind.title}.",
         "## How the labels were made",
         _made(about, items.settings.targets),
+        "## Labels",
+        _labels(items),
         "## Splits",
         _table(["split", "items", "speakers", "sum of weights"], splits.rows()),
     ]
@@ -70,7 +72,9 @@ def card_text(
         stays = "" if card.may_leave else f" Its recordings and transcripts are not included: {card.why}."
         cited = f" Cite: {card.citation}." if card.citation else ""
         parts.append(f"- **{corpus or 'without a name'}**: {card.title}; {card.licence}.{stays}{cited}")
-    parts += ["## Limits", _limits(items, left_out), "## Intended and unsuitable uses", _UNSUITABLE, ""]
+    if left_out.height:
+        parts += ["## Left out or changed", _left_out(left_out)]
+    parts += ["## Intended and unsuitable uses", _UNSUITABLE, ""]
     return "\n\n".join(parts).replace("---\n\n", "---\n", 1).replace("\n\n---\n\n#", "\n---\n\n#")
 
 
@@ -114,21 +118,18 @@ def _worth(metrics: Mapping[str, Any]) -> str:
     )
 
 
-def _limits(items: Items, left_out: pl.DataFrame) -> str:
-    shares = items.shares.mean(0)
+def _labels(items: Items) -> str:
+    shares = [(label, f"{share:.3f}") for label, share in zip(items.labels, items.shares.mean(0), strict=True)]
     ambiguity = dict(items.frame.group_by("ambiguity").len().sort("ambiguity").iter_rows())
-    lines = [
-        _table(
-            ["label", "mean share"],
-            [(label, f"{share:.3f}") for label, share in zip(items.labels, shares, strict=True)],
-        ),
-        f"Ambiguity: {', '.join(f'{level} {count:,}' for level, count in ambiguity.items())} ({stated(items.cuts)}).",
-    ]
-    if left_out.height:
-        rows = left_out.group_by("kind", maintain_order=True).agg(pl.first("message"), pl.len()).rows()
-        listed = [f"- {kind}: {message}" + f" (and {count - 1:,} more)" * (count > 1) for kind, message, count in rows]
-        lines.append("Left out or changed:\n\n" + "\n".join(listed))
-    return "\n\n".join(lines)
+    levels = ", ".join(f"{level} {count:,}" for level, count in ambiguity.items())
+    return f"{_table(['label', 'mean share'], shares)}\n\nAmbiguity: {levels} ({stated(items.cuts)})."
+
+
+def _left_out(left_out: pl.DataFrame) -> str:
+    rows = left_out.group_by("kind", maintain_order=True).agg(pl.first("message"), pl.len()).rows()
+    return "\n".join(
+        f"- {kind}: {message}" + f" (and {count - 1:,} more)" * (count > 1) for kind, message, count in rows
+    )
 
 
 def _table(heads: list[str], rows: list[tuple[Any, ...]]) -> str:

@@ -322,6 +322,15 @@ def test_the_card_counts_no_speaker_for_items_of_unknown_ones(corpus: Corpus, tm
     assert "| train | 18 | 6 |" in (written.folder / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_card_has_the_labels_shares_under_a_heading_of_their_own(corpus: Corpus, tmp_path: Path) -> None:
+    folder = export(corpus[0], corpus[1], tmp_path, ExportSettings(format="csv")).folder
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    sections = {part.split("\n")[0]: part for part in card.split("\n## ")}
+    assert "| happy |" in sections["Labels"]
+    assert "Ambiguity: " in sections["Labels"]
+    assert "Limits" not in sections
+
+
 def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="lhotse"):
         export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="lotse"))
