@@ -29,6 +29,8 @@ class Block:
     """votes: how often each label was cast. shares: normalised mean of floored log shares, zero where absent."""
     votes: Array
     """Votes cast for each utterance; 0 = absent."""
+    base: str = ""
+    """The base model, and the kind where both are known: what earlier estimators call the block."""
 
     def rows(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Block:
         """The block for some utterances."""
@@ -39,8 +41,8 @@ class Block:
 class Layout:
     """The annotators of each block; the same for every part of a table of votes."""
 
-    blocks: tuple[tuple[str, Kind, tuple[str, ...]], ...]
-    """Name, kind and annotators."""
+    blocks: tuple[tuple[str, str, Kind, tuple[str, ...]], ...]
+    """Name, base, kind and annotators."""
     copies: tuple[tuple[str, str], ...]
     """Annotators that do not count, each with the annotator it copies."""
 
@@ -54,31 +56,57 @@ class Layout:
         """The blocks of rows u, annotator (a place in names), draw, label, weight; empty where there are no votes."""
         place = {name: code for code, name in enumerate(names)}
         blocks = []
-        for name, kind, annotators in self.blocks:
+        for name, base, kind, annotators in self.blocks:
             codes = [place[annotator] for annotator in annotators if annotator in place]
             cast = votes.filter(pl.col("annotator").is_in(codes))
             counts = _cast(cast, n, labels) if kind == "votes" else _shares(cast, n, labels)
-            blocks.append(Block(name, annotators, kind, *counts))
+            blocks.append(Block(name, annotators, kind, *counts, base))
         return tuple(blocks)
 
 
+def block_of(blocks: Sequence[Block], name: str) -> Block | None:
+    """The block that a fit means by the name: that of this name, else of this base, else with such an annotator."""
+    for is_meant in (
+        lambda block: block.name == name,
+        lambda block: block.base == name,
+        lambda block: name in block.annotators,
+    ):
+        if found := [block for block in blocks if is_meant(block)]:
+            return replace(found[0], name=name)
+    return None
+
+
 def layout_of(annotators: Collection[str], about: About, copies: Mapping[str, str]) -> Layout:
-    """The layout of the proxies that cast a usable vote."""
+    """The layout of the proxies that cast a usable vote.
+
+    A block has the name of its annotator; where the metadata know several of one base model, that of the model.
+    """
     groups: dict[tuple[str, Kind], list[str]] = {}
     for name in sorted(annotators):
-        card = about.annotators.get(name)
-        kind: Kind = "votes" if card is None or card.elicit == "sample" else "shares"
-        groups.setdefault(((card.model if card is not None else None) or name, kind), []).append(name)
+        groups.setdefault(_model_of(name, about), []).append(name)
     # by every annotator's metadata, with votes or not: a block keeps its name if only some annotators are present
-    known = {(card.model or name, card.elicit == "sample") for name, card in about.annotators.items()}
-    known |= {(model, kind == "votes") for model, kind in groups}
+    known: dict[tuple[str, Kind], set[str]] = {}
+    for name in {*about.annotators, *annotators}:
+        known.setdefault(_model_of(name, about), set()).add(name)
+    bases = {
+        (model, kind): f"{model} ({kind})" if {(model, "votes"), (model, "shares")} <= known.keys() else model
+        for model, kind in groups
+    }
     blocks = []
-    for (model, kind), members in groups.items():
+    for group, members in groups.items():
         counted = tuple(name for name in members if name not in copies)
         if counted:
-            both = {(model, True), (model, False)} <= known
-            blocks.append((f"{model} ({kind})" if both else model, kind, counted))
+            others = {base for other, base in bases.items() if other != group}
+            alone = len(known[group]) == 1 and counted[0] not in others
+            blocks.append((counted[0] if alone else bases[group], bases[group], group[1], counted))
     return Layout(tuple(blocks), tuple(copies.items()))
+
+
+def _model_of(name: str, about: About) -> tuple[str, Kind]:
+    card = about.annotators.get(name)
+    if card is None:
+        return name, "votes"
+    return card.model or name, "votes" if card.elicit == "sample" else "shares"
 
 
 class Marks:

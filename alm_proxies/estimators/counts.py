@@ -15,7 +15,7 @@ from alm_proxies.ballots import Array, Index, Merge, human_counts, usable_of
 from alm_proxies.columns import did_you_mean, holds_numbers
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.ballot_raters import BallotRaters, ballot_raters
-from alm_proxies.estimators.blocks import Block, Layout, Marks, layout_of
+from alm_proxies.estimators.blocks import Block, Layout, Marks, block_of, layout_of
 from alm_proxies.estimators.trained import ProxyFolds, folds_of_proxies, refuse_trained
 from alm_proxies.printable import counted
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -109,10 +109,10 @@ class Counts:
 
     def aligned(self, names: Sequence[str]) -> Counts:
         """The same with exactly these blocks in this order; a missing one becomes a block without votes."""
-        by_name = {block.name: block for block in self.blocks}
         absent = np.zeros_like(self.human)
-        blocks = [by_name.get(name) or Block(name, (), "votes", absent, np.zeros(len(self))) for name in names]
-        return replace(self, blocks=tuple(blocks))
+        missing = (Block(name, (), "votes", absent, np.zeros(len(self))) for name in names)
+        found = [block_of(self.blocks, name) or block for name, block in zip(names, missing, strict=True)]
+        return replace(self, blocks=tuple(found))
 
     @property
     def steering(self) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ def counts_of(
         marks = Marks()
         marks.add(usable.proxy, usable.annotators)
         layout = layout_of(marks.marks, votes.about, marks.copies())
-    voting = [name for _, _, annotators in layout.blocks for name in annotators] + [name for name, _ in layout.copies]
+    voting = [name for *_, annotators in layout.blocks for name in annotators] + [name for name, _ in layout.copies]
     refuse_trained(voting, votes.about)
     speakers, known = _speakers(ids, utterances)
     return Counts(

@@ -157,8 +157,8 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
     mean = np.concatenate(means)
     mean = np.maximum(mean, 0.0)
     mean /= mean.sum(1, keepdims=True)
-    used = estimator.blocks_ if estimator.uses_proxies else ()
-    proxy = sum((block.votes for block in counts.blocks if block.name in used), np.zeros(len(counts)))
+    used = counts.aligned(estimator.blocks_ if estimator.uses_proxies else ()).blocks
+    proxy = sum((block.votes for block in used), np.zeros(len(counts)))
     frame = pl.DataFrame(
         {
             "utterance_id": counts.utterances,

@@ -78,6 +78,39 @@ def test_annotators_of_one_model_share_a_block():
     assert blocks == {"one/model": [[0, 1, 1]], "else": [[1, 0, 0]]}
 
 
+def test_a_block_of_one_annotator_has_the_annotator_s_name_and_is_found_by_that_of_its_model():
+    """A listener's model is the recipe it was trained by; estimators of earlier files know the block by that."""
+    cards = {
+        "listener": AnnotatorCard(digest="l", model="encoder", elicit="score"),
+        "prosody": AnnotatorCard(digest="p", model="features", elicit="score"),
+        "features": AnnotatorCard(digest="f", model="some/model"),
+    }
+    votes = rows(
+        ("a", "r1", "human", "sad"),
+        ("a", "listener", "proxy", "sad"),
+        ("a", "prosody", "proxy", "happy"),
+        ("a", "features", "proxy", "angry"),
+        about=About(annotators=cards),
+    )
+    counts = counts_of(votes)
+    # an annotator named as another's model keeps the name of its own, so that no two blocks have one name
+    assert counts.steering == ("some/model", "listener", "prosody")
+    assert counts.aligned(["features"]).blocks[0].counts.argmax() == LABELS.index("happy")
+    for kept_name in ("encoder", "listener"):
+        (block,) = counts.aligned([kept_name]).blocks
+        assert (block.name, block.votes.tolist()) == (kept_name, [1])
+
+
+def test_a_block_is_found_where_the_votes_know_of_another_annotator_of_its_model():
+    card = AnnotatorCard(digest="d", model="one/model")
+    cast = [("a", "r1", "human", "sad"), ("a", "warm", "proxy", "sad")]
+    alone = counts_of(rows(*cast, about=About(annotators={"warm": card})))
+    among = counts_of(rows(*cast, about=About(annotators={"warm": card, "cold": card})))
+    assert (alone.steering, among.steering) == (("warm",), ("one/model",))
+    for counts, name in ((alone, "one/model"), (among, "warm")):
+        assert counts.aligned([name]).blocks[0].votes.tolist() == [1]
+
+
 def test_an_exact_copy_of_an_annotator_counts_once_and_is_named():
     rng = np.random.default_rng(1)
     heard = [(f"u{i:02d}", LABELS[rng.integers(3)]) for i in range(40)]

@@ -201,6 +201,22 @@ def test_leaving_a_model_s_scorer_out_leaves_its_votes_in():
     assert not np.allclose(fit.predict(alone).distributions(), fit.predict(silent).distributions(), atol=1e-4)
 
 
+def test_a_proxy_has_the_name_its_user_gave_it_and_labels_fitted_under_that_of_its_model_stay():
+    """`listen --name model-a` writes a card whose model is the recipe; labels fitted before blocks had such names."""
+    table = votes(60)
+    cards = {"model-a": AnnotatorCard(digest="d", model="features")}
+    named = Votes.of(table.frame, taxonomy=table.taxonomy, about=About(annotators=cards))
+    fused = fuse(named, FuseSettings(method="weighted"))
+    assert [proxy["proxy"] for proxy in fused.labels.about.made_by.fitted["proxies"]] == ["model-a"]
+    stacked = fuse(named, FuseSettings(folds=2))
+    assert not any("features" in message for message in stacked.findings.frame["message"])
+    assert not any("features" in method for method in stacked.trials["method"])
+    before = fused.estimator
+    before.blocks_ = ("features",)
+    assert np.allclose(before.predict(named).distributions(), fused.labels.distributions())
+    assert before.predict(named).frame["proxy_votes"].equals(fused.labels.frame["proxy_votes"])
+
+
 def test_asking_about_an_utterance_without_votes_is_refused():
     fused = fuse(votes(), FuseSettings(method="human"))
     with pytest.raises(AlmProxiesError, match="u999"):
