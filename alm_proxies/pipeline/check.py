@@ -9,13 +9,14 @@ from typing import Any
 
 from alm_proxies.audio.looking import look_at_all
 from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.pipeline.forecast import forecast_of
 from alm_proxies.pipeline.graph import Node, Run, nodes_of
 from alm_proxies.pipeline.places import MOVED
-from alm_proxies.pipeline.task import ahead_of, will_run
+from alm_proxies.pipeline.task import will_run
 from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.printable import counted, in_money
 from alm_proxies.shown import Shown
-from alm_proxies.stage import Foreseen, load
+from alm_proxies.stage import Foreseen
 from alm_proxies.tables import Utterances
 
 
@@ -86,7 +87,7 @@ def check(
         nodes = nodes_of(run)
         for node in nodes:
             if node.folder not in foreseen:
-                foreseen[node.folder] = _foreseen(node, run, foreseen, 0 if problems else ask)
+                foreseen[node.folder] = forecast_of(node, run, foreseen, ask=0 if problems else ask)
                 facts += [f"{node.title}: {fact}" for fact in foreseen[node.folder].facts]
                 warnings += [f"{node.title}: {warning}" for warning in foreseen[node.folder].warnings]
                 problems += foreseen[node.folder].problems
@@ -109,14 +110,6 @@ def check(
         settings=effective,
         foreseen={str(place.relative_to(pipeline.folder)): forecast for place, forecast in foreseen.items()},
     )
-
-
-def _foreseen(node: Node, run: Run, known: Mapping[Path, Foreseen], ask: int) -> Foreseen:
-    if not node.stage.foresee:
-        return Foreseen()
-    before = {need: tuple(known[source.node.folder] for source in sources) for need, sources in node.inputs.items()}
-    forecast: Foreseen = load(node.stage.foresee)(ahead_of(task_of(node, run), before=before, ask=ask))
-    return forecast
 
 
 def _looked_at(

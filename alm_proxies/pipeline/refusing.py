@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alm_proxies.errors import InputError
+from alm_proxies.pipeline.forecast import forecast_of
 from alm_proxies.pipeline.graph import Node, Run
-from alm_proxies.pipeline.task import ahead_of
-from alm_proxies.pipeline.tasks import task_of
-from alm_proxies.stage import Foreseen, load
+from alm_proxies.stage import Foreseen
 from alm_proxies.tables import Utterances, Votes
 
 
@@ -23,11 +22,6 @@ def refuse_tables(nodes: Sequence[Node], run: Run) -> None:
             tables = {"utterances": Utterances.read(files["utterances"]), "votes": Votes.read(files["votes"])}
             known[node.folder] = Foreseen(tables=tables)
         elif node.stage.refuses_tables:
-            before = {
-                need: tuple(known.get(source.node.folder, Foreseen()) for source in sources)
-                for need, sources in node.inputs.items()
-            }
-            foreseen: Foreseen = load(node.stage.foresee)(ahead_of(task_of(node, run), before=before))
-            known[node.folder] = foreseen
+            known[node.folder] = foreseen = forecast_of(node, run, known)
             if foreseen.problems:
                 raise InputError(foreseen.problems[0])

@@ -13,6 +13,7 @@ from alm_proxies.alone import alone_in
 from alm_proxies.files import digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
+from alm_proxies.pipeline.keys import errors_in_file, findings_in_file
 from alm_proxies.pipeline.perform import FINDINGS
 from alm_proxies.pipeline.refusing import refuse_tables
 from alm_proxies.pipeline.task import Record, do
@@ -55,6 +56,7 @@ def run(
     pipeline = read_pipeline(file, folder, settings=settings, changes=changes)
     records: dict[Path, Record] = {}
     runs: list[dict[str, Any]] = []
+    findings: list[Findings] = []
     with alone_in(pipeline.folder, "run", "Wait for it, stop it, or choose another folder: --folder."):
         for run in pipeline.runs:
             used = []
@@ -64,7 +66,9 @@ def run(
                 if node is first:
                     refuse_tables(nodes, run)
                 if node.folder not in records:
-                    records[node.folder] = do(task_of(node, run), quiet=quiet)
+                    with errors_in_file(node, run):
+                        records[node.folder] = do(task_of(node, run), quiet=quiet)
+                    findings.append(findings_in_file(Findings.read(node.folder / FINDINGS), node, run))
                 used.append(_within(node.folder, pipeline))
             runs.append({"chosen": run.chosen, "stages": used})
         _write_manifest(pipeline, runs, records)
@@ -73,12 +77,11 @@ def run(
             from alm_proxies.pipeline.comparing import compare_varied
 
             compared = compare_varied(pipeline.folder)
-    findings = combine(*(Findings.read(place / FINDINGS) for place in records))
     pages = tuple(
         place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
     )
     pages += (compared,) if compared is not None else ()
-    return Ran(pipeline.folder, tuple(records.values()), findings, pages)
+    return Ran(pipeline.folder, tuple(records.values()), combine(*findings), pages)
 
 
 def _write_manifest(pipeline: Pipeline, runs: list[dict[str, Any]], records: dict[Path, Record]) -> None:

@@ -84,4 +84,5 @@ def refuse_same_names(panel: Sequence[Annotator]) -> None:
         if count > 1:
             raise SettingsError(f"the panel has {count} annotators named {name!r}", fix="Give each a name of its own.")
     if not panel:
-        raise SettingsError("the panel is empty", fix="Name an annotator file: --annotator A.toml.")
+        fix = 'Name an annotator file: panel = ["A.toml"] (--annotator A.toml).'
+        raise SettingsError("the panel is empty", fix=fix)

@@ -226,6 +226,6 @@ def annotate(
 def read_panel(settings: AnnotateSettings, beside: str | Path = ".") -> list[Annotator]:
     """The annotators named in the settings, relative to a folder."""
     if not settings.panel:
-        fix = 'Name one: --annotator embedded (panel = ["embedded"]).'
+        fix = 'Name one: panel = ["embedded"] (--annotator embedded).'
         raise SettingsError("annotate needs an annotator", fix=fix)
     return [Annotator.read(path, beside=beside) for path in settings.panel]

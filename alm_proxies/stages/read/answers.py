@@ -56,7 +56,7 @@ def scales_of(mapping: Mapping, source: MappedSource, card: Any) -> dict[str, tu
     for name in (name for name in ATTRIBUTES if mapping.has(name)):
         ends = {**card.scales, **source.scales}.get(name)
         if ends is None:
-            fix = f"Give the lowest and the highest rating: scales = {{ {name} = [1, 5] }}, or --scales {name}=1:5."
+            fix = f"Give the lowest and the highest rating: scales = {{ {name} = [1, 5] }} (--scales {name}=1:5)."
             raise SettingsError(f"the scale of {name} is not known", where=str(source.source), fix=fix)
         scales[name] = ends
     return scales

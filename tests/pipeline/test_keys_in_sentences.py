@@ -1,0 +1,91 @@
+"""In a pipeline, sentences name keys of its file where a command's sentence names a flag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from alm_proxies.errors import InputError, TableError
+from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.pipeline.graph import nodes_of
+from alm_proxies.pipeline.keys import in_file
+from alm_proxies.pipeline.run import run
+from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.tables import Votes
+
+FILE = """\
+taxonomy = "crema6"
+folder = "out"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "votes.csv"
+columns = { utterance_id = "clip", annotator = "rater", label = "label" }
+"""
+EVERY = '[annotate]\npanel = ["embedded"]\n[fuse]\n[align]\n[[train]]\nname = "m"\nrecipe = "features"\n'
+
+
+def pipeline(folder: Path, sections: str, word: str = "happy") -> Path:
+    rows = [f"c{n},r{rater},{(word, 'sad')[(n + rater) % 2]}" for n in range(30) for rater in (0, 1)]
+    (folder / "votes.csv").write_text("\n".join(["clip,rater,label", *rows]))
+    path = folder / "mine.toml"
+    path.write_text(FILE + sections)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("verb", "sentence", "expected"),
+    [
+        ("fuse", "Hold out fewer: --hold-out keep=1 keeps one.", "Hold out fewer: [hold_out] keep = 1 keeps one."),
+        ("fuse", "Set it: --hold-out splits=test,keep=3.", 'Set it: [hold_out] splits = "test", keep = 3.'),
+        ("train", "Give votes (--votes), or choose loss = kld.", "Give votes, or choose loss = kld."),
+        ("train", "Raise longest (--longest).", "Raise longest."),
+        ("train", "Read it again with --recordings FOLDER.", 'Read it again with [[read]] recordings = "FOLDER".'),
+        ("annotate", "Continue with --accept-loss and pay.", "Continue with [annotate] accept_loss = true and pay."),
+        ("annotate", "Use --shard I/N, one each.", 'Use [annotate] shard = "I/N", one each.'),
+        ("annotate", "Leave --limit out.", "Leave [annotate] limit out."),
+        ("annotate", "Name its file with --annotator too.", "Name its file with [annotate] panel too."),
+        ("read", "Give --columns 'audio=a/{x}.wav' (columns).", 'Give [[read]] columns = { audio = "a/{x}.wav" }.'),
+        ("read", "Name it: --columns audio=...", 'Name it: [[read]] columns = { audio = "..." }'),
+        ("align", "fuse takes it: columns = ['x'] (--columns x).", "fuse takes it: columns = ['x']."),
+        ("align", "Request its votes with annotate --annotator m.", "Request its votes with annotate --annotator m."),
+        ("align", "Write --no-such-flag.", "Write --no-such-flag."),
+    ],
+)
+def test_a_flag_becomes_the_key_that_the_file_has_for_it(
+    verb: str, sentence: str, expected: str, tmp_path: Path
+) -> None:
+    (only,) = read_pipeline(pipeline(tmp_path, EVERY)).runs
+    node = next(node for node in nodes_of(only) if node.stage.verb == verb)
+    assert in_file(sentence, node, only) == expected
+
+
+def test_check_and_run_name_the_key_and_the_command_its_flag(tmp_path: Path) -> None:
+    path = pipeline(tmp_path, '[fuse]\nmethod = "pool"\n[hold_out]\nkeep = 0\n')
+    (problem,) = check(path).problems
+    assert "[hold_out] keep = 1 keeps one vote" in problem
+    with pytest.raises(InputError) as error:
+        run(path, quiet=True)
+    assert "[hold_out] keep = 1 keeps one vote" in str(error.value)
+    votes = Votes.of(
+        pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["sad"], "held_out": [True]}),
+        taxonomy="crema6",
+    )
+    with pytest.raises(InputError, match="--hold-out keep=1"):
+        fuse(votes, FuseSettings(method="pool"))
+
+
+def test_an_error_of_a_stage_and_its_findings_name_keys(tmp_path: Path) -> None:
+    path = pipeline(tmp_path, "", word="joy")
+    result = run(path, quiet=True)
+    (fix,) = result.findings.frame.filter(kind="synonyms")["fix"]
+    assert "map = {" in fix
+    assert "--" not in fix
+    (tmp_path / "votes.csv").write_bytes("clip,rater,label\nä,r,sad\n".encode("latin-1"))
+    with pytest.raises(TableError) as error:
+        run(path, quiet=True)
+    assert 'encoding = "latin-1"' in str(error.value)
+    assert "--" not in str(error.value)
