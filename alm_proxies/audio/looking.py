@@ -9,7 +9,7 @@ import polars as pl
 
 from alm_proxies.audio.clip import RecordingError, Source, decode_ahead, finding_of, look_at
 from alm_proxies.audio.places import Places
-from alm_proxies.printable import counted
+from alm_proxies.printable import counted, sentence
 from alm_proxies.progress import Progress
 from alm_proxies.remote.copies import need_packages, states_of
 from alm_proxies.remote.fault import FetchError, State, gone
@@ -61,7 +61,7 @@ class LookedAt:
             shown = ", ".join(str(error.where) for error in errors[:_NAMED]) + (" ..." if len(errors) > _NAMED else "")
             single, many = _WORDS.get(kind, (kind.replace("_", " "),) * 2)
             words = single if len(errors) == 1 else many
-            yield f"{len(errors):,} of {self.recordings:,} recordings {words}: {shown}. {errors[0].fix or ''}".rstrip()
+            yield sentence(f"{len(errors):,} of {self.recordings:,} recordings {words}: {shown}", errors[0].fix)
         if self.unreached:
             count, first = len(self.unreached), self.unreached[0]
             yield f"{count} of {self.asked_for} remote recordings that were looked for cannot be fetched: {first}"

@@ -125,8 +125,8 @@ def _looked_at(
     """Check every recording of a corpus that stages open; gives the forecast of read with their durations."""
     table: Utterances | None = foreseen.tables.get("utterances")
     written = node.folder / node.stage.writes["utterances"]
-    if table is None and not written.exists():
-        return foreseen
+    if table is None and (foreseen.problems or not written.exists()):
+        return foreseen  # of a source that cannot be read, an earlier result has the recordings where they were
     result = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
     if not result.recordings and not result.remote:
         return foreseen

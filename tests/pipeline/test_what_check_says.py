@@ -269,3 +269,21 @@ def test_check_warns_of_an_export_that_would_have_no_item_and_of_one_without_som
     assert command(["run", str(path), "--quiet", "--max-left-out", "0.2"]) == 0
     path.write_text(path.read_text().replace('"huggingface"', '"csv"').replace("may_leave", "# may_leave"))
     assert check(path).problems == ()
+
+
+def test_a_corpus_that_is_no_longer_where_it_was_is_one_problem(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "before", count=24, sections="[listen]\n[fuse]\n")
+    moved = tmp_path / "mine.toml"
+    moved.write_text(path.read_text().replace('"votes.csv"', '"before/votes.csv"'))
+    run(moved, quiet=True)
+    (tmp_path / "before").rename(tmp_path / "after")
+    (problem,) = check(moved).problems
+    assert "before/votes.csv: there is no such file" in problem
+
+
+def test_a_list_of_missing_recordings_that_breaks_off_has_no_full_stop_behind_its_dots(tmp_path: Path) -> None:
+    path = corpus(tmp_path)
+    for number in range(9):
+        (tmp_path / f"c{number}.wav").unlink()
+    (warning,) = (warning for warning in check(path).warnings if "missing" in warning)
+    assert " ... Check the path." in warning
