@@ -63,6 +63,9 @@ def fuse(
     """
     settings = settings or FuseSettings()
     if settings.method == "dawid_skene":
+        from alm_proxies.estimators.counts import refuse_other_utterances
+
+        refuse_other_utterances(votes.frame["utterance_id"].unique().sort(), utterances)
         fused = _dawid_skene(*without_trained_on_votes(votes, utterances, stage="fuse"))
         return replace(fused, labels=fused.labels.cut(settings.ambiguity))
     from alm_proxies.stages.fuse.labels import Fusion

@@ -228,3 +228,10 @@ def test_importing_the_stage_loads_nothing_heavy():
     code = f"import sys, alm_proxies.stages.fuse.stage; print({loaded})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("method", ["dawid_skene", "pool", "auto"])
+def test_votes_on_utterances_of_another_corpus_are_refused_by_every_method(method):
+    others = Utterances.of(pl.DataFrame({"utterance_id": ["another/1", "another/2"], "speaker": ["s1", "s2"]}))
+    with pytest.raises(AlmProxiesError, match="none of the 60 utterances with votes is in this table, such as 'u000'"):
+        fuse(votes(), FuseSettings(method=method, folds=2), utterances=others)
