@@ -68,6 +68,10 @@ def findings_of(items: Items, placed: Sequence[Placed], kind: Format) -> list[Fi
             fix = f"{how_to_allow(group.corpus, items.settings.cards)} Or choose a format that refers to files."
         elif _alone(group.kind) and kind.needs_audio:
             message, fix = lost.reason, lost.fix
+        elif not kind.needs_audio:
+            rows = counted(group.count, "row is", "rows are")
+            message = f"{rows} written without a recording, such as {group.example}: {lost.reason}"
+            fix = lost.fix or "Give the recordings, if they are needed."
         else:
             message = (
                 f"{counted(group.count, 'item has', 'items have')} no recording here, such as {group.example}: "
@@ -75,10 +79,16 @@ def findings_of(items: Items, placed: Sequence[Placed], kind: Format) -> list[Fi
             )
             fix = "Give the recordings; formats of labels alone (csv, parquet, jsonl) keep such items."
         where = group.corpus if group.kind in _CARD else None
+        named = "no_audio" if _only_referred_to(group, items, kind) else group.kind
         findings.append(
-            Finding("export", group.kind, message, fix, utterance_id=group.example, where=where, count=group.count)
+            Finding("export", named, message, fix, utterance_id=group.example, where=where, count=group.count)
         )
     return findings
+
+
+def _only_referred_to(group: Group, items: Items, kind: Format) -> bool:
+    """Whether no more is lost than the path of a recording that was not asked for: nothing of the export is missing."""
+    return _alone(group.kind) and not kind.needs_audio and items.settings.audio == "reference"
 
 
 def counts_of(items: Items, placed: Sequence[Placed], kind: Format) -> tuple[int, int] | None:
