@@ -43,9 +43,7 @@ ENDS = {
 }
 """The keys of a figure with its interval, the same in every file."""
 AVERAGES = {
-    "nll_per_vote": "held-out votes",
-    "less_baseline": "held-out votes",
-    "dirichlet_multinomial_nll": "held-out votes",
+    **dict.fromkeys(("nll_per_vote", "less_baseline", "dirichlet_multinomial_nll"), "held-out votes"),
     **dict.fromkeys(
         (
             "jsd_base2", "jsd_floor", "brier", "total_variation", "kld_nats", "bhattacharyya", "r2_within_utterance",
@@ -53,7 +51,8 @@ AVERAGES = {
         ),
         "utterances",
     ),
-    **dict.fromkeys(("macro_f1", "uar", "recall_over_votes", "r2_over_utterances"), "labels"),
+    **dict.fromkeys(("macro_f1", "r2_over_utterances"), "labels"),
+    **dict.fromkeys(("uar", "recall_over_votes"), "labels that occur"),
 }  # fmt: skip
 """What an average is over; written into every metrics.json."""
 
@@ -113,10 +112,10 @@ METRICS: dict[str, Metric] = {
     ),
     "accuracy": Metric(SCORE, "How often the top label is the one with most votes; ties are left out.", "0 to 1",
                        "", "higher"),
-    "macro_f1": Metric(SCORE, "F1 of the top label, mean over the whole list of labels; ties are left out.", "0 to 1",
-                       r"\frac{1}{K} \sum_k 2 t_k / (g_k + m_k)", "higher"),
-    "uar": Metric(SCORE, "Unweighted average recall of the top label, over the labels that occur; ties are left out.",
-                  "0 to 1", r"\mathrm{mean}_k \; t_k / m_k", "higher"),
+    "macro_f1": Metric(SCORE, "F1 of the top label, mean over the whole list of labels, 0 for one that is most voted "
+                       "nowhere; ties are left out.", "0 to 1", r"\frac{1}{K} \sum_k 2 t_k / (g_k + m_k)", "higher"),
+    "uar": Metric(SCORE, "Unweighted average recall of the top label, over the labels that are most voted somewhere; "
+                  "ties are left out.", "0 to 1", r"\mathrm{mean}_k \; t_k / m_k", "higher"),
     "less_baseline": Metric(SCORE, "Log loss less that of the baseline on the same votes, paired; below 0 it is "
                             "better.", "nats a vote", "", "lower"),
     "difference": Metric(SCORE, "The second less the first, paired, on the same utterances."),
@@ -141,9 +140,9 @@ METRICS: dict[str, Metric] = {
                   "-1 to 1", r"2 \sigma_{xy} / (\sigma_x^2 + \sigma_y^2 + (\mu_x - \mu_y)^2)", "higher", "Lin 1989"),
     "rmse": Metric(SCORE, "Root mean squared error of the predicted mean; written rmse_valence, rmse_arousal, "
                    "rmse_dominance.", "0 to 1", r"\sqrt{\mathrm{mean} (x - y)^2}", "lower"),
-    "recall_over_votes": Metric(SCORE, "Of the votes for a label, the share on utterances whose top label it is; mean "
-                                "over labels.", "0 to 1", r"\mathrm{mean}_k \sum_{i: \hat k_i = k} n_{ik} / \sum_i "
-                                r"n_{ik}", "higher"),
+    "recall_over_votes": Metric(SCORE, "Of the votes for a label, the share on utterances whose top label it is, ties "
+                                "too; mean over the labels with votes.", "0 to 1", r"\mathrm{mean}_k "
+                                r"\sum_{i: \hat k_i = k} n_{ik} / \sum_i n_{ik}", "higher"),
     "minor_recall": Metric(SCORE, "Of the labels with votes besides the most voted one, the share among the m "
                            "likeliest, m labels having votes.", "0 to 1", "", "higher"),
     "risk_coverage": Metric(SCORE, "The share of votes that the top label misses (risk) over the most confident part "

@@ -16,6 +16,7 @@ from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.stages.evaluate.hard_labels import hard_labels_section
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.tables import ATTRIBUTES, Labels
@@ -45,7 +46,7 @@ def page_of(
         _ratings(measured, models),
         calibration_section(comparison, models, noun="prediction"),
         strength_section(measured.recovered, (SHARES,)),
-        _few_labels(measured),
+        hard_labels_section(measured),
         _risk(measured, models),
         _confusion(measured, models),
     ]
@@ -183,37 +184,6 @@ def _ratings(measured: Measured, models: list[str]) -> Section | None:
     ]  # fmt: skip
     lead = "Arousal, valence and dominance against the mean of each utterance's held-out ratings."
     return Section("Ratings", lead, (Table.of(columns, rows),))
-
-
-def _few_labels(measured: Measured) -> Section:
-    comparison = measured.comparison
-    rows: list[list[Cell]] = []
-    for name, recovery in measured.recovered.items():
-        held_out = comparison.held_out[name]
-        rows.append(
-            [
-                name, held_out.score("accuracy"), held_out.score("macro_f1"), held_out.score("uar"),
-                recovery.recall_over_votes, recovery.minor_recall,
-            ]
-        )  # fmt: skip
-    columns = [
-        Column("Prediction"),
-        Column("Accuracy", 3, "Share of utterances where the most likely label has most votes; ties are left out."),
-        Column("Macro-F1", 3, "Mean F1 score over all labels."),
-        Column("UAR", 3, "Unweighted average recall: mean recall over the labels that occur."),
-        Column(
-            "Recall over votes",
-            3,
-            "For each label, the share of its votes where it is the most likely label; mean over labels.",
-        ),
-        Column(
-            "Minor labels", 3, "Of the m labels with votes besides the first, the share among the m most likely ones."
-        ),
-    ]
-    words = (
-        "Hard labels discard most of the information in the votes. These measures are for comparison with other work."
-    )
-    return Section("As hard labels", words, (Table.of(columns, rows),))
 
 
 def _risk(measured: Measured, models: list[str]) -> Section:

@@ -13,6 +13,7 @@ from wording import Wording
 
 from alm_proxies.cli.app import run
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.report.page import Text
 from alm_proxies.stages.evaluate.measured import SHARES
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.stages.evaluate.stage import Evaluation, evaluate
@@ -279,3 +280,33 @@ def test_two_speakers_are_too_few_for_intervals_and_for_a_verdict(tables: Tables
     assert evaluation.metrics["methods"]["good"]["jsd_base2"]["low"] is None
     headline = evaluation.page.headline
     assert headline == "good and class shares: too few speakers to judge which predicts held-out votes better"
+
+
+def test_the_page_says_which_labels_and_utterances_each_measure_of_hard_labels_is_over(tables: Tables) -> None:
+    _, _, votes, _ = tables
+    evaluation = evaluated(tables)
+    most = votes.frame.filter("held_out").group_by("utterance_id", "label").len()
+    ties = most.filter(pl.col("len") == pl.col("len").max().over("utterance_id")).group_by("utterance_id").len()
+    count = ties.filter(pl.col("len") > 1).height
+    words = hard_labels(evaluation)
+    assert "a mean over all 4 labels, UAR over the 4 that are the most voted one of an utterance" in words
+    assert f"{count} utterances have no single label with most votes (of 300)" in words
+    assert "No utterance has most votes" not in words
+
+
+def test_a_label_that_is_most_voted_nowhere_is_named(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    sad = pl.col("held_out") & (pl.col("label") == "sad") & (pl.col("annotator") != "made/r7")
+    fewer = Votes(votes.frame.with_columns(label=pl.when(sad).then(pl.lit("angry")).otherwise("label")), votes.about)
+    evaluation = evaluate({"good": labels_of(truth, ids)}, fewer, utterances)
+    words = hard_labels(evaluation)
+    assert "over all 4 labels, UAR over the 3 that" in words
+    assert "recall over votes over the 4 that have votes" in words
+    assert "No utterance has most votes for sad: recall is not defined there" in words
+    scores = evaluation.metrics["methods"]["good"]
+    assert scores["macro_f1"]["value"] < 0.76 * scores["uar"]["value"] + 0.05  # a quarter of the labels counts 0
+
+
+def hard_labels(evaluation: Evaluation) -> str:
+    (section,) = (section for section in evaluation.page.sections if section.title == "As hard labels")
+    return " ".join(block.words for block in section.blocks if isinstance(block, Text))
