@@ -102,7 +102,7 @@ class AudioLM:
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise not_loaded(model, error) from error
         if lacking := sorted(report["missing_keys"]):
-            raise not_loaded(model, ValueError(f"{len(lacking)} of its weights are missing, such as {lacking[0]}"))
+            raise not_loaded(model, ValueError(f"weights are missing ({len(lacking)}), such as {lacking[0]}"))
         return cls(loaded.to(where).eval(), inputs, str(model))
 
     def save(self, folder: str | Path) -> None:

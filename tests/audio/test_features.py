@@ -415,5 +415,5 @@ def test_other_columns_travel_and_a_wrong_length_is_refused() -> None:
     frame = pl.DataFrame({"utterance_id": ["1", "2"], "mine": [1, 2], "rms_mean": [0.1, 0.3]})
     standardised = relative_to_speaker(frame, pl.Series([None, None], dtype=pl.String))
     assert standardised.select("utterance_id", "mine").equals(frame.select("utterance_id", "mine"))
-    with pytest.raises(InputError, match="2 rows of features and 1 speakers"):
+    with pytest.raises(InputError, match="do not fit together: 2 and 1"):
         relative_to_speaker(frame, pl.Series(["a"]))

@@ -58,7 +58,7 @@ BROKEN = {
     "a pickle": (as_pickle, "weights are a pickle (pytorch_model.bin)"),
     "code of its own": (with_code, "needs its own code (auto_map), which is never run"),
     "cut weights": (cut, "no model could be loaded"),
-    "weights that are not there": (without_some, "1 of its weights are missing, such as"),
+    "weights that are not there": (without_some, "weights are missing (1), such as"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "it has no weights as safetensors"),
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "no model could be loaded"),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "no model could be loaded"),

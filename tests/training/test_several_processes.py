@@ -14,6 +14,7 @@ from small_corpus import small_settings
 from tones_in_noise import TINY
 
 from alm_proxies.models import tiny
+from alm_proxies.printable import counted
 from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Findings, Labels, Utterances
 from alm_proxies.training.settings import TrainSettings
@@ -90,7 +91,7 @@ def test_memory_that_runs_out_in_one_process_halves_the_parts_of_both_and_keeps_
     before = f"WHEN = {when!r}\n{SHORT_OF_MEMORY}"
     output = together(corpus, tmp_path / "short", before, dropout=0.0, batch=12, checkpoint_steps=2)
     assert output.count("memory ran out") == 1
-    assert f"memory ran out: {micro} utterances at once from step 1 on; a step still has 12" in output
+    assert f"memory ran out: {counted(micro, 'utterance')} at once from step 1 on; a step still has 12" in output
     tables = [Findings.read(tmp_path / f"short/findings-{rank}.parquet") for rank in range(2)]
     assert [findings.counts() for findings in tables] == [{"out_of_memory": 1}] * 2
     (kept,) = (tmp_path / "short/checkpoints").glob("step-*")
@@ -159,6 +160,6 @@ Asking.logits = short
 """
     settings = TINY.model_copy(update={"epochs": 1, "batch": 6})
     output = train_in_two(*tones, None, tmp_path / "short", settings, before=before)
-    assert output.count("memory ran out: 1 utterances at once from step 1 on; a step still has 6") == 1
+    assert output.count("memory ran out: 1 utterance at once from step 1 on; a step still has 6") == 1
     train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
     assert_same_curves(tmp_path / "short", tmp_path / "one")

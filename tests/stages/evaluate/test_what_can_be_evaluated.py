@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from alm_proxies.pipeline.check import check
+from alm_proxies.printable import counted
 
 PIPELINE = """
 folder = "run"
@@ -49,6 +50,7 @@ def test_a_split_stands_for_speakers_that_are_not_known(
     Path("votes.csv").write_text("\n".join(["clip,rater,heard,who,part", *rows]))
     Path("p.toml").write_text(PIPELINE)
     checked = check("p.toml")
-    fact = f"{scored} utterances with held-out votes are apart from what models are trained on"
+    are = counted(scored, "utterance with held-out votes is", "utterances with held-out votes are")
+    fact = f"{are} apart from what models are trained on"
     assert (fact in " ".join(checked.facts)) == (scored > 0), checked.facts
     assert any("evaluate has nothing to score" in problem for problem in checked.problems) == (scored == 0)
