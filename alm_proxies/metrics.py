@@ -107,7 +107,7 @@ METRICS: dict[str, Metric] = {
     ),
     "ece": Metric(
         SCORE, "Expected calibration error: the confidence of the top label against its share of the votes, in 15 bins "
-        "of equal size; too high with few utterances.", "0 to 1",
+        "of equal size, ties together (a constant prediction is one bin); too high with few utterances.", "0 to 1",
         r"\sum_b \frac{N_b}{N} \lvert \bar p_b - \bar q_b \rvert", "lower", "Naeini et al. 2015",
     ),
     "accuracy": Metric(SCORE, "How often the top label is the one with most votes; ties are left out.", "0 to 1",
@@ -132,13 +132,13 @@ METRICS: dict[str, Metric] = {
                      by=("stratification", "value", "method")),
     "within_thirds_by_what_cuts": Metric(
         SCORE, "Scores within thirds of ambiguity: cut by one half of the held-out votes and scored on the other half, "
-        "both ways, so they favour no method, and cut by the votes of the fit.", by=("what cuts", "third", "method"),
+        "both ways, favouring no method, and by the fit's votes; p above 1e-6.", by=("what cuts", "third", "method"),
     ),
     "every_score": Metric(SCORE, "Every score above overall, by outcome and by observable ambiguity, as rows.",
                           by=("method",)),
-    "ccc": Metric(SCORE, "Concordance of predicted and rated mean; written ccc_valence, ccc_arousal, ccc_dominance.",
+    "ccc": Metric(SCORE, "Concordance with the mean held-out rating; written ccc_valence, ccc_arousal, ccc_dominance.",
                   "-1 to 1", r"2 \sigma_{xy} / (\sigma_x^2 + \sigma_y^2 + (\mu_x - \mu_y)^2)", "higher", "Lin 1989"),
-    "rmse": Metric(SCORE, "Root mean squared error of the predicted mean; written rmse_valence, rmse_arousal, "
+    "rmse": Metric(SCORE, "Root mean squared error for the mean held-out rating; written rmse_valence, rmse_arousal, "
                    "rmse_dominance.", "0 to 1", r"\sqrt{\mathrm{mean} (x - y)^2}", "lower"),
     "recall_over_votes": Metric(SCORE, "Of the votes for a label, the share on utterances whose top label it is, ties "
                                 "too; mean over the labels with votes.", "0 to 1", r"\mathrm{mean}_k "
@@ -146,23 +146,23 @@ METRICS: dict[str, Metric] = {
     "minor_recall": Metric(SCORE, "Of the labels with votes besides the most voted one, the share among the m "
                            "likeliest, m labels having votes.", "0 to 1", "", "higher"),
     "risk_coverage": Metric(SCORE, "The share of votes that the top label misses (risk) over the most confident part "
-                            "of the utterances (coverage); area is its mean over all coverages.", "0 to 1", "",
-                            "lower", "Geifman and El-Yaniv 2017", by=("coverage, risk or area",)),
+                            "of the utterances (coverage), ties by their mean; area is its mean over all coverages.",
+                            "0 to 1", "", "lower", "Geifman and El-Yaniv 2017", by=("coverage, risk or area",)),
     "confusion_of_shares": Metric(SHARES, "Row by row, the mean prediction where people vote for a label.", "0 to 1"),
     # strength and ambiguity
     "dirichlet_multinomial_nll": Metric(
-        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p): it includes the strength of "
-        "the labels.", "nats a vote",
+        RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p), p at least 1e-6: it "
+        "includes the strength. Without the multinomial coefficient, which log_score has.", "nats a vote",
         r"-\frac{1}{n} \ln \frac{\Gamma(c)}{\Gamma(c+n)} \prod_k \frac{\Gamma(c p_k + n_k)}{\Gamma(c p_k)}", "lower",
     ),
     "concentration": Metric(
         RECOVERED, "Calibration of the concentration on held-out votes. coverage: by level, the share of "
         "utterances whose votes for the top label lie in the central interval. pit: ten bins, flat where calibrated. "
-        "log_score and log_score_without: -ln of the probability of the votes with the concentration, and with the "
-        "shares taken as exact.", "", "", "", "Czado, Gneiting and Held 2009", by=("method", "part", "level"),
+        "log_score and log_score_without: -ln of the votes' probability, with the multinomial coefficient, by the "
+        "concentration and exact shares.", "", "", "", "Czado, Gneiting and Held 2009", by=("method", "part", "level"),
     ),
     "reliability": Metric(
-        RECOVERED, "By method: confidence of the top label and its share of the votes, in bins of equal size. Among "
+        RECOVERED, "By method: confidence of the top label and its share of the votes, in bins as of ece. Among "
         "human_agreement, by number of votes: the share of the variance of their shares that is the utterance's own.",
         "0 to 1", r"k \alpha / (1 + (k-1) \alpha)", "", "Spearman 1910, Brown 1910", by=("method or votes", "part"),
     ),
@@ -229,8 +229,8 @@ METRICS: dict[str, Metric] = {
     # worth
     "saturation": Metric(WORTH, "JSD (base 2) of n votes to the target at n = 1, 2 ..., and the fitted curve.", "0 to "
                          "1", r"a - b e^{-cn}", by=("votes of", "part", "parameter")),
-    "saturated_at": Metric(WORTH, "The first number of votes within a tenth of the fitted drop; null where there is "
-                           "none up to 1000.", "votes"),
+    "saturated_at": Metric(WORTH, "The first number of votes with nine tenths of the fitted drop from one vote to the "
+                           "limit; null where there is none up to 1000.", "votes", r"1 - \ln(0.1) / c"),
     "learning": Metric(WORTH, "Log loss of the same held-out votes predicted from at = k human votes: human alone, "
                        "with_proxies, and the fused labels.", "nats a vote"),
     "at": Metric(WORTH, "The numbers of votes of a curve.", "votes"),
@@ -259,8 +259,9 @@ METRICS: dict[str, Metric] = {
     "lowers_log_loss_by": Metric(WORTH, "How much the proxy lowers the log loss of a held-out human vote.",
                                  "nats a vote", "", "higher"),
     "takes_off_class_shares": Metric(WORTH, "The share of the log loss of the other speakers' class shares that the "
-                                     "proxy's votes alone take off; below zero they are worse than class shares.",
-                                     "share", "", "higher"),
+                                     "proxy's votes alone take off; below zero they are worse. Held-out votes count "
+                                     "too; class shares have one vote for every label added, whole proxy votes one "
+                                     "vote of class shares, and p is at least 1e-3.", "share", "", "higher"),
     "took_off_where_measured": Metric(WORTH, "The same where its maker measured it, by its annotator file or model.",
                                       "share"),
     "injected_transcripts": Metric(WORTH, "Whether a proxy is given transcripts, and the share of its votes that an "
@@ -349,7 +350,7 @@ DESCRIPTIONS: dict[str, str] = {
     "raters_count": "Whether raters by name count in the stack.",
     "told_transcripts": "Whether the annotator is given transcripts; null where it does not say.",
     "annotators": "The annotators behind a proxy: those of one base model.",
-    "baseline": "The prediction that the others are compared with.",
+    "baseline": "The prediction that the others are compared with. Class shares have half a vote a label added.",
     "methods": "The figures of every prediction.",
     "fitted": "What the labels were fitted with: methods, weights, classes, penalties, proxies.",
     "proxies": "The figures of every proxy.",
