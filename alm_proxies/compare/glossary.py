@@ -56,8 +56,8 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "concentration",
         r"[Cc]oncentration",
-        "The strength of a label in votes: a label of concentration 10 is as certain as the shares of 10 votes under a "
-        "flat prior.",
+        "The strength of a label in votes, those of its prior included: under a flat prior over K labels, n votes give "
+        "n + K.",
     ),
     (
         "strata known beforehand",

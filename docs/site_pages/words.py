@@ -5,6 +5,12 @@ from __future__ import annotations
 from alm_proxies.columns import Column
 from site_pages.cells import code, first_sentence, plain, table
 
+_RATED = (
+    "Mean {} that listeners would rate, 0 to 1. `fuse` estimates it by [a model](../concepts/label.md#ratings): it is "
+    "not the mean of the utterance's own ratings."
+)
+_SPREAD = "Standard deviation of one listener's rating about that mean; it does not fall with more ratings."
+
 COLUMNS = {
     "Utterances": {
         "utterance_id": "What the row is about: corpus/own id.",
@@ -46,12 +52,12 @@ COLUMNS = {
         "concentration_gain": "The concentration less that without proxies. Not in human votes; may be negative.",
         "entropy": "Entropy of the distribution divided by that of the uniform one: 0 to 1.",
         "ambiguity": "Entropy in words: low up to 1/3, medium up to 2/3, high.",
-        "valence": "Mean of the ratings, 0 to 1.",
-        "valence_sd": "Their standard deviation.",
-        "arousal": "Mean of the ratings, 0 to 1.",
-        "arousal_sd": "Their standard deviation.",
-        "dominance": "Mean of the ratings, 0 to 1.",
-        "dominance_sd": "Their standard deviation.",
+        "valence": _RATED.format("valence"),
+        "valence_sd": _SPREAD,
+        "arousal": _RATED.format("arousal"),
+        "arousal_sd": _SPREAD,
+        "dominance": _RATED.format("dominance"),
+        "dominance_sd": _SPREAD,
         "weight": "How often a trainer sees the row, or how much it counts in a score.",
     },
     "Findings": {
@@ -66,6 +72,13 @@ COLUMNS = {
     },
 }
 """What each column means; a column of the contract that is not here, or the reverse, fails the build of the site."""
+
+_ERROR = (
+    "Float64",
+    "not there",
+    "≥ 0",
+    "How well that mean is known, given the ratings: its standard deviation. In labels that `fuse` made of ratings.",
+)
 
 _TABLES_HEAD = """# Tables and columns
 
@@ -107,6 +120,7 @@ def tables_page() -> str:
         if unknown := columns.keys() - meanings.keys():
             raise LookupError(f"the column {min(unknown)} of {name} has no meaning in docs/site_pages/words.py")
         rows = [*head, *((n, str(c.dtype), _default(c), _allowed(c), meanings[n]) for n, c in columns.items())]
+        rows += [(f"{attribute}_error", *_ERROR) for attribute in tables.ATTRIBUTES] if name == "Labels" else []
         key = f" Key: {', '.join(map(code, kind.KEY))}." if kind.KEY else ""
         listed = table(("column", "type", "default", "values", "meaning"), [(code(n), *rest) for n, *rest in rows])
         parts.append(f"## {name}\n\n{first_sentence(kind.__doc__)}{key}\n\n{listed}")
