@@ -32,7 +32,8 @@ class Counting(Settings):
     """How votes are counted for a fit: settings of fuse, stored in its labels for later comparisons."""
 
     merge: Merge = Merge()
-    """How primary and secondary labels of one rater count."""
+    """How secondary labels count. Where any rater of an utterance named some, all its votes, also those of raters who
+    named none, give the share `secondary` to the mean of the lists that were named."""
     consensus: bool = False
     """Count published consensus labels (annotator "corpus/consensus") as votes."""
     columns: Annotated[tuple[str, ...], Alias("column")] = ()

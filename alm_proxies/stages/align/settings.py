@@ -29,7 +29,7 @@ class AlignSettings(Settings):
     at_most: int = Field(default=20_000, ge=100)
     """Maximum number of utterances; above it, the report uses a random sample."""
     seed: int = 0
-    """Random seed of samples and intervals."""
+    """Random seed of samples, intervals and the starting points of fits."""
 
 
 STAGE = Stage(

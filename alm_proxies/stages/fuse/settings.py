@@ -31,7 +31,8 @@ class FuseSettings(Counting):
     quantiles: a third of these labels each; or the two cut points. They travel in the labels: balance, align, evaluate
     and export go by them."""
     seed: int = 0
-    """Random seed of folds, samples and starting points."""
+    """Random seed of folds, samples and starting points. Classes of gated (in auto too) and mixture start at random, so
+    another seed gives slightly other labels."""
 
     @field_validator("ambiguity")
     @classmethod
