@@ -22,11 +22,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from alm_proxies.errors import OutputError
+from alm_proxies.log import LOG
 
 Kind = Literal["abilities", "features", "audio", "digests"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _MOST_JSON = 1_000_000
 """The largest JSON entry that is read, in bytes; a larger file is not ours."""
+_logged: set[str] = set()
+"""The reasons that are in the log."""
 _TRIES = 20
 """How often a folder is removed again into which others write."""
 
@@ -53,19 +56,44 @@ def folder_of(kind: Kind, *below: str) -> Path | None:
     another user's.
     """
     try:
-        folder = cache_folder()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for name in ("", kind, *below):
-            folder = folder / name
-            folder.mkdir(mode=0o700, exist_ok=True)
-            status = folder.lstat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-                return None
-            if stat.S_IMODE(status.st_mode) != 0o700:
-                folder.chmod(0o700)
-    except (OSError, RuntimeError):  # RuntimeError: no home folder
+        return _made(kind, *below)
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
+        why = _in_words(error)
+        if why not in _logged:
+            _logged.add(why)
+            LOG.warning("the cache cannot be used, so nothing is kept there: %s", why)
         return None
+
+
+def why_unusable(kind: Kind) -> str | None:
+    """Why nothing can be kept in the folder of one kind; None where it can."""
+    try:
+        with tempfile.TemporaryFile(dir=_made(kind)):
+            return None
+    except (OSError, RuntimeError) as error:
+        return _in_words(error)
+
+
+def _made(kind: Kind, *below: str) -> Path:
+    folder = cache_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for name in ("", kind, *below):
+        folder = folder / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "is no folder, or a link", str(folder))
+        if status.st_uid != os.geteuid():
+            raise PermissionError(errno.EACCES, "belongs to another user", str(folder))
+        if stat.S_IMODE(status.st_mode) != 0o700:
+            folder.chmod(0o700)
     return folder
+
+
+def _in_words(error: OSError | RuntimeError) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or cache_folder()}: {error.strerror or error}"
+    return "there is no home folder"
 
 
 def file_of(kind: Kind, key: str, suffix: str) -> Path | None:

@@ -112,6 +112,7 @@ KINDS: dict[str, Kind] = {
         "Give their speakers, or keep the utterances apart by the corpus's own split.",
     ),
     # recordings
+    "cache_unusable": Kind("info", "The cache cannot be used, so features are computed again by every command."),
     "cache_unreadable": Kind("info", "Cached features could not be read and were computed again."),
     "empty": Kind("problem", "A recording has no samples.", "Fetch it again, or leave it out."),
     "labels_not_taken": Kind(

@@ -71,7 +71,6 @@ def test_rows_of_a_corpus_that_may_be_copied_are_in_the_cache_for_every_folder_a
     np.testing.assert_array_equal(row[0], [1, np.nan])
     assert (row[0].dtype, row[1]) == (np.float32, "[1]")
     assert store.get("k9", "toy") is None
-    assert store.get("k1", "another corpus") is None
     assert Store("abd", 2, None).get("k1", "toy") is None
     assert list(tmp_path.iterdir()) == []
     (path,) = kept()
@@ -125,16 +124,82 @@ def test_only_files_with_rows_that_are_asked_for_are_read(tmp_path: Path) -> Non
     filled(None, "toy", range(3))
     (asked_for,) = kept()
     filled(None, "toy", range(3, 6))
-    filled(None, "other", range(6))
+    store = Store("abc", 2, tmp_path)
+    assert store.get("k0", "toy") is not None
     for path in kept():
         if path != asked_for:
             path.rename(path.with_stem("whole-0123456789abcdef"))  # so it looks like one that was changed
-    store = Store("abc", 2, tmp_path)
     assert store.get("k1", "toy") is not None
     assert store.findings() == ()
     assert store.get("k4", "toy") is None
     (found,) = store.findings("listen")
     assert (found.kind, found.fix) == ("cache_unreadable", "Delete the file."), "no other has replaced it"
+
+
+def test_rows_are_found_whatever_the_name_of_the_corpus_is_but_not_for_one_that_may_not_be_copied(
+    tmp_path: Path,
+) -> None:
+    filled(None, "toy")
+    assert numbers_of(None, "renamed", range(4)) == [0, 1, 2, None]
+    assert numbers_of(tmp_path, None, range(1)) == [None]
+    filled(tmp_path, None, range(5, 7))
+    assert numbers_of(None, "toy", range(4, 7)) == [None, None, None]
+
+
+def test_files_of_which_polars_would_print_a_trace_are_not_given_to_it(capfd: pytest.CaptureFixture[str]) -> None:
+    filled(None, "toy", range(300))
+    (path,) = kept()
+    content = path.read_bytes()
+    footer = len(content) - int.from_bytes(content[-8:-4], "little") - 8
+    path.unlink()
+    for at in range(footer, len(content)):
+        damaged = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+        path.with_stem(f"whole-{at:016}").write_bytes(damaged)
+    store = Store("abc", 2, None)
+    assert store.get("k1", "toy") is None
+    assert {found.kind for found in store.findings("listen")} == {"cache_unreadable"}
+    assert len(store.findings("listen")) == len(content) - footer
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("corpus", ["toy", None])
+def test_many_small_files_become_one_and_whoever_reads_them_finds_the_rows_there(
+    tmp_path: Path, corpus: str | None
+) -> None:
+    for number in range(63):
+        filled(tmp_path, corpus, range(number, number + 1))
+    reading = Store("abc", 2, tmp_path)
+    assert reading.get("k1", corpus) is not None
+    folder = next(tmp_path.iterdir()) if corpus is None else kept()[0].parent
+    assert len(list(folder.glob("*.parquet"))) == 63
+    damaged = sorted(folder.glob("*.parquet"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    filled(tmp_path, corpus, range(63, 64))
+    assert len(list(folder.glob("*.parquet"))) == 2, "the damaged one is not taken in"
+    lost = [number for number, row in enumerate(numbers_of(tmp_path, corpus, range(64))) if row is None]
+    assert len(lost) == 1
+    assert [reading.get(f"k{number}", corpus) is None for number in range(64)].count(True) <= 1
+    assert reading.findings() == () or len(reading.findings()) == 1
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_cache_that_cannot_be_used_is_said_once_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, own: bool
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    store = filled(tmp_path / "own" if own else None, "toy")
+    (found,) = store.findings("predict")
+    assert found.kind == "cache_unusable"
+    assert f"{tmp_path / 'file'}" in found.message
+    assert found.message.endswith(
+        f"new features are kept {'in ' + str(tmp_path / 'own' / 'abc') if own else 'nowhere'}"
+    )
+    filled(None, "toy")
+    assert [record.levelname for record in caplog.records if "the cache cannot be used" in record.message] == [
+        "WARNING"
+    ]
+    assert filled(tmp_path / "restricted", None).findings() == ()
 
 
 def test_a_row_that_is_damaged_in_one_file_is_taken_from_another(tmp_path: Path) -> None:
@@ -162,6 +227,17 @@ def test_processes_that_write_side_by_side_lose_nothing() -> None:
     started = [subprocess.Popen([sys.executable, "-c", WRITING, first, "1200", "1"]) for first in ("0", "800")]
     assert [process.wait() for process in started] == [0, 0]
     assert numbers_of(None, "toy", range(2001)) == [*range(2000), None]
+
+
+def test_processes_that_put_small_files_together_side_by_side_lose_nothing() -> None:
+    single = (
+        WRITING.replace("    store.flush()", "").replace("        store.add", "        store.flush(); store.add")
+        + "    store.flush()"
+    )
+    started = [subprocess.Popen([sys.executable, "-c", single, first, "250", "1"]) for first in ("0", "200")]
+    assert [process.wait() for process in started] == [0, 0]
+    assert numbers_of(None, "toy", range(451)) == [*range(450), None]
+    assert len(kept()) < 150
 
 
 def test_the_cache_can_be_cleared_and_looked_at_while_others_read_and_write() -> None:
