@@ -71,7 +71,7 @@ class Explained:
             gain = f"{self.label['concentration_gain']:+.1f}"
             yield f"label ({self.method}{worth}; proxies add {gain} to its strength): {_shares(self.label)}"
         if self.label and (rated := self._ratings(self.label)):
-            yield f"rated: {rated}"
+            yield f"mean rating, estimated: {rated}"
         for other in self.others:
             yield f"{other['file']}: {_shares(other)}"
         yield "votes:" if self.votes else "votes: none here"

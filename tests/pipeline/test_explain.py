@@ -94,7 +94,7 @@ def test_ratings_are_shown_on_the_scale_that_the_raters_had(file: Path) -> None:
     assert {vote["annotator"]: vote["valence"] for vote in explained.votes}["mine/r2"] == pytest.approx(0.25)
     lines = list(explained.lines())
     assert any("mine/r2 #0: sad  valence 4 (5 to 1) x 1" in line for line in lines)
-    assert any(line.startswith("rated: valence ") and line.endswith("(5 to 1)") for line in lines)
+    assert any(line.startswith("mean rating, estimated: valence ") and line.endswith("(5 to 1)") for line in lines)
 
 
 def test_the_estimator_beside_the_labels_gives_the_same_as_a_second_fit(
