@@ -29,7 +29,8 @@ SHORTEST = 0.1
 """The shortest clip for any feature, in seconds."""
 GROUPS = ("spectral", "prosody", "voice")
 
-_VERSION = 2  # version of the definitions: a cache of another version is not read
+VERSION = 2
+"""The version of the definitions: kept features of another version are measured again."""
 _SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's norm
 
 T = TypeVar("T")
@@ -180,7 +181,7 @@ def measure_all(
     item under which features are in the cache, None if it may not be copied; those are kept in the folder `cache`.
     """
     names = names_of(groups)
-    store = Store(digest_of([_VERSION, *names]), len(names), cache, pl.Float64)
+    store = Store(digest_of([VERSION, *names]), len(names), cache, pl.Float64)
 
     def measured_item(item: T) -> tuple[Opened, str, str | None, Measured | None, bool]:
         opened = open_one(item)
@@ -311,7 +312,7 @@ def _row(measured: Measured | None, names: Sequence[str]) -> NDArray[np.float64]
 
 def _key(clip: Clip, names: Sequence[str]) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(clip.samples).view(np.uint8).data)
-    digest.update(f"{clip.rate} {digest_of([_VERSION, *names])}".encode())
+    digest.update(f"{clip.rate} {digest_of([VERSION, *names])}".encode())
     return digest.hexdigest()[:32]
 
 

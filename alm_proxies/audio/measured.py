@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from alm_proxies.audio.clip import Clip
-from alm_proxies.audio.features import GROUPS, Measured, measure, names_of
+from alm_proxies.audio.features import GROUPS, VERSION, Measured, measure, names_of
 from alm_proxies.audio.vectors import Floats
 from alm_proxies.files import digest_of
 from alm_proxies.printable import counted
@@ -17,8 +17,8 @@ from alm_proxies.tables import Finding
 _VERSION = 1
 NAMES = names_of(GROUPS)
 """The names of a row's numbers."""
-DIGEST = digest_of([_VERSION, *NAMES])
-"""A digest of the row's definition."""
+DIGEST = digest_of([_VERSION, VERSION, *NAMES])
+"""A digest of the row's definition, and of the features in it."""
 
 
 def measuring(stage: str) -> Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]:

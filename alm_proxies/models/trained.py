@@ -273,7 +273,10 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
             fix = "It is of listen: its predictions of the table's recordings are its votes. Train a model for others."
         raise InputError("has no trained model", where=str(given), fix=fix)
     text = read_text(path / FILE)
-    _refuse_newer(text, path / FILE)
+    stated: object = None
+    with suppress(ValueError):  # of what is no JSON, the model says why
+        stated = json.loads(text)
+    _refuse_newer(stated, path / FILE)
     try:
         metadata = TrainedFile.model_validate_json(text)
     except ValidationError as error:
@@ -281,7 +284,8 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
         place = ".".join(str(part) for part in first["loc"])
         fix = "Update alm-proxies, or train it again."
         raise InputError(f"cannot be understood ({place}: {first['msg']})", where=str(path / FILE), fix=fix) from None
-    refuse_edited(json.loads(text), path / FILE)
+    if isinstance(stated, dict):
+        refuse_edited(stated, path / FILE)
     return path, metadata
 
 
@@ -292,13 +296,11 @@ def read_whole(folder: str | Path) -> tuple[Path, TrainedFile]:
     return path, file
 
 
-def _refuse_newer(text: str, where: Path) -> None:
-    with suppress(ValueError):
-        stated = json.loads(text)
-        contract = stated.get("contract") if isinstance(stated, dict) else None
-        if isinstance(contract, int) and contract > CONTRACT:
-            message = f"was made by a newer version of alm-proxies (its contract is {contract}, not {CONTRACT})"
-            raise InputError(message, where=str(where), fix="Update alm-proxies to load it.")
+def _refuse_newer(stated: object, where: Path) -> None:
+    contract = stated.get("contract") if isinstance(stated, dict) else None
+    if isinstance(contract, int) and contract > CONTRACT:
+        message = f"was made by a newer version of alm-proxies (its contract is {contract}, not {CONTRACT})"
+        raise InputError(message, where=str(where), fix="Update alm-proxies to load it.")
 
 
 @contextmanager

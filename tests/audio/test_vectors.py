@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +209,14 @@ def test_a_file_with_other_content_under_the_same_name_is_measured(
     assert not np.array_equal(first.rows[0], again.rows[0], equal_nan=True)
     monkeypatch.setattr(measured, "measure", None)
     assert vectors(utterances, tmp_path).made == 0
+
+
+def test_kept_rows_are_measured_again_once_features_are_defined_otherwise() -> None:
+    script = "import alm_proxies.audio.features as f; f.VERSION += {}; from alm_proxies.audio.measured import DIGEST"
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", f"{script.format(more)}; print(DIGEST)"], capture_output=True, text=True, check=True
+        ).stdout
+        for more in (0, 1)
+    }
+    assert len(digests) == 2
