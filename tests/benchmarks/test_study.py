@@ -13,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "study"))
 import study
 import study_cells
 import votes_saved
+from small_crema_d import ACTORS
 from study_cells import Study, concentration_of, run_cell
 from study_design import ALL, AUTO, HUMAN, LISTENER, LOCKBOX, PLURALITY, POOLED, Arm, Cell, blocks, cells, replicates
-from study_report import report, slopes
+from study_report import report
 from study_results import Results
-from study_statistics import Contrast, benjamini_yekutieli, by_actor, contrast, holm
+from study_statistics import by_actor
 from study_targets import filled_up, human_votes, targets_of, uniform_weights
 from study_votes import (
     LABELS,
@@ -30,49 +31,9 @@ from study_votes import (
     read_corpus,
     scored_votes,
 )
-from votes_saved import Curves, Run, folds_of, rows_of, runs, split_votes, worth
+from votes_saved import folds_of
 
 from alm_proxies.errors import InputError
-from alm_proxies.measures import alt_test
-
-CLIPS = 8
-ACTORS = [str(1001 + 2 * number) for number in range(16)]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made-up corpus in CREMA-D's shape, with four actors of the lockbox among sixteen."""
-    place = tmp_path_factory.mktemp("crema_d")
-    (place / "AudioWAV").mkdir()
-    rng = np.random.default_rng(0)
-    rows = []
-    for number, (actor, clip) in enumerate((actor, clip) for actor in ACTORS for clip in range(CLIPS)):
-        name = f"{actor}_IEO_{clip}_XX"
-        (place / "AudioWAV" / f"{name}.ogg").touch()
-        truth = rng.dirichlet(0.3 + 3 * np.eye(6)[number % 6])
-        for modality in (1, 2, 3):
-            votes = rng.multinomial(9 if clip else 7, truth)
-            rows.append([100_000 * modality + number + 1, *votes.tolist(), name])
-    pl.DataFrame(rows, schema=["", "A", "D", "F", "H", "N", "S", "fileName"], orient="row").write_csv(
-        place / "tabulatedVotes.csv"
-    )
-    people().write_csv(place / "VideoDemographics.csv")
-    return place
-
-
-@pytest.fixture(scope="module")
-def corpus(folder: Path) -> Corpus:
-    return read_corpus(folder)
-
-
-@pytest.fixture(scope="module")
-def features(corpus: Corpus) -> np.ndarray:
-    """Noisy voice shares: something can be learned."""
-    rng = np.random.default_rng(1)
-    shares = corpus.voice / corpus.voice.sum(1, keepdims=True)
-    return np.concatenate([shares + rng.normal(0, 0.2, shares.shape), rng.normal(size=shares.shape)], axis=1).astype(
-        np.float32
-    )
 
 
 def test_reading_leaves_the_lockbox_out_votes_and_recordings_alike(corpus: Corpus) -> None:
@@ -356,117 +317,6 @@ def test_the_report_shows_what_was_run_and_names_what_was_not(
     assert "pooled+audio_visual_k3 - human_k3 | votes set apart" in text
 
 
-def test_predictions_drawn_halfway_to_the_mean_have_a_slope_of_two() -> None:
-    rng = np.random.default_rng(0)
-    votes = rng.multinomial(5, rng.dirichlet(np.ones(3), 400)).astype(float)
-    shares = votes / 5
-    assert slopes(shares, votes) == pytest.approx(1)
-    assert slopes((shares + shares.mean(0)) / 2, votes) == pytest.approx(2)
-
-
-def test_a_contrast_is_the_t_test_over_actors_of_means_over_replicates() -> None:
-    from scipy.stats import ttest_1samp
-
-    rng = np.random.default_rng(3)
-    actors = [f"a{number}" for number in range(36)]
-    first, second = ([dict(zip(actors, rng.normal(size=36), strict=True)) for _ in range(4)] for _ in range(2))
-    each = np.array([[a[who] - b[who] for who in actors] for a, b in zip(first, second, strict=True)]).mean(0)
-    test = ttest_1samp(each, 0.0)
-    low, high = test.confidence_interval(0.95)
-    difference = contrast(first, second)
-    assert (difference.estimate, difference.p_value) == pytest.approx((each.mean(), test.pvalue))
-    assert (difference.low, difference.high) == pytest.approx((low, high))
-    assert (difference.boot_low, difference.boot_high) == pytest.approx((low, high), abs=0.08)
-    assert difference.actors == 36
-
-
-def test_actors_without_scored_votes_do_not_count() -> None:
-    means = by_actor(np.array([2.0, 4.0, 3.0]), np.array([1.0, 3.0, 0.0]), np.array(["a", "a", "b"]))
-    assert means == {"a": 1.5}
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(-0.009, 0.009, "no effect"), (-0.03, -0.001, "lower"), (0.002, 0.03, "higher"), (-0.02, 0.005, "not decided")],
-)
-def test_no_effect_is_said_only_within_the_smallest_difference(low: float, high: float, verdict: str) -> None:
-    assert Contrast((low + high) / 2, low, high, 0.5, low, high, 36).verdict == verdict
-
-
-def test_holm_rejects_what_its_steps_reject() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        p = rng.beta(0.3, 3, 5)
-        adjusted = holm(p.tolist())
-        rejected = set()
-        for step, place in enumerate(np.argsort(p)):
-            if p[place] > 0.05 / (5 - step):
-                break
-            rejected.add(int(place))
-        assert {place for place in range(5) if adjusted[place] <= 0.05} == rejected
-
-
-def test_benjamini_yekutieli_rejects_what_the_alt_test_does() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        p = rng.beta(0.2, 4, 20)
-        adjusted = np.array(benjamini_yekutieli(p.tolist()))
-        np.testing.assert_array_equal(adjusted <= 0.05, alt_test.benjamini_yekutieli(p, 0.05))
-
-
-def test_fitted_and_held_out_votes_are_different_votes_and_more_fitted_ones_hold_the_fewer(corpus: Corpus) -> None:
-    rows = np.arange(len(corpus.clips))
-    many = corpus.voice.sum(1) >= 8
-    before = np.zeros_like(corpus.voice)
-    for k in range(1, 5):
-        fitted, held = split_votes(corpus, rows, Run(None, k, 4, 0))
-        assert (fitted + held <= corpus.voice).all()
-        assert (fitted.sum(1) == k).all()
-        assert (held.sum(1) == np.where(many, 4, 0)).all()
-        assert (fitted >= before).all()
-        before = fitted
-    eight, ninth = split_votes(corpus, rows, Run(None, 8, 1, 3))
-    np.testing.assert_array_equal((eight + ninth)[corpus.voice.sum(1) == 9], corpus.voice[corpus.voice.sum(1) == 9])
-    assert not ninth[corpus.voice.sum(1) < 9].any()
-
-
-def test_worth_is_read_between_the_points_of_the_curve() -> None:
-    curve = [(1, 1.4), (2, 1.3), (4, 1.2)]
-    assert [worth(curve, loss) for loss in (1.35, 1.25, 1.1, 1.5)] == ["1.5", "3.0", "more than 4", "less than 1"]
-
-
-def test_runs_are_planned_once_and_a_sample_has_its_size(corpus: Corpus) -> None:
-    planned = list(runs())
-    assert len({run.key for run in planned}) == len(planned)
-    assert len(rows_of(corpus, Run(40, 1, 4, 0))) == 40
-    assert not np.array_equal(rows_of(corpus, Run(40, 1, 4, 0)), rows_of(corpus, Run(40, 1, 4, 1)))
-
-
-@pytest.mark.filterwarnings("ignore::alm_proxies.estimators.estimator.NotConvergedWarning")
-def test_votes_saved_are_reported_from_what_was_run(
-    corpus: Corpus, features: np.ndarray, folder: Path, tmp_path: Path
-) -> None:
-    results = Results(tmp_path)
-    run = Run(None, 1, 4, 0)
-    labels = votes_saved.labels_of_run(corpus, features, run)
-    assert labels.shape == (3, len(corpus.clips), 6)
-    every = Run(None, 0, 4, 0)
-    results.add({"key": every.key, "seconds": 1.0}, votes_saved.labels_of_run(corpus, features, every))
-    assert labels.sum(2) == pytest.approx(1)
-    results.add({"key": run.key, "seconds": 1.0}, labels)
-    text = "\n".join(votes_saved.report(corpus, results, votes_saved.people_of(folder)))
-    held = split_votes(corpus, np.arange(len(corpus.clips)), run)[1]
-    loss = -(held * np.log(labels[0])).sum() / held.sum()
-    assert f"| all | 1 | 4 | 1, 0 | {loss:.3f} / " in text
-    assert f"2 of {len(list(runs()))} runs are done" in text
-    assert "| encoder, trained on all votes of the other folds |" in text
-    fused = Curves(corpus, results).contrast((1, "fused 1"), (1, "human"), actors={"1001", "1003", "1009"})
-    assert fused is not None
-    assert fused.actors == 2
-    assert "gender: Female | 6 | 1 |" in text
-    assert "not judged" in text
-
-
 def test_the_published_folds_name_every_actor_and_keep_the_lockbox_apart() -> None:
     frame = pl.read_csv(votes_saved.FOLDS_FILE, schema_overrides={"actor": pl.String, "fold": pl.String})
     assert frame["actor"].to_list() == [str(number) for number in range(1001, 1092)]
@@ -477,20 +327,6 @@ def test_the_published_folds_name_every_actor_and_keep_the_lockbox_apart() -> No
     assert folds_of(["1001", "1003"])["1001"] in range(5)
     with pytest.raises(InputError, match="actor 1089 is in the lockbox"):
         folds_of(["1001", "1089"])
-
-
-def people() -> pl.DataFrame:
-    """Who the made-up actors are."""
-    count = len(ACTORS)
-    return pl.DataFrame(
-        {
-            "ActorID": [int(actor) for actor in ACTORS],
-            "Age": [20 + 3 * number for number in range(count)],
-            "Sex": ["Male", "Female"] * (count // 2),
-            "Race": ["Caucasian"] * count,
-            "Ethnicity": ["Hispanic"] * 2 + ["Not Hispanic"] * (count - 2),
-        }
-    )
 
 
 def test_targets_of_both_proxies_and_the_mean_with_the_plain_shares(

@@ -5,78 +5,29 @@ A key without a value that it could be changed to fails here, so that a new key 
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-import polars as pl
 import pytest
+from keys_in_files import (
+    Case,
+    card,
+    changed,
+    in_place,
+    leaves,
+    put,
+    task_of,
+)
 from pydantic import BaseModel
 
-from alm_proxies.annotators.annotator_file import AnnotatorFile
-from alm_proxies.annotators.prompts import PromptFile
 from alm_proxies.cards import Card
 from alm_proxies.errors import AlmProxiesError
-from alm_proxies.pipeline.perform import Task
 from alm_proxies.pipeline.task import State
 from alm_proxies.plugins import plugins
-from alm_proxies.settings import CHANGES_NOTHING, PLACE, marks_of, models_in
+from alm_proxies.settings import PLACE, marks_of
 from alm_proxies.stages.registry import STAGES, stage_of
-from alm_proxies.tables import Labels, Utterances, Votes
-
-Path_ = tuple[str, ...]
-LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one of everything that settings can name; *_2 has other content."""
-    folder = tmp_path_factory.mktemp("keys")
-    ids = [f"mine/{number}" for number in range(4)]
-    Utterances.of(pl.DataFrame({"utterance_id": ids, "corpus": "mine"})).write(folder / "utterances.parquet")
-    frame = pl.DataFrame({"utterance_id": ids, "annotator": "r", "label": ["happy", "sad", "sad", "happy"]})
-    votes = Votes.of(frame, taxonomy=LABELS)
-    for name, labels in (("labels", [0.5, 0.5, 0, 0, 0, 0]), ("labels_2", [0, 0.5, 0.5, 0, 0, 0])):
-        shares = {f"p_{label}": share for label, share in zip(LABELS, labels, strict=True)}
-        frame = pl.DataFrame({"utterance_id": ids}).with_columns(**{key: pl.lit(x) for key, x in shares.items()})
-        Labels.of(frame, taxonomy=LABELS).write(folder / f"{name}.parquet")
-    votes.write(folder / "votes.parquet")
-    for number, name in enumerate(("", "_2")):
-        (folder / f"corpus{name}").mkdir()
-        shutil.copy(folder / "utterances.parquet", folder / f"corpus{name}")
-        votes.write(folder / f"corpus{name}" / "votes.parquet")
-        if number:
-            Votes.of(votes.frame.head(2), about=votes.about).write(folder / "corpus_2" / "votes.parquet")
-        header = "fileName,A,D,F,H,N,S,numResponses,agreement,emoVote,meanEmoResp,meanAcousticResp"
-        rows = [f'1001_DFA_ANG_XX,{8 - number},{number},0,0,0,0,8,1,A,"50","50"']
-        (folder / f"crema{name}").mkdir()
-        (folder / f"crema{name}" / "tabulatedVotes.csv").write_text("\n".join([header, *rows]))
-        (folder / f"table{name}.csv").write_text(f"utterance_id,annotator,label\na,r{number},happy\n")
-        (folder / f"folds{name}.csv").write_text(f"speaker,fold\ns,{number}\n")
-        (folder / f"sounds{name}").mkdir()
-        (folder / f"sounds{name}" / f"a{name}.wav").write_bytes(b"RIFF")
-        (folder / f"model{name}").mkdir()
-        (folder / f"model{name}" / "weights.bin").write_bytes(bytes([number]) * 9)
-        (folder / f"cards{name}").mkdir()
-        (folder / f"cards{name}" / "mine.md").write_text(card(licence=f"CC{number}"))
-        (folder / f"prompt{name}.toml").write_text(toml(PROMPT | {"before": f"Listen {number}."}))
-        (folder / f"annotator{name}.toml").write_text(toml(ANNOTATOR | {"model": f"m{number}"}))
-    return folder
-
-
-@dataclass(frozen=True)
-class Case:
-    """Settings of a stage with all keys of one kind, and the values to change them to."""
-
-    verb: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    block: dict[str, Any] | None = None
-    others: dict[str, Any] = field(default_factory=dict)
-    """Values of keys that no rule can change; `@x` is the path x in the folder."""
-
 
 _PROXY = {"corpus": "mine", "as": "proxy:p", "trained_on_these_votes": "out_of_fold", "folds": "@folds.csv"}
 _SOURCE = {
@@ -160,71 +111,6 @@ OTHERS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def in_place(value: Any, folder: Path) -> Any:
-    """A value with the paths of a folder in it."""
-    if isinstance(value, str):
-        return str(folder / value[1:]) if value.startswith("@") else value
-    if isinstance(value, dict):
-        return {key: in_place(inner, folder) for key, inner in value.items()}
-    return [in_place(inner, folder) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def task_of(case: Case, place: Path, settings: dict[str, Any], block: dict[str, Any] | None) -> Task:
-    needs = {"utterances": "utterances.parquet", "votes": "votes.parquet", "labels": "labels.parquet", "model": "model"}
-    inputs = {need.name: [str(place / needs[need.name])] for need in stage_of(case.verb).needs if need.name in needs}
-    blocks = [in_place(block, place)] if block is not None else []
-    settings = in_place(settings, place)
-    return Task(case.verb, str(place / "out"), settings, blocks, inputs, labels=list(LABELS), beside=str(place))
-
-
-def leaves(model: type[BaseModel], values: dict[str, Any], path: Path_ = ()) -> Iterator[tuple[Path_, Any, Any, bool]]:
-    """Every key of a model: its path, its field, its value, and whether it is marked as changing nothing."""
-    for name, declared in model.model_fields.items():
-        key = declared.alias or name
-        inner, value = next(models_in(declared.annotation), None), values[key]
-        nothing = CHANGES_NOTHING in marks_of(declared)
-        if inner is not None and isinstance(value, dict):
-            yield from ((p, f, v, nothing or n) for p, f, v, n in leaves(inner, value, (*path, key)))
-        else:
-            yield (*path, key), declared, value, nothing
-
-
-def changed(path: Path_, declared: Any, value: Any, others: dict[str, Any]) -> list[Any]:
-    """Other values of a key: the listed one, or several by rule, of which the first valid one is used."""
-    for name in (".".join(path), path[-1]):
-        if name in others:
-            return [others[name]]
-    parts = (declared.annotation, *get_args(declared.annotation))
-    literal = next((part for part in parts if get_origin(part) is Literal), None)
-    if literal is not None:
-        return [choice for choice in get_args(literal) if choice != value]
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1, value + 2, 2 * value]
-    if isinstance(value, float):
-        return [value / 2 if value else 0.5, 1.0, 2.0]
-    if isinstance(value, str) and value:
-        return [value + "x"]
-    if isinstance(value, list | tuple) and value and all(isinstance(item, int | float) for item in value):
-        return [[value[0] / 2 if isinstance(value[0], float) else value[0], *value[1:-1], value[-1] + 1]]
-    return [3, 0.5, "x", ["x"]]
-
-
-def put(values: dict[str, Any], path: Path_, other: Any) -> dict[str, Any]:
-    copied = json.loads(json.dumps(values))
-    inner = copied
-    for part in path[:-1]:
-        inner = inner[part]
-    if isinstance(other, dict) and "*" in other:
-        return dict(other["*"])
-    if isinstance(other, dict) and path[-1] in other:  # a change of several keys that only go together
-        inner.update(other)
-    else:
-        inner[path[-1]] = other
-    return dict(copied)
-
-
 def resolved(model: type[BaseModel], values: dict[str, Any], place: Path) -> dict[str, Any]:
     return model.model_validate(in_place(values, place)).model_dump(mode="json", by_alias=True)
 
@@ -268,113 +154,6 @@ def test_every_key_of_a_pipeline_section_is_noticed_or_marked(case: Case, place:
 def test_the_cases_have_every_stage_and_every_reader() -> None:
     assert {case.verb for case in CASES} == set(STAGES)
     assert {case.block["format"] for case in CASES if case.block is not None} == set(plugins("readers"))
-
-
-ANNOTATOR: dict[str, Any] = {
-    "name": "one", "engine": "scripted", "model": "m", "prompt": "prompt.toml", "serve": {"answers": "a.csv"},
-    "cross": {"temperature": [0.7], "focus": ["tone"]},
-}  # fmt: skip
-PROMPT: dict[str, Any] = {
-    "describes": "x", "elicits": "label", "system": "You hear speech.", "before": "Listen.",
-    "after": "{{ choices }} {% if focus %}{{ focus }}{% endif %} {% for x in turns %}{{ x.transcript }}{% endfor %}",
-    "turns": 2,
-    "focus": {"tone": "Mind the tone.", "words": "Mind the words."}, "requires": [], "scale": [0.0, 1.0],
-}  # fmt: skip
-OF_ANNOTATORS: dict[str, Any] = {
-    "name": "two", "engine": "transformers", "model": "n", "revision": "abc", "knows": list(LABELS), "votes": 3,
-    "trained_on": {"mine": ["mine/a"]},
-    "measured": {"corpus": "elsewhere", "nll_per_vote": 1.0, "class_shares_nll_per_vote": 1.5},
-    "prompt": "prompt_2.toml", "elicit": "score", "answer": "words", "constrain": True,
-    "content_free": {"content_free": True, "elicit": "score", "prompt": "listener", "cross": {}},
-    "sampling.top_k": 5, "cross.temperature": [0.7, 1.0], "cross.focus": ["words"], "serve": {"answers": "b.csv"},
-    "price.audio_minute": 1.0, "price.million_tokens_in": 1.0, "price.million_tokens_out": 1.0,
-    "price.currency": "EUR",
-}  # fmt: skip
-OF_PROMPTS: dict[str, Any] = {
-    "elicits": "primary_secondary", "focus": {"tone": "Mind it.", "words": "Mind the words."},
-    "requires": ["transcript"], "after": "{{ choices }} {% if focus %}{{ focus }}{% endif %}", "turns": 3,
-}  # fmt: skip
-
-
-def toml(values: dict[str, Any]) -> str:
-    """Values as TOML."""
-    return "\n".join(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None) + "\n"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return (
-            "{ "
-            + ", ".join(f"{json.dumps(key)} = {_toml(inner)}" for key, inner in value.items() if inner is not None)
-            + " }"
-        )
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def annotated(folder: Path, place: Path) -> str:
-    return State(task_of(Case("annotate"), place, {"panel": [str(folder / "annotator.toml")]}, None)).digest
-
-
-def written(folder: Path, annotator: dict[str, Any], prompt: dict[str, Any]) -> None:
-    (folder / "annotator.toml").write_text(toml(annotator))
-    (folder / "prompt.toml").write_text(toml(prompt))
-    (folder / "prompt_2.toml").write_text(toml(PROMPT | {"system": "Something else."}))
-
-
-def dumped(model: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
-    return model.model_validate(values).model_dump(mode="json", by_alias=True)
-
-
-def test_every_key_of_an_annotator_file_is_noticed_or_marked(tmp_path: Path, place: Path) -> None:
-    values = dumped(AnnotatorFile, ANNOTATOR)
-    written(tmp_path, values, PROMPT)
-    before = annotated(tmp_path, place)
-    wrong = []
-    for path, declared, value, nothing in leaves(AnnotatorFile, values):
-        other = put(values, path, changed(path, declared, value, OF_ANNOTATORS)[0])
-        if path == ("engine",):
-            other["serve"] = {}
-        written(tmp_path, other, PROMPT)
-        if (annotated(tmp_path, place) != before) == nothing:
-            wrong.append(".".join(path))
-    assert not wrong
-
-
-def test_the_number_of_votes_of_a_file_counts_only_where_the_section_does_not_say_it(
-    tmp_path: Path, place: Path
-) -> None:
-    digests = set()
-    for votes in (2, 3):
-        written(tmp_path, ANNOTATOR | {"votes": votes}, PROMPT)
-        panel = [str(tmp_path / "annotator.toml")]
-        digests.add(State(task_of(Case("annotate"), place, {"panel": panel, "votes": 4}, None)).digest)
-    assert len(digests) == 1
-
-
-def test_every_key_of_a_prompt_file_is_noticed_or_marked(tmp_path: Path, place: Path) -> None:
-    values = dumped(PromptFile, PROMPT)
-    written(tmp_path, ANNOTATOR, values)
-    before = annotated(tmp_path, place)
-    wrong = []
-    for path, declared, value, nothing in leaves(PromptFile, values):
-        written(tmp_path, ANNOTATOR, put(values, path, changed(path, declared, value, OF_PROMPTS)[0]))
-        if (annotated(tmp_path, place) != before) == nothing:
-            wrong.append(".".join(path))
-    assert not wrong
-    unused = values | {"focus": {**PROMPT["focus"], "words": "Mind every word."}}
-    written(tmp_path, ANNOTATOR, unused)
-    assert annotated(tmp_path, place) == before, "a focus sentence that is not crossed changes no vote"
-
-
-def card(**values: Any) -> str:
-    values_of_card: dict[str, Any] = {
-        "name": "mine", "title": "Mine", "licence": "CC", "use": "w", "may_leave": True, "why": "It is mine.",
-        "votes": "one", "taxonomy": "crema6", "scales": {"valence": [1, 5]}, "columns": {"label": "heard"},
-        "constants": {"language": "en"}, "files": {"a.csv": "train"}, "citation": "x", "source": "y", **values,
-    }  # fmt: skip
-    return f"+++\n{toml(values_of_card)}+++\nText.\n"
 
 
 OF_CARDS: dict[str, Any] = {

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from own_process import fit
 from small_corpus import small_corpus, tiny_encoder
 from tones_in_noise import FAMILIES, recordings
 
 from alm_proxies.models import tiny
+from alm_proxies.stages.train.stage import Trained
 from alm_proxies.tables import Labels, Utterances, Votes
 
 
@@ -49,3 +51,16 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
+    """A training that nothing interrupts."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes it is compared with
+    out = tmp_path_factory.mktemp("whole") / "out"
+    done = fit(corpus, out, dropout=0.2)
+    torch.set_num_threads(threads)
+    return done, out

@@ -6,10 +6,14 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from listening import listening
+from robbing import COUNT, PRICE, VOTES
 
 from alm_proxies.about import About
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.engines.engine import Request
+from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 from alm_proxies.tables import Utterances
 
 LABELS = ("angry", "happy", "neutral", "sad")
@@ -85,3 +89,20 @@ def annotator_files(corpus: Make, annotator: Make, tmp_path: Path) -> Make:
         return list(map(str, paths))
 
     return make
+
+
+@pytest.fixture
+def again(corpus: Make, annotator: Make, tmp_path: Path) -> Callable[..., tuple[Annotated, list[Request]]]:
+    """Runs the same command again and gives its requests."""
+    utterances = corpus(COUNT)
+    scripted = annotator(utterances, votes=VOTES, price=PRICE)
+
+    def run(**settings: Any) -> tuple[Annotated, list[Request]]:
+        asked: list[Request] = []
+        engine_of = listening(asked)
+        annotated = annotate(
+            utterances, [scripted], tmp_path / "out", AnnotateSettings(**settings), engine_of=engine_of, quiet=True
+        )
+        return annotated, asked
+
+    return run

@@ -1,68 +1,26 @@
 """Acknowledged votes are recorded twice: every loss from the ledger is detected, and restored or refused."""
 
 import json
-import os
 import shutil
-import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
 from forked import Forked
 from listening import draws, listening
+from robbing import COUNT, VOTES, Make, sql
 
 from alm_proxies.engines.engine import Request
-from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.errors import InputError
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.ledgers import merge, status
-from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Votes
 
-Make = Callable[..., Any]
 SCRIPT = Path(__file__).with_name("annotate_until_killed.py")
-PRICE = {"audio_minute": 300.0}
 EACH = 0.2 / 60 * 300
-VOTES, COUNT = 4, 30
-
-
-@pytest.fixture
-def again(corpus: Make, annotator: Make, tmp_path: Path) -> Callable[..., tuple[Annotated, list[Request]]]:
-    """Runs the same command again and gives its requests."""
-    utterances = corpus(COUNT)
-    scripted = annotator(utterances, votes=VOTES, price=PRICE)
-
-    def run(**settings: Any) -> tuple[Annotated, list[Request]]:
-        asked: list[Request] = []
-        engine_of = listening(asked)
-        annotated = annotate(
-            utterances, [scripted], tmp_path / "out", AnnotateSettings(**settings), engine_of=engine_of, quiet=True
-        )
-        return annotated, asked
-
-    return run
-
-
-def sql(path: Path, *statements: str) -> None:
-    with closing(sqlite3.connect(path)) as database:
-        for statement in statements:
-            database.execute(statement)
-        database.commit()
-
-
-def changed_and_refused(again: Make, ledger: Path, change: str) -> str:
-    """Fills a ledger, changes it, runs the command again and gives the error."""
-    again()
-    sql(ledger, change)
-    with pytest.raises(AlmProxiesError) as refused:
-        again()
-    assert refused.value.exit_code == 2
-    assert "\n" not in str(refused.value)
-    return str(refused.value)
 
 
 def killed(annotator_files: Make, lines: int, folder: Path) -> list[str]:
@@ -80,14 +38,6 @@ def killed(annotator_files: Make, lines: int, folder: Path) -> list[str]:
         child.kill()
     assert child.returncode == -9
     return run
-
-
-def refusal(work: Callable[[], object]) -> AlmProxiesError | None:
-    try:
-        work()
-    except AlmProxiesError as error:
-        return error
-    return None
 
 
 def held(path: Path) -> tuple[int, float]:
@@ -266,124 +216,6 @@ def test_a_wal_of_another_ledger_is_not_taken_in(annotator_files: Make, tmp_path
     assert "InputError" in refused.stderr
 
 
-TABLES = ("about", "annotator", "utterance", "audio", "material", "planned_utterance", "planned_annotator", "vote",
-          "set_aside", "injection", "in_flight", "lost", "trial", "total")  # fmt: skip
-
-
-@pytest.mark.parametrize("table", TABLES)
-def test_a_dropped_table_is_one_sentence_and_going_on_restores_what_it_can(
-    again: Make, tmp_path: Path, table: str
-) -> None:
-    whole, _ = again()
-    ledger = tmp_path / "out/ledger.sqlite"
-    sql(ledger, f"DROP TABLE {table}")
-    for look in (again, lambda: status(tmp_path / "out"), lambda: merge([tmp_path / "out"], tmp_path / "merged")):
-        with pytest.raises(InputError) as refused:
-            look()
-        assert "is damaged" in str(refused.value)
-        assert "\n" not in str(refused.value)
-    annotated, asked = again(accept_loss=True)
-    assert asked == []
-    assert annotated.complete
-    assert annotated.spent.price == pytest.approx(whole.spent.price)
-    assert annotated.findings.counts()["ledger_loss"] == 1
-    assert (tmp_path / "out/ledger.sqlite.damaged").exists()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        "ALTER TABLE vote DROP COLUMN stated",
-        "ALTER TABLE lost DROP COLUMN price",
-        "ALTER TABLE vote RENAME COLUMN more TO less",
-        "UPDATE vote SET more = '{broken' WHERE draw = 1",
-        "UPDATE vote SET more = '[1, 2]' WHERE draw = 1",
-        "UPDATE vote SET price = 'free' WHERE draw = 1",
-        "UPDATE vote SET price = -1000 WHERE draw = 1",
-        "UPDATE vote SET price = 9e999 WHERE draw = 1",
-        "UPDATE vote SET status = 'fine' WHERE draw = 1",
-        "UPDATE vote SET status = NULL WHERE draw = 1",
-        "UPDATE vote SET raw = x'ff00' WHERE draw = 1",
-        "UPDATE vote SET draw = draw + 0.5 WHERE draw = 1",
-        "UPDATE vote SET draw = 99999999999 WHERE draw = 1",
-        "UPDATE vote SET at = NULL",
-        "UPDATE about SET value = 'x' WHERE key = 'version'",
-        "DELETE FROM about WHERE key = 'version'",
-        "DELETE FROM about",
-        "DELETE FROM total",
-        "UPDATE total SET price = 'x'",
-        "UPDATE total SET ledger = 'other'",
-    ],
-)
-def test_broken_rows_and_columns_are_one_sentence_with_code_2_and_never_a_traceback(
-    again: Make, tmp_path: Path, change: str
-) -> None:
-    changed_and_refused(again, tmp_path / "out/ledger.sqlite", change)
-    annotated, asked = again(accept_loss=True)
-    assert asked == []
-    assert annotated.complete
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        """UPDATE vote SET more = '{"shares": 5}' WHERE draw = 1""",
-        """UPDATE vote SET more = '{"shares": [["sad"]]}' WHERE draw = 1""",
-        """UPDATE vote SET more = '{"shares": [["sad", 0.1]]}' WHERE draw = 1""",
-        """UPDATE vote SET more = '{"attributes": [0.5]}' WHERE draw = 1""",
-        "UPDATE vote SET label = 'elated' WHERE draw = 1",
-        "UPDATE vote SET label = NULL WHERE draw = 1",
-    ],
-)
-def test_rows_that_hold_no_vote_are_one_sentence_when_the_table_is_written(
-    again: Make, tmp_path: Path, change: str
-) -> None:
-    assert "ledger.sqlite" in changed_and_refused(again, tmp_path / "out/ledger.sqlite", change)
-
-
-@pytest.mark.parametrize("page", [1, 2, 5, 9, 14, 19, -1])
-@pytest.mark.parametrize("value", [b"\x00", b"\xff"])
-def test_damaged_pages_are_never_a_traceback_and_never_lose_a_vote_in_silence(
-    again: Make, tmp_path: Path, page: int, value: bytes
-) -> None:
-    whole, _ = again()
-    ledger = tmp_path / "out/ledger.sqlite"
-    content = bytearray(ledger.read_bytes())
-    pages = len(content) // 4096
-    place = (page % pages) * 4096
-    content[place : place + 4096] = value * 4096
-    ledger.write_bytes(bytes(content))
-    error = refusal(again)
-    assert error is None or (error.exit_code == 2 and "\n" not in str(error))
-    annotated, asked = again(accept_loss=error is not None)
-    assert asked == []
-    assert annotated.complete
-    assert annotated.spent.price == pytest.approx(whole.spent.price)
-    status(tmp_path / "out")
-
-
-@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9])
-def test_a_truncated_ledger_is_refused_and_restored(again: Make, tmp_path: Path, keep: float) -> None:
-    again()
-    ledger = tmp_path / "out/ledger.sqlite"
-    content = ledger.read_bytes()
-    ledger.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(InputError):
-        again()
-    annotated, asked = again(accept_loss=True)
-    assert (asked, annotated.complete) == ([], True)
-
-
-@pytest.mark.parametrize("name", ["ledger.sqlite", "ledger.journal", "ledger.lock", "ledger.sqlite-wal"])
-def test_a_pipe_in_place_of_a_file_is_refused_and_not_waited_for(again: Make, tmp_path: Path, name: str) -> None:
-    again()
-    path = tmp_path / "out" / name
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-    with pytest.raises(InputError, match="is not a regular file"):
-        again()
-
-
 def test_human_votes_in_the_folder_are_not_written_over(again: Make, tmp_path: Path) -> None:
     frame = pl.DataFrame({"utterance_id": ["sim/00000"], "annotator": ["h"], "label": ["sad"]})
     Votes.of(frame, taxonomy=["angry", "happy", "neutral", "sad"]).write(tmp_path / "out/votes.parquet")
@@ -436,73 +268,6 @@ def test_a_ledger_in_a_folder_that_may_only_be_read_can_be_looked_at(again: Make
                 break
             folder.chmod(0o755)
     assert done.stdout.strip() == str(COUNT * VOTES), done.stderr
-
-
-VERSION_1 = Path(__file__).with_name("version_1")
-
-
-@pytest.fixture
-def earlier(tmp_path: Path) -> Path:
-    """A ledger of version 1: 60 answered and 4 failed votes, 12 set aside, 11 probe requests, one in flight."""
-    shutil.copytree(VERSION_1, tmp_path / "earlier")
-    return tmp_path / "earlier"
-
-
-def test_a_ledger_of_version_1_is_upgraded_after_a_copy_with_all_it_held(earlier: Path) -> None:
-    path = earlier / "ledger.sqlite"
-    before = path.read_bytes()
-    (now,) = status(earlier)
-    assert (now.planned, sum(now.cast.values()), now.price) == (36, 36, pytest.approx(5.1))
-    assert path.read_bytes() == before  # looking changes nothing
-    with Ledger.open(path, table=earlier / "votes.parquet") as ledger:
-        assert ledger.spent() == pytest.approx(5.1 + 0.25)
-        assert ledger.tried_out() == (11, 0.5)
-        assert ledger.lost[:3] == (1, 4, 0.25)
-        assert [kind for kind, _ in ledger.notes] == ["ledger_upgraded"]
-        assert sum(ledger.held().values()) == 48
-        assert ledger.set_aside_so_far() == 12
-    with closing(sqlite3.connect(earlier / "ledger.sqlite.version-1")) as copy:
-        assert copy.execute("SELECT value FROM about WHERE key = 'version'").fetchone() == ("1",)
-        assert copy.execute("SELECT COUNT(*) FROM vote").fetchone() == (64,)
-    with Ledger.open(path, table=earlier / "votes.parquet") as ledger:
-        assert ledger.notes == []
-        assert ledger.spent() == pytest.approx(5.1 + 0.25)
-
-
-def test_votes_of_version_1_are_not_asked_again(corpus: Make, annotator: Make, earlier: Path) -> None:
-    utterances = corpus(8)
-    asked: list[Request] = []
-    price = {"audio_minute": 60.0}
-    panel = [
-        annotator(utterances, "reads", votes=4, prompt="reference", price=price),
-        annotator(utterances, "scores", elicit="score", price=price, cross={"label_orders": 2}),
-    ]
-    settings = AnnotateSettings.model_validate({"injection": 2, "stop": {"collapse": 1.0}, "limit": 6})
-    annotated = annotate(utterances, panel, earlier, settings, engine_of=listening(asked), quiet=True)
-    assert asked == []
-    assert annotated.complete
-    assert annotated.votes.frame.equals(pl.read_parquet(VERSION_1 / "votes.parquet"))
-
-
-def test_a_damaged_ledger_of_version_1_and_a_kill_in_the_middle_of_the_upgrade_leave_it_as_it_was(
-    earlier: Path,
-) -> None:
-    path = earlier / "ledger.sqlite"
-    before = path.read_bytes()
-    code = (
-        "import os, sys; from pathlib import Path; from alm_proxies.stages.annotate import ledger_file\n"
-        "from alm_proxies.stages.annotate.ledger import Ledger\n"
-        "ledger_file._sign = lambda *_: os.kill(os.getpid(), 9)\n"
-        "Ledger.open(Path(sys.argv[1]))"
-    )
-    died = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
-    assert died.returncode == -9
-    with Ledger.open(path) as ledger:
-        assert ledger.spent() == pytest.approx(5.1 + 0.25)
-    path.write_bytes(before)
-    sql(path, "DROP TABLE lost")
-    with pytest.raises(InputError, match="its table lost is missing"):
-        Ledger.open(path)
 
 
 def test_the_journal_holds_no_reply_longer_than_until_the_ledger_itself_has_it(again: Make, tmp_path: Path) -> None:
