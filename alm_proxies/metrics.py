@@ -189,7 +189,7 @@ METRICS: dict[str, Metric] = {
     "human_agreement": Metric(AGREEMENT, "All human votes, of the fit and held out, on utterances with two or more."),
     "human_agreement_without_held_out": Metric(AGREEMENT, "The same of the votes of the fit alone."),
     "agreement": Metric(AGREEMENT, "The probability that two votes of an utterance agree.", "0 to 1",
-                        r"(\sum_k n_k^2 - n) / (n (n-1))", "higher"),
+                        r"(\sum_k n_k^2 - \sum_b |v_b|^2) / (n (n-1)), \quad \sum_k h_k p_k", "higher"),
     "alpha": Metric(AGREEMENT, "Krippendorff's alpha for labels: agreement beyond chance.", "up to 1",
                     r"1 - D_o / D_e", "higher", "Krippendorff 2011"),
     "kappa": Metric(AGREEMENT, "Fleiss' kappa for unequal numbers of votes, all utterances with equal weight; between "
@@ -203,7 +203,9 @@ METRICS: dict[str, Metric] = {
     "stands_out": Metric(AGREEMENT, "Whether the difference is significantly below 0, corrected for multiple tests."),
     "compared": Metric(AGREEMENT, "The number of raters compared."),
     "agreement_at_equal_votes": Metric(AGREEMENT, "Human votes against human votes, and against proxy votes, with the "
-                                       "same number of votes on every side: jsd_base2, agreement, kappa."),
+                                       "same number of votes on every side: jsd_base2, agreement, kappa. Each is the "
+                                       "mean over every possible sample of the votes, a vote that is a distribution "
+                                       "being one drawn by its shares: no figure depends on a random draw."),
     "agreement_at_one_vote": Metric(AGREEMENT, "The same with one vote on every side, for one proxy."),
     "agreement_within": Metric(AGREEMENT, "agreement_at_equal_votes within groups.", by=("group", "value")),
     "human_human": Metric(AGREEMENT, "Between two disjoint sets of human votes."),

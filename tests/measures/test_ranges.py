@@ -22,6 +22,7 @@ from alm_proxies.measures.ranges import (
 )
 from alm_proxies.measures.recovered import ambiguity
 from alm_proxies.measures.taken_off import taken_off
+from alm_proxies.measures.tally import Tally
 from alm_proxies.seeds import generator
 
 VALUES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.integers(0, 30)), min_size=1, max_size=60)
@@ -70,7 +71,7 @@ def test_kappas_disagreement_and_losses_taken_off_stay_inside_their_ranges_for_t
     random = generator(seed, "three speakers")
     human, proxy = (random.multinomial(4, random.dirichlet([0.2] * 3, 6)).astype(np.float64) for _ in range(2))
     speakers = np.array(list("abc") * 2)
-    equal = equal_votes(human, proxy, speakers, votes=1)
+    equal = equal_votes(Tally.of_counts(human), Tally.of_counts(proxy), speakers, votes=1)
     taken = taken_off(human, proxy, speakers, whole=True)
     many = [random.multinomial(2, random.dirichlet([0.2] * 3, 24)) for _ in range(2)]
     recovered = ambiguity(many[0], many[1] / 2, np.array(list("abc") * 8))

@@ -13,6 +13,7 @@ from alm_proxies.measures.rater_agreement import (
     reliability_of_votes,
     votes_for_reliability,
 )
+from alm_proxies.measures.tally import Tally
 from alm_proxies.seeds import generator
 
 LABELS = 4
@@ -71,7 +72,7 @@ def test_the_agreements_are_those_of_a_loop_over_votes() -> None:
             here = unit == place
             mine, rest = vote[here & (rater == number)][0], vote[here & (rater != number)]
             own.append(np.mean([mine @ other for other in rest]))
-            among.append(pairwise_agreement(rest.sum(0)[None])[0])
+            among.append(pairwise_agreement(Tally.of_counts(rest.sum(0)[None]))[0])
         assert rows[number].agreement.estimate == pytest.approx(np.mean(own))
         assert rows[number].others.estimate == pytest.approx(np.mean(among))
         assert rows[number].difference.estimate == pytest.approx(np.mean(own) - np.mean(among))
@@ -103,7 +104,7 @@ def test_the_reliability_of_k_votes_is_their_split_half_correlation_and_their_sq
     random = generator(6, "halves")
     truth = random.dirichlet([0.5] * LABELS, 6000)
     first, second = (random.multinomial(k, truth) / k for _ in range(2))
-    alpha = float(alpha_of_sums(alpha_columns(random.multinomial(5, truth)).sum(0, keepdims=True))[0])
+    alpha = float(alpha_of_sums(alpha_columns(Tally.of_counts(random.multinomial(5, truth))).sum(0, keepdims=True))[0])
     expected = reliability_of_votes(alpha, k)
 
     def together(values: np.ndarray, other: np.ndarray) -> float:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
 from alm_proxies.compare.strata import in_order
 from alm_proxies.errors import InputError
 from alm_proxies.measures.agreement import EqualVotes, equal_votes_by_group
 from alm_proxies.measures.alt_test import AltTest, Kind, alt_test
+from alm_proxies.measures.tally import Tally
 from alm_proxies.report.charts import Dots, Series
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
 from alm_proxies.stages.align.prepared import Prepared
 
 _MOST_AT_ONCE = 3
+OF_DISTRIBUTIONS = "A vote that is a distribution counts as one vote drawn by its shares, averaged over all such draws."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Agreement:
     """One for every proxy, those that do not count too."""
     no_alt_test: InputError | None
     """Why there is no alternative annotator test."""
+    shared: bool = False
+    """Whether any vote is a distribution."""
 
     @property
     def cannot(self) -> dict[str, str]:
@@ -41,8 +44,7 @@ class Agreement:
 
 def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
     """Agreement with the same number of votes on each side; `kind` of raters sets the margin of the alt-test."""
-    people = prepared.people.whole
-    machines = prepared.proxy.whole
+    people, machines = prepared.people.tally, prepared.proxy.tally
     equal = None
     within: dict[str, dict[str, EqualVotes]] = {}
     if prepared.both.any():
@@ -65,12 +67,12 @@ def agreement_of(prepared: Prepared, *, kind: Kind, seed: int) -> Agreement:
         tests, cannot = tuple(alt_test(prepared.votes, name, kind=kind) for name in prepared.proxies), None
     except InputError as error:
         tests, cannot = (), error
-    return Agreement(equal, within, tests, cannot)
+    return Agreement(equal, within, tests, cannot, people.is_shared or machines.is_shared)
 
 
-def _at_once(people: Array, machines: Array) -> int:
-    both = (people.sum(1) > 0) & (machines.sum(1) > 0)
-    half, other = np.median(people[both].sum(1)) // 2, np.median(machines[both].sum(1))
+def _at_once(people: Tally, machines: Tally) -> int:
+    both = (people.sizes > 0) & (machines.sizes > 0)
+    half, other = np.median(people.sizes[both]) // 2, np.median(machines.sizes[both])
     return int(max(1, min(half, other, _MOST_AT_ONCE)))
 
 
@@ -85,6 +87,8 @@ def agreement_section(agreement: Agreement) -> Section | None:
         f"{100 * people.estimate:.0f} % of the time, a human and a proxy vote {100 * machines.estimate:.0f} %. "
         "Divergence falls with the number of votes, so only equal numbers compare."
     )
+    if agreement.shared:
+        lead += f" {OF_DISTRIBUTIONS}"
     blocks: list[Block] = [_chart(equal, agreement.within), _table(equal)]
     if agreement.alt_tests:
         blocks += [_alt_test_table(agreement.alt_tests), _raters_table(agreement.alt_tests)]
@@ -124,7 +128,10 @@ def _table(equal: EqualVotes) -> Table:
     rows: list[list[Cell]] = [
         [name, pair.human_human, pair.human_proxy, pair.difference] for name, pair in names.items()
     ]
-    caption = f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out"
+    caption = (
+        f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out. "
+        "Means over every possible sample of the votes, not over random ones"
+    )
     return Table.of(["Measure", "Human and human", "Human and proxy", Column("Difference", signed=True)], rows, caption)
 
 

@@ -13,6 +13,7 @@ from alm_proxies.measures.agreement import EqualVotes
 from alm_proxies.printable import in_speakers
 from alm_proxies.report.drawing import listed
 from alm_proxies.report.page import Block, Cell, Column, Section, Table
+from alm_proxies.stages.align.agreement import OF_DISTRIBUTIONS
 from alm_proxies.stages.align.worth import CONCENTRATION_GAIN
 
 FEWEST_SPEAKERS = 8
@@ -67,7 +68,7 @@ def _group_table(
         Column("Group"),
         Column("Utterances"),
         Column("Two humans agree", 2, "The probability that two human votes agree."),
-        Column("Human and proxy agree", 2, "The probability that a human and a proxy vote agree."),
+        Column("Human and proxy agree", 2, f"The probability that a human and a proxy vote agree. {OF_DISTRIBUTIONS}"),
     ]
     if comparison:
         hint = "Log loss, paired on the same held-out votes; below zero is better."

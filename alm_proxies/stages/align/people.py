@@ -64,14 +64,15 @@ def people_of(prepared: Prepared, *, seed: int) -> tuple[People | None, People |
 
 
 def _people_of(side: Side, raters: Raters, votes: int | None, speakers: Words | None, seed: int) -> People | None:
-    rows = np.flatnonzero(side.whole.sum(1) >= 2)
-    if not len(rows):
+    rows = side.tally.sizes >= 2
+    if not rows.any():
         return None
-    agree = among_raters(side.whole[rows], None if speakers is None else speakers[rows], seed=seed)
-    votes = int(np.median(side.whole[rows].sum(1))) if votes is None else votes
+    pairable = side.tally.where(rows)
+    agree = among_raters(pairable, None if speakers is None else speakers[rows], seed=seed)
+    votes = int(np.median(pairable.sizes)) if votes is None else votes
     known = math.isfinite(agree.alpha.estimate)
     return People(
-        utterances=len(rows),
+        utterances=int(rows.sum()),
         agreement=agree.agreement,
         alpha=agree.alpha,
         kappa=agree.kappa,

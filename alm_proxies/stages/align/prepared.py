@@ -1,4 +1,4 @@
-"""The votes of a report, prepared once: by side, as ballots, as counts and as whole votes."""
+"""The votes of a report, prepared once: by side, as ballots and as counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alm_proxies.ballots import Array, Ballots, Counting, Index, is_rater
 from alm_proxies.compare.material import Material
 from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
 from alm_proxies.files import canonical_json
-from alm_proxies.seeds import generator
+from alm_proxies.measures.tally import Tally
 from alm_proxies.tables import About, Labels, Utterances, Votes
 
 Cell = Mapping[str, str]
@@ -27,15 +27,17 @@ class Side:
     """The votes of one side, or of one proxy."""
 
     ballots: Ballots
-    counts: Array
-    """Votes for each label, utterances x labels."""
-    whole: Array
-    """The same in whole votes: a draw that is shared among labels casts one of them at random, by its shares."""
+    tally: Tally
 
     @classmethod
-    def of(cls, ballots: Ballots, seed: int) -> Side:
-        """The counts and whole votes of these ballots."""
-        return cls(ballots, ballots.counts(), _whole_votes(ballots, seed))
+    def of(cls, ballots: Ballots) -> Side:
+        """These ballots with their tally."""
+        return cls(ballots, Tally.of(ballots))
+
+    @property
+    def counts(self) -> Array:
+        """Votes for each label, utterances x labels."""
+        return self.tally.counts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +108,7 @@ class Prepared:
     votes: Votes
 
 
-def prepare(material: Material, votes: Votes, utterances: Utterances, counting: Counting, *, seed: int) -> Prepared:
+def prepare(material: Material, votes: Votes, utterances: Utterances, counting: Counting) -> Prepared:
     """The votes of the material by side; estimators count them as `counting` states. `votes` are those of its ids."""
     account = _account_in(material.table)
     dropped = {
@@ -117,8 +119,8 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
     }
     every = material.proxy
     material = replace(material, proxy=_that_count(every, dropped))
-    people = Side.of(_together(material.human, material.held_out), seed)
-    proxy = Side.of(material.proxy, seed)
+    people = Side.of(_together(material.human, material.held_out))
+    proxy = Side.of(material.proxy)
     raters = Raters.of(material.human, material.held_out)
     raters_of_fit = raters.of_fit()
     cells = _cells(votes.about)
@@ -128,11 +130,11 @@ def prepare(material: Material, votes: Votes, utterances: Utterances, counting: 
     )
     return Prepared(
         material=material,
-        fit=Side.of(material.human, seed),
+        fit=Side.of(material.human),
         held_out=material.held_out.counts(),
         people=people,
         proxy=proxy,
-        proxies={name: Side.of(every.of(name), seed) for name in every.names},
+        proxies={name: Side.of(every.of(name)) for name in every.names},
         counts=counts,
         counted=counts.without(dropped),
         account=account,
@@ -196,13 +198,3 @@ def _together(fit: Ballots, held_out: Ballots) -> Ballots:
         annotators=np.concatenate([fit.annotators, held_out.annotators]),
         draws=np.concatenate([fit.draws, held_out.draws]),
     )
-
-
-def _whole_votes(ballots: Ballots, seed: int) -> Array:
-    shared = ballots.vectors.max(1, initial=0.0) < 1.0 - 1e-9
-    vectors = ballots.vectors.copy()
-    if shared.any():
-        random = generator(seed, "whole votes").random((int(shared.sum()), 1))
-        chosen = (np.cumsum(vectors[shared], axis=1) < random).sum(1)
-        vectors[shared] = np.eye(vectors.shape[1])[np.minimum(chosen, vectors.shape[1] - 1)]
-    return np.round(replace(ballots, vectors=vectors).counts())

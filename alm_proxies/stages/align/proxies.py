@@ -13,6 +13,7 @@ from alm_proxies.measures.taken_off import taken_off
 from alm_proxies.report.charts import Heat
 from alm_proxies.report.drawing import listed, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.stages.align.agreement import OF_DISTRIBUTIONS
 from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.stages.align.shares import LabelShare, confusion_of, label_shares
 from alm_proxies.tables import AnnotatorCard, Finding
@@ -57,10 +58,10 @@ def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
     for name, own in prepared.proxies.items():
         counts = own.counts
         both = (human.sum(1) > 0) & (counts.sum(1) > 0)
-        enough = (people.whole.sum(1) >= 2) & (counts.sum(1) > 0)
+        enough = (people.tally.sizes >= 2) & (counts.sum(1) > 0)
         equal = None
         if enough.sum() >= FEWEST:
-            equal = equal_votes(people.whole, own.whole, speakers, votes=1, seed=seed)
+            equal = equal_votes(people.tally, own.tally, speakers, votes=1, seed=seed)
         gain = adds.get(name, {}).get("lowers_log_loss_by")
         described.append(
             ProxyAnnotator(
@@ -147,7 +148,9 @@ def _side_by_side(proxies: Sequence[ProxyAnnotator]) -> Table:
         Column("Votes"),
         Column("Utterances"),
         Column("Two humans agree", 2, "The chance that two human votes agree, on the utterances of this proxy."),
-        Column("Human and proxy agree", 2, "The chance that a human vote and one of this proxy agree."),
+        Column(
+            "Human and proxy agree", 2, f"The chance that a human vote and one of this proxy agree. {OF_DISTRIBUTIONS}"
+        ),
         Column(
             "Takes off class shares",
             2,

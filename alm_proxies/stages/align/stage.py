@@ -91,7 +91,7 @@ def aligned(
         seed=settings.seed,
         consensus=counting.consensus,
     )
-    prepared = prepare(material, votes, utterances, counting, seed=settings.seed)
+    prepared = prepare(material, votes, utterances, counting)
     results = measure(prepared, utterances, consensus=counting.consensus, kind=settings.raters, seed=settings.seed)
     shown, kept_back = examples(
         material,
