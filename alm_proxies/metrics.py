@@ -202,10 +202,9 @@ METRICS: dict[str, Metric] = {
     "others": Metric(AGREEMENT, "The probability that two votes of the others agree.", "0 to 1"),
     "stands_out": Metric(AGREEMENT, "Whether the difference is significantly below 0, corrected for multiple tests."),
     "compared": Metric(AGREEMENT, "The number of raters compared."),
-    "agreement_at_equal_votes": Metric(AGREEMENT, "Human votes against human votes, and against proxy votes, with the "
-                                       "same number of votes on every side: jsd_base2, agreement, kappa. Each is the "
-                                       "mean over every possible sample of the votes, a vote that is a distribution "
-                                       "being one drawn by its shares: no figure depends on a random draw."),
+    "agreement_at_equal_votes": Metric(AGREEMENT, "Human votes against human votes, and against proxy votes, at equal "
+                                       "numbers of votes: jsd_base2, agreement, kappa; means over every sample of "
+                                       "the votes. A distribution counts as a vote drawn by its shares, on average."),
     "agreement_at_one_vote": Metric(AGREEMENT, "The same with one vote on every side, for one proxy."),
     "agreement_within": Metric(AGREEMENT, "agreement_at_equal_votes within groups.", by=("group", "value")),
     "human_human": Metric(AGREEMENT, "Between two disjoint sets of human votes."),

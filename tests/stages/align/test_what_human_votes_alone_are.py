@@ -51,7 +51,7 @@ def labels_of(votes: Votes, utterances: Utterances, method: str) -> Labels:
 def scored(votes: Votes, utterances: Utterances, labels: Labels) -> Scored:
     ids = votes.frame["utterance_id"].unique()
     material, _ = material_of(labels, ids, lambda _: votes, utterances, at_most=1000, seed=0)
-    prepared: Prepared = prepare(material, votes, utterances, FuseSettings(), seed=0)
+    prepared: Prepared = prepare(material, votes, utterances, FuseSettings())
     found = scored_of(prepared, utterances, consensus=False, seed=0)
     assert found is not None
     return found
