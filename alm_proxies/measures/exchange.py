@@ -11,12 +11,14 @@ from alm_proxies.ballots import Index, ballots_of
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.measures.taken_off import LEAST
 from alm_proxies.tables import Utterances, Votes
 
 NEEDED = 50
 """The lowest number of utterances with both kinds of votes for a conclusion."""
 LEVEL = 0.01
 _SMOOTHING = 0.5
+"""The votes by its own mean shares that are added to the whole votes of a proxy; none are added to distributions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, 
     The held-out votes of an utterance are chosen at random, so fit votes and held-out votes are exchangeable for any
     proxy that saw neither, however good: d_i = sum_j (f_ij / F_i - h_ij / H_i) log q_ij has mean 0. A proxy that was
     trained on the fit votes makes it positive. Held-out votes must have been drawn at random from the utterance's;
-    utterances without either kind, or without the proxy (a row of zeros), are not used.
+    utterances without either kind, or without the proxy (a row of zeros), are not used. Distributions are taken as they
+    are, but for shares below .001, which count as .001 so that no logarithm is infinite.
     """
     cast, kept = fit.sum(1), held.sum(1)
     rows = np.flatnonzero((cast > 0) & (kept > 0) & (shares.sum(1) > 0))
@@ -68,13 +71,17 @@ def _exchange(shares: Array, difference: Array, speakers: Array | None, annotato
     """The test on rows that have all: the fit votes' shares of the labels minus those of the held-out votes."""
     if not len(shares):
         return Exchange(annotator, Interval(float("nan"), float("nan"), float("nan"), "none", 0), float("nan"), 0)
-    logs = np.log(shares / shares.sum(1, keepdims=True))
+    logs = np.log(np.maximum(shares / shares.sum(1, keepdims=True), LEAST))
     gap = (difference * logs).sum(1)
     return Exchange(annotator, mean_by_speaker(gap, speakers), _one_sided(gap, speakers), len(shares))
 
 
 class Exchanges:
-    """The test for every proxy, from votes that are given part by part, with all votes of an utterance in one part."""
+    """The test for every proxy, from votes that are given part by part, with all votes of an utterance in one part.
+
+    The distributions of a proxy are its shares as they are. The whole votes of one that gives single labels are no
+    distribution yet: half a vote by its mean shares of all labels is added to those of every utterance.
+    """
 
     def __init__(self, utterances: Utterances | None = None, *, consensus: bool = False) -> None:
         self._people = None if utterances is None else utterances.frame.select("utterance_id", "speaker")
@@ -101,8 +108,10 @@ class Exchanges:
             self._without_speaker += known["speaker"].null_count()
             self._speakers.append(known.select(pl.coalesce("speaker", "utterance_id") + "").to_series()[both])
         for annotator in proxy.names:
-            counts = proxy.of(annotator).counts()
+            ballots = proxy.of(annotator)
+            counts = ballots.counts()
             own = self._proxies.setdefault(annotator, _OfProxy(np.zeros(len(votes.taxonomy))))
+            own.shared |= ballots.shared
             own.total += counts.sum(0)
             some = counts[both]
             there = np.flatnonzero(some.sum(1) > 0)
@@ -120,8 +129,10 @@ class Exchanges:
         for annotator in sorted(self._proxies):
             own = self._proxies[annotator]
             rows = np.concatenate(own.rows)
-            prior = own.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
-            shares = np.concatenate(own.counts) + _SMOOTHING * (prior / prior.sum())
+            shares = np.concatenate(own.counts)
+            if not own.shared:
+                prior = own.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
+                shares = shares + _SMOOTHING * (prior / prior.sum())
             exchanges.append(_exchange(shares, differences[rows], None if names is None else names[rows], annotator))
         return exchanges
 
@@ -132,6 +143,8 @@ class _OfProxy:
 
     total: Array
     """Its votes for each label, on all utterances."""
+    shared: bool = False
+    """Whether it gives distributions."""
     counts: list[Array] = field(default_factory=list)
     rows: list[Index] = field(default_factory=list)
     """Their places among the utterances with both kinds of votes."""

@@ -10,7 +10,8 @@ from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.measures.ranges import SHARE_OF_LOSS
 
-_LEAST = 1e-3  # smallest probability of a proxy's shares: a single vote costs at most 7 nats
+LEAST = 1e-3
+"""The smallest probability of a proxy's shares: a single vote costs at most 7 nats."""
 
 
 def taken_off(human: Array, proxy: Array, speakers: NDArray[np.str_] | None, *, whole: bool, seed: int = 0) -> Interval:
@@ -26,7 +27,7 @@ def taken_off(human: Array, proxy: Array, speakers: NDArray[np.str_] | None, *, 
     prior = (by_speaker.sum(0) - by_speaker)[who[rows]] + 1.0
     prior /= prior.sum(1, keepdims=True)
     votes = proxy[rows] + prior if whole else proxy[rows]
-    shares = np.maximum(votes / votes.sum(1, keepdims=True), _LEAST)
+    shares = np.maximum(votes / votes.sum(1, keepdims=True), LEAST)
     shares /= shares.sum(1, keepdims=True)
     of_prior, of_proxy = (-(human[rows] * np.log(given)).sum(1) for given in (prior, shares))
     columns = np.stack([of_prior - of_proxy, of_prior], axis=1)

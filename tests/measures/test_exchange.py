@@ -110,3 +110,38 @@ def test_a_proxy_that_knows_nothing_is_honest_on_a_small_corpus_too():
         gaps.append(tested.gap.estimate)
     error = np.std(gaps) / np.sqrt(len(gaps))
     assert abs(np.mean(gaps)) < 4 * error, (np.mean(gaps), error)
+
+
+def distributions(shares: np.ndarray, fit: np.ndarray, held: np.ndarray) -> Votes:
+    """The votes of a proxy that gives these distributions, with the votes of humans."""
+    rows = [(f"u{i:03d}", "m", "proxy", 0, LABELS[j], False, float(shares[i, j])) for i, j in np.ndindex(shares.shape)]
+    for i in range(len(shares)):
+        cast = [(j, away) for counts, away in ((fit, False), (held, True)) for j in range(4)
+                for _ in range(int(counts[i, j]))]  # fmt: skip
+        rows += [(f"u{i:03d}", "c/crowd", "human", d, LABELS[j], away, 1.0) for d, (j, away) in enumerate(cast)]
+    schema = ["utterance_id", "annotator", "source", "draw", "label", "held_out", "weight"]
+    frame = pl.DataFrame(rows, schema=schema, orient="row").filter(pl.col("weight") > 0)
+    return Votes.of(frame, taxonomy=LABELS)
+
+
+def test_a_proxy_that_gives_distributions_has_one_figure_from_its_shares_and_from_its_votes():
+    truth, fit, held, speakers = world(300)
+    people = Utterances.of(
+        pl.DataFrame({"utterance_id": [f"u{i:03d}" for i in range(300)], "speaker": [f"s{s:02d}" for s in speakers]})
+    )
+    shares = 0.7 * truth + 0.3 * fit / 3
+    (of_votes,) = exchange_of(distributions(shares, fit, held), people)
+    of_shares = exchange(shares, fit, held, speakers)
+    assert of_votes.gap.estimate == pytest.approx(of_shares.gap.estimate, abs=1e-9)
+    assert (of_votes.gap.low, of_votes.gap.high) == pytest.approx((of_shares.gap.low, of_shares.gap.high), abs=1e-9)
+    assert of_votes.words() == of_shares.words()
+    by_hand = ((fit / 3 - held / 4) * np.log(np.maximum(shares, 1e-3))).sum(1).mean()
+    assert of_shares.gap.estimate == pytest.approx(by_hand, abs=1e-9)
+
+
+def test_a_distribution_that_is_sure_has_a_finite_gap():
+    truth, fit, held, speakers = world(100)
+    sure = np.where(truth > 0.5, 1.0, np.where(truth.max(1, keepdims=True) > 0.5, 0.0, truth))
+    for tested in (exchange(sure, fit, held, speakers), *exchange_of(distributions(sure, fit, held))):
+        assert np.isfinite(tested.gap.estimate)
+        assert abs(tested.gap.estimate) < -np.log(1e-3)
