@@ -70,16 +70,11 @@ METRICS: dict[str, Metric] = {
     "nll_per_vote": Metric(SCORE, _NLL_MEANING, "nats a vote", _NLL, "lower"),
     "jsd_base2": Metric(SCORE, _JSD_MEANING, "0 to 1", _JSD, "lower", "Lin 1991"),
     "jsd_floor": Metric(
-        SCORE,
-        "The expected JSD of the truth itself against the same number of votes. Without a simulated truth, the "
-        "prediction is used instead.",
-        "0 to 1",
-        r"\mathrm{E} \; \mathrm{JSD}(p, q), \; q \sim p",
+        SCORE, "The expected JSD of the truth itself against the same number of votes. Without a simulated truth, the "
+        "prediction is used instead.", "0 to 1", r"\mathrm{E} \; \mathrm{JSD}(p, q), \; q \sim p",
     ),
-    "brier": Metric(
-        SCORE, "Squared distance of the prediction from each vote y.", "0 to 2",
-        r"\sum_k (p_k - y_k)^2", "lower", "Brier 1950",
-    ),
+    "brier": Metric(SCORE, "Squared distance of the prediction from each vote y.", "0 to 2",
+                    r"\sum_k (p_k - y_k)^2", "lower", "Brier 1950"),
     "total_variation": Metric(
         SCORE, "Half the summed difference of the shares.", "0 to 1", r"\frac{1}{2} \sum_k \lvert p_k - q_k \rvert",
         "lower",
@@ -188,6 +183,8 @@ METRICS: dict[str, Metric] = {
     # agreement
     "human_agreement": Metric(AGREEMENT, "All human votes, of the fit and held out, on utterances with two or more."),
     "human_agreement_without_held_out": Metric(AGREEMENT, "The same of the votes of the fit alone."),
+    "median_votes_of_fit": Metric(AGREEMENT, "The median number of human votes of the fit, of utterances with any: the "
+                                  "k of the page's reliability. Of all human votes where none is fitted.", "votes"),
     "agreement": Metric(AGREEMENT, "The probability that two votes of an utterance agree.", "0 to 1",
                         r"(\sum_k n_k^2 - \sum_b |v_b|^2) / (n (n-1)), \quad \sum_k h_k p_k", "higher"),
     "alpha": Metric(AGREEMENT, "Krippendorff's alpha for labels: agreement beyond chance.", "up to 1",
@@ -241,8 +238,9 @@ METRICS: dict[str, Metric] = {
     "alone": Metric(WORTH, "The method of human votes alone: in scores by its name in settings, in learning in words."),
     "refitted": Metric(WORTH, "The fusion that with_proxies fits anew in every draw of the votes."),
     "in_equal_parts": Metric(WORTH, "Whether that is auto's methods in equal parts, not the method of the labels."),
-    "fused": Metric(WORTH, "Log loss of the fused labels on the votes of the learning curve.", "nats a vote", "",
-                    "lower"),
+    "fused": Metric(WORTH, "The fused labels on the learning curve: with_proxies at `given` votes, a mean over draws, "
+                    "plus the labels' loss less that of the refitted fusion in the first draw, the corpus's own split, "
+                    "as labels exist for it alone. Their loss itself is in scores.", "nats a vote", "", "lower"),
     "given": Metric(WORTH, "The human votes of each fused label.", "votes"),
     "strength": Metric(WORTH, "Mean concentration of the fit to human votes alone at every k.", "votes"),
     "worth": Metric(WORTH, "The number of human votes that predict as well as the fused labels, those given included.",

@@ -167,6 +167,8 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
         )
     if FIT in halved:
         lead += f"{' Also thirds' if OTHERS in halved else ''} formed by the votes of the fit, which methods use."
+    few = [f"{third}, formed by {by}" for by, within in halved.items() for third in THIRDS if third not in within]
+    lead += f" Left out, with fewer than {FEWEST} utterances: {'; '.join(few)}." if few else ""
     table = Table.of(columns, cells, "All methods by ambiguity", folded=len(cells) > _OPEN)
     return Section("Clear and ambiguous utterances", lead, (chart, table))
 

@@ -7,7 +7,7 @@ test.of("fused").gain, test.paired("fused", "alone", "jsd_base2").p_value, test.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -76,6 +76,8 @@ class Comparison:
     """By method and measure: one value per utterance of the test set."""
     level: float
     seed: int
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By stratification, then by value: the number of utterances of each value that `within` leaves out."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -167,9 +169,11 @@ def compare(
     parts = _stratified(ids, strata)
     parts[OUTCOME] = scored[baseline].per_utterance["outcome"].to_numpy().astype(np.str_)
     inside: dict[str, dict[str, tuple[Score, ...]]] = {}
+    few: dict[str, dict[str, int]] = {}
     for title, values in parts.items():
         rows = {value: values == value for value in in_order(values)}
         inside[title] = {value: _scores(everyone, chosen) for value, chosen in rows.items() if chosen.sum() >= FEWEST}
+        few[title] = {value: int(chosen.sum()) for value, chosen in rows.items() if chosen.sum() < FEWEST}
     shares = [f"p_{label}" for label in votes.taxonomy]
     bins = {}
     for name in predictions if reliability_of is None else reliability_of:
@@ -178,7 +182,7 @@ def compare(
         )
         bins[name] = reliability_bins(predicted.select(shares).to_numpy(), counts, test.speakers, seed=seed)
     overall = _scores(everyone, np.ones(len(test), dtype=np.bool_))
-    return Comparison(baseline, overall, inside, scored, bins, test, everyone.findings, losses, level, seed)
+    return Comparison(baseline, overall, inside, scored, bins, test, everyone.findings, losses, level, seed, few)
 
 
 def _common(ids: pl.Series, counts: Array, predictions: Mapping[str, Labels]) -> tuple[pl.Series, Array, list[Finding]]:

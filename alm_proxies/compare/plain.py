@@ -21,6 +21,7 @@ from alm_proxies.metrics import AVERAGES
 BEYOND = "beyond the end of the learning curve, `beyond` votes after those given"
 ENDS = "an interval takes three speakers or more, five on a learning curve, and an estimate that is known"
 _INFINITE = "infinite: a label with votes was given no probability"
+_DISAGREEMENT = "the predicted or the observed disagreement is the same for all utterances"
 _BY_NAME = {
     "low": ENDS,
     "high": ENDS,
@@ -33,10 +34,16 @@ _BY_NAME = {
     "rank_ceiling": "fewer than 200 utterances have four held-out votes",
     "speakers": "speakers are not known",
     "fit": "the curve does not fall, or has fewer than four points",
-    "saturated_at": "there is none up to 1000 votes",
     "passed": "there are fewer than three raters",
     "told_transcripts": "the annotator does not say",
+    "correlation/value": _DISAGREEMENT,
+    "rank_correlation/value": _DISAGREEMENT,
+    "slope/value": "the predicted disagreement is the same for all utterances",
+    "label_shares/correlation": "a share is the same for all utterances, or there are fewer than three",
+    "alpha/value": "all votes are for the same label",
+    "kappa": "all votes are for the same label",
 }
+"""By the last name of a path, or by its last two, which come first."""
 _OTHERWISE = "too few utterances, votes or speakers to estimate it"
 
 
@@ -90,8 +97,9 @@ def _gather(value: Any, path: tuple[str, ...], known: Mapping[str, str], reasons
     elif value is None:
         where = "/".join(path)
         named = [part for part in path if part != "*"]
-        matches = [why for pattern, why in known.items() if _matches(pattern.split("/"), path)]
-        reasons[where] = matches[0] if matches else _BY_NAME.get(named[-1], _OTHERWISE)
+        matches = [why for pattern, why in known.items() if pattern == where or _matches(pattern.split("/"), path)]
+        by_name = _BY_NAME.get("/".join(named[-2:]), _BY_NAME.get(named[-1], _OTHERWISE))
+        reasons[where] = matches[0] if matches else by_name
 
 
 def _matches(pattern: list[str], path: tuple[str, ...]) -> bool:

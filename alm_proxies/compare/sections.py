@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from alm_proxies.compare.comparison import Comparison, Score
+from alm_proxies.compare.comparison import FEWEST, Comparison, Score
 from alm_proxies.compare.rivals import ROLES
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.interval import Interval
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Calibration, Dots, Line, Series
 from alm_proxies.report.drawing import ROLES as EVERY_ROLE
-from alm_proxies.report.drawing import number
+from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table
 from alm_proxies.tables import Finding
 
@@ -112,11 +113,21 @@ def gain_chart(
         rows,
         [Series(method, roles[method], columns[method]) for method in comparison.methods if method in columns],
         alt=f"Differences in log loss to {baseline}, {len(rows)} rows; below zero is better.",
-        note="95 % intervals over speakers, paired on the same votes.",
+        note=f"95 % intervals over speakers, paired on the same votes.{_left_out(comparison, inside)}",
         reference=(baseline, 0.0),
         headings=headings,
         signed=True,
     )
+
+
+def _left_out(comparison: Comparison, titles: Iterable[str]) -> str:
+    """The strata of these stratifications that are too small to be shown, in a sentence; empty if there are none."""
+    few = [
+        f"{title}: {value} ({counted(count, 'utterance')})"
+        for title in titles
+        for value, count in comparison.left_out.get(title, {}).items()
+    ]
+    return f" Left out, with fewer than {FEWEST} utterances: {listed(few, 'and')}." if few else ""
 
 
 def reliability_chart(comparison: Comparison, methods: Sequence[str]) -> Chart:

@@ -9,6 +9,7 @@ import pytest
 from alm_proxies.ballots import Array
 from alm_proxies.compare.ambiguity import FIT, OTHERS, halved_of, recovered_of, rows_of
 from alm_proxies.compare.comparison import Comparison, compare
+from alm_proxies.compare.plain import plain, reasons_in
 from alm_proxies.tables import Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad", "neutral")
@@ -60,6 +61,11 @@ def test_the_likelihood_of_counts_tells_the_right_strength_from_too_much_where_t
     assert wrong is not None
     assert right.estimate + 0.02 < wrong.estimate
     assert recovered["same"].strength is None
+    metrics = plain({"recovered": {"same": recovered["same"].ambiguity}})
+    assert metrics["recovered"]["same"]["utterances"] == N
+    reasons = reasons_in(metrics)
+    for name in ("correlation", "rank_correlation", "slope"):
+        assert reasons[f"recovered/same/{name}/value"].endswith("disagreement is the same for all utterances")
 
 
 @pytest.mark.parametrize("held_out", [4, 8])

@@ -14,7 +14,7 @@ from alm_proxies.compare.sections import calibration_section, findings_section, 
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OUTCOME, strata_table
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.held_out import score_held_out
-from alm_proxies.report.charts import Calibration
+from alm_proxies.report.charts import Calibration, Dots
 from alm_proxies.report.page import Page, Table
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
@@ -100,10 +100,30 @@ def test_strata_hold_every_utterance_once_and_small_ones_are_left_out(world, com
     assert set(compared.within) == {AGREEMENT, AMBIGUITY, LABEL, OUTCOME, "gender"}
     for values in compared.within.values():
         assert all(score.utterances >= FEWEST for scores in values.values() for score in scores)
-    for title in (OUTCOME, "gender"):
-        assert sum(scores[0].utterances for scores in compared.within[title].values()) == ROWS
+    for title, values in compared.within.items():
+        shown = sum(scores[0].utterances for scores in values.values())
+        assert shown + sum(compared.left_out[title].values()) == ROWS
+    assert not compared.left_out[OUTCOME]
+    assert not compared.left_out["gender"]
     female = np.array([value == "female" for value in utterances.frame["gender"]])
     assert compared.paired("good", "flat", rows=female) == compared.within["gender"]["female"][0].gain
+
+
+def test_a_page_names_the_strata_that_are_too_small_and_how_many_utterances_they_have(world) -> None:
+    votes, utterances, predictions, _ = world
+    size = ["few"] * 5 + ["fewer"] + ["many"] * (ROWS - 6)
+    strata = pl.DataFrame({"utterance_id": IDS, "size": size, "half": ["a"] * 100 + ["b"] * (ROWS - 100)})
+    compared = compare(predictions, votes, utterances, baseline="flat", strata=strata)
+    assert compared.left_out["size"] == {"few": 5, "fewer": 1}
+    section = held_out_section(compared, ["size", "half"], lead="")
+    (note,) = (block.note for block in section.blocks if isinstance(block, Dots))
+    assert note.endswith(
+        "Left out, with fewer than 20 utterances: size: few (5 utterances) and size: fewer (1 utterance)."
+    )
+    (without,) = (
+        block.note for block in held_out_section(compared, ["half"], lead="").blocks if isinstance(block, Dots)
+    )
+    assert "Left out" not in without
 
 
 def test_a_column_with_many_values_is_a_finding_and_no_stratum(world) -> None:

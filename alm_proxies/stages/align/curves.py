@@ -14,6 +14,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.measures.ranges import SHARE
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Dots, Line, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Chart, Section
@@ -25,6 +26,8 @@ MOST_VOTES = 20
 ALL_PROXIES, HUMAN = "all proxies", "human votes"
 """The names of the curves that are not of one proxy."""
 _ROLES = ("proxy", "extra", "weighted", "pool", "other")
+_POINTS = 4
+"""The fewest points that a curve is fitted to."""
 WITHIN = 0.1
 """A curve has saturated at the first number of votes within this share of its whole fitted drop."""
 
@@ -57,6 +60,13 @@ class Curve:
     values: tuple[Interval, ...]
     utterances: int
     fit: Exponential | None
+
+    @property
+    def not_fitted(self) -> str:
+        """Why there is no fitted curve."""
+        points = len(self.at)
+        few = f"it has {counted(points, 'point')}, and a fit needs {_POINTS}"
+        return f"no curve was fitted: {few if points < _POINTS else 'it does not fall towards a limit'}"
 
 
 def curves_of(prepared: Prepared, *, seed: int) -> dict[str, Curve]:
@@ -114,7 +124,7 @@ def exponential(at: tuple[int, ...], values: list[float]) -> Exponential | None:
 
     For a given c it is linear in a and b, so only c is searched: a grid, then golden section around its best.
     """
-    if len(at) < 4:
+    if len(at) < _POINTS:
         return None
     n, y = np.asarray(at, dtype=np.float64), np.asarray(values, dtype=np.float64)
 

@@ -116,33 +116,38 @@ def _why(results: Results) -> dict[str, str]:
     few = "too few utterances have as many votes" if results.has_held_out else nothing
     without = "no proxy voted on an utterance with human votes" if results.has_proxies else "no proxy voted"
     pairs = "no utterance has two human votes and a proxy vote" if results.has_proxies else "no proxy voted"
-    return _without_ends(results) | {
-        "scores": nothing,
-        "learning": few,
-        "worth_in_human_votes": "the labels rest on no proxies, or there is no learning curve",
-        "concentration_per_human_vote": few,
-        "agreement_at_equal_votes": pairs,
-        "confusion_human_by_proxy": without,
-        "corpus_shares": "too few utterances have proxy votes only",
-        "variance": "too few utterances have two proxy votes",
-        "human_agreement": "no utterance has two human votes",
-        "human_agreement_without_held_out": "no utterance has two human votes in the fit",
-        "fitted": "the labels do not say what was fitted",
-        "worth_in_human_votes/*/votes": BEYOND,
-        "worth_in_human_votes/*/low": BEYOND,
-        "worth_in_human_votes/*/high": BEYOND,
-        "learning/worth/*/votes": BEYOND,
-        "learning/worth/*/low": BEYOND,
-        "learning/worth/*/high": BEYOND,
-        "proxies/*/why": "it counts, or the labels do not say",
-        "fitted/proxies/*/why": "it counts",
-        "fitted/proxies/*/beside": "it was not tried",
-        "fitted/proxies/*/lowers_log_loss_by": "it was not tried by itself",
-        "proxies/*/beside": "it was not tried",
-        "proxies/*/cost": "the annotator file states no price, or the cost is not known",
-        "proxies/*/lowers_log_loss_by": "it was not tried by itself",
-        "injected_transcripts/*/measured": "it was not measured",
-    }
+    return (
+        _without_ends(results)
+        | _not_saturated(results)
+        | {
+            "scores": nothing,
+            "learning": few,
+            "worth_in_human_votes": "the labels rest on no proxies, or there is no learning curve",
+            "concentration_per_human_vote": few,
+            "agreement_at_equal_votes": pairs,
+            "confusion_human_by_proxy": without,
+            "corpus_shares": "too few utterances have proxy votes only",
+            "variance": "too few utterances have two proxy votes",
+            "human_agreement": "no utterance has two human votes",
+            "human_agreement_without_held_out": "no utterance has two human votes in the fit",
+            "fitted": "the labels do not say what was fitted",
+            "worth_in_human_votes/*/votes": BEYOND,
+            "worth_in_human_votes/*/low": BEYOND,
+            "worth_in_human_votes/*/high": BEYOND,
+            "learning/worth/*/votes": BEYOND,
+            "learning/worth/*/low": BEYOND,
+            "learning/worth/*/high": BEYOND,
+            "proxies/*/why": "it counts, or the labels do not say",
+            "fitted/proxies/*/why": "it counts",
+            "fitted/proxies/*/beside": "it was not tried",
+            "fitted/proxies/*/lowers_log_loss_by": "it was not tried by itself",
+            "proxies/*/beside": "it was not tried",
+            "proxies/*/took_off_where_measured": "the proxy's annotator file or model does not state it",
+            "proxies/*/cost": "the annotator file states no price, or the cost is not known",
+            "proxies/*/lowers_log_loss_by": "it was not tried by itself",
+            "injected_transcripts/*/measured": "it was not measured",
+        }
+    )
 
 
 def _without_ends(results: Results) -> dict[str, str]:
@@ -151,6 +156,18 @@ def _without_ends(results: Results) -> dict[str, str]:
     few = [name for name, worth in worths.items() if math.isnan(worth.low)]
     places = ("worth_in_human_votes", "learning/worth")
     return {f"{place}/{name}/{end}": ENDS for place in places for name in few for end in ("low", "high")}
+
+
+def _not_saturated(results: Results) -> dict[str, str]:
+    """Why a curve has no number of votes at which it has saturated."""
+    reasons: dict[str, str] = {}
+    for name, curve in results.curves.items():
+        at = f"saturation/{name}/saturated_at"
+        if curve.fit is None:
+            reasons |= {at: curve.not_fitted, f"saturation/{name}/fit": curve.not_fitted}
+        else:
+            reasons[at] = "the fitted curve reaches it at no number of votes up to 1000"
+    return reasons
 
 
 def _cost(card: AnnotatorCard | None) -> dict[str, Any] | None:

@@ -40,8 +40,8 @@ class People:
     """Krippendorff's alpha."""
     kappa: float
     """Fleiss' kappa for unequal numbers of votes, with equal weight for every utterance."""
-    votes: int
-    """The median number of human votes per label, among labels with any."""
+    median_votes_of_fit: int
+    """The median number of human votes of the fit, among utterances with any; of all votes where none is fitted."""
     reliability: dict[int, Interval]
     """By number of votes: the share of the variance of vote shares that is due to the utterance."""
     raters: tuple[str, ...]
@@ -76,7 +76,7 @@ def _people_of(side: Side, raters: Raters, votes: int | None, speakers: Words | 
         agreement=agree.agreement,
         alpha=agree.alpha,
         kappa=agree.kappa,
-        votes=votes,
+        median_votes_of_fit=votes,
         raters=raters.names,
         apart=raters_apart(raters.rows, raters.raters, raters.votes, speakers, seed=seed),
         reliability={k: reliability_interval(agree.alpha, k) for k in sorted({*_SHOWN, votes})} if known else {},
@@ -89,8 +89,9 @@ def verdict(people: People) -> str:
         return "All human votes are for the same label, so their reliability cannot be estimated."
     if people.alpha.estimate <= 0 or people.alpha.low <= 0:
         return "The human votes agree hardly more than by chance: labels from them are mostly noise."
-    share = f"{100 * people.reliability[people.votes].estimate:.0f} % of the variance"
-    who = f"the mean of an utterance's {people.votes} human votes" if people.votes > 1 else "a single human vote"
+    votes = people.median_votes_of_fit
+    share = f"{100 * people.reliability[votes].estimate:.0f} % of the variance"
+    who = f"the mean of an utterance's {votes} human votes" if votes > 1 else "a single human vote"
     return f"{share} of {who} is due to the utterance, the rest depends on who voted."
 
 
@@ -103,8 +104,9 @@ def grounds(people: People) -> str:
     sentence = f"Krippendorff's alpha of the human votes is {number(alpha.estimate, 2)}{ends}"
     if alpha.estimate <= 0 or alpha.low <= 0:
         return f"{sentence}."
-    reliability = people.reliability[people.votes]
-    who = f"the mean of {people.votes} votes" if people.votes > 1 else "one vote"
+    votes = people.median_votes_of_fit
+    reliability = people.reliability[votes]
+    who = f"the mean of {votes} votes" if votes > 1 else "one vote"
     sentence += f", so that the reliability of {who} is {_percent(reliability)}"
     enough = next((share for share in _ENOUGH if reliability.estimate < share - 0.005), None)
     if enough is not None:
@@ -161,7 +163,8 @@ def _outliers(people: People) -> str:
 def _reliability_table(people: People) -> Table:
     rows: list[list[Cell]] = [[k, reliability] for k, reliability in people.reliability.items()]
     hint = "The share of the variance of vote shares that is due to the utterance; 1 with infinitely many votes."
-    caption = f"Reliability of the shares of k human votes (Spearman-Brown from alpha; here k = {people.votes})"
+    here = f"here k = {people.median_votes_of_fit}, the median of the human votes of the fit"
+    caption = f"Reliability of the shares of k human votes (Spearman-Brown from alpha; {here})"
     return Table.of([Column("Votes"), Column("Reliability", 2, hint)], rows, caption)
 
 

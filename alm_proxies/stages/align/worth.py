@@ -34,6 +34,12 @@ def worth_section(
             "own fits have not used."
         )
         lead += "" if math.isnan(learned.fused.low) else " The intervals are over speakers and draws."
+        if learned.with_proxies:
+            lead += (
+                " The labels exist for the first draw alone, the corpus's own split: their point is the refitted "
+                "fusion, averaged over the draws, plus the labels' difference from it in the first draw. Their own log "
+                "loss is in the section Against held-out votes."
+            )
     if judged is not None and learned.utterances < judged:
         lead += (
             f" These are {learned.utterances:,} of the {judged:,} utterances with held-out votes, those with "

@@ -10,6 +10,7 @@ import pytest
 from alm_proxies.compare.worth import Learning
 from alm_proxies.estimators.trials import Worth
 from alm_proxies.interval import Interval
+from alm_proxies.metrics import METRICS
 from alm_proxies.report.page import Section, Text
 from alm_proxies.stages.align.shares import LabelShare, Shares, shares_section
 from alm_proxies.stages.align.worth import worth_section
@@ -45,6 +46,15 @@ def test_utterances_outside_the_curve_are_those_with_too_few_votes_of_either_kin
     assert "those with" not in section(LEARNED, judged=47).lead
     one = replace(LEARNED, given=1, at=(1,), human=LEARNED.human[:1], strength=(3.0,), worth={})
     assert "those with 1 vote in the fit: their log loss" in section(one).lead
+
+
+def test_the_point_of_the_labels_is_the_refitted_fusion_and_their_difference_in_the_first_draw() -> None:
+    several = replace(LEARNED, draws=8, with_proxies=LEARNED.human)
+    sentence = "the refitted fusion, averaged over the draws, plus the labels' difference from it in the first draw"
+    assert sentence in section(several).lead
+    assert sentence not in section(LEARNED).lead
+    meaning = METRICS["fused"].meaning
+    assert "less that of the refitted fusion in the first draw" in meaning
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_the_headline_without_proxies_gives_the_reliability_of_the_human_votes(r
     assert report.page.headline == f"No proxy voted. {sentence}"
     alpha = result["alpha"]["value"]
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
+    assert result["median_votes_of_fit"] == 3
+    assert "here k = 3, the median of the human votes of the fit" in page(report)
     assert report.page.sections[0].title == "Do the human raters agree?"
     assert f"Krippendorff's alpha of the human votes is {alpha:.2f}" in report.page.summary
 

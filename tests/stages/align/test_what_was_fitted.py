@@ -210,6 +210,12 @@ def test_what_a_proxy_takes_off_class_shares_is_as_counted_by_hand(
     figures = report.metrics["proxies"]["good"]
     assert figures["takes_off_class_shares"]["value"] == pytest.approx(1 - sum(losses) / sum(of_shares), abs=1e-9)
     assert figures["took_off_where_measured"] is None
+    assert "does not state it" in report.metrics["reasons"]["proxies/good/took_off_where_measured"]
+    for name, curve in report.metrics["saturation"].items():
+        reason = report.metrics["reasons"].get(f"saturation/{name}/saturated_at", "")
+        assert reason.startswith("no curve was fitted: it ") == (curve["fit"] is None)
+        few = len(curve["at"])
+        assert few > 3 or f"it has {few} point" in reason
     assert report.metrics["proxies"]["other/wrong"]["takes_off_class_shares"]["value"] < 0
 
 
