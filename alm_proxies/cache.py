@@ -2,8 +2,8 @@
 audio, digests of recordings).
 
 It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind; the command `cache`
-shows and clears it. Folders have mode 0700 and files 0600. Data of a corpus whose card forbids copies must not be
-stored here, but in the run's own folder.
+shows, trims and clears it. Folders have mode 0700 and files 0600. Data of a corpus whose card forbids copies must not
+be stored here, but in the run's own folder.
 A cache that cannot be used (read-only home, a folder of another user, a damaged entry) counts as empty.
 """
 
@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,39 @@ def clear(kind: Kind | None = None) -> list[Kept]:
     for kept in removed:
         _remove(kept.folder)
     return removed
+
+
+def trim(most: int) -> list[Kept]:
+    """Remove the files that were not used for the longest time, until at most `most` bytes are left.
+
+    Gives what was removed. The last use is what the file system states, where it notes when a file was read; else when
+    it was written. What is being written is left.
+    """
+    files = sorted((used, kind, size, path) for kind in KINDS for used, size, path in _files(kind))
+    surplus = sum(size for _, _, size, _ in files) - most
+    removed = {kind: [0, 0] for kind in KINDS}
+    for _, kind, size, path in files:
+        if surplus <= 0:
+            break
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            fix = "Check its permissions, or remove it by hand."
+            raise OutputError(f"cannot be removed: {error.strerror or error}", where=str(path), fix=fix) from error
+        surplus -= size
+        removed[kind][0] += 1
+        removed[kind][1] += size
+    return [Kept(kind, cache_folder() / kind, *counts) for kind, counts in removed.items()]
+
+
+def _files(kind: Kind) -> Iterator[tuple[float, int, Path]]:
+    """The last use, size and path of every file of a kind that is whole; none behind a link."""
+    folder = cache_folder() / kind
+    for place, _, names in () if folder.is_symlink() or folder.parent.is_symlink() else os.walk(folder):
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            with suppress(FileNotFoundError):
+                status = path.lstat()
+                yield max(status.st_atime, status.st_mtime), status.st_size, path
 
 
 def _remove(folder: Path) -> None:

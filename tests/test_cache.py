@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alm_proxies import cache
+from alm_proxies.cli.app import run as command
 from alm_proxies.errors import OutputError
 
 
@@ -96,6 +97,54 @@ def test_what_is_held_is_counted_and_cleared_by_kind(room: Path) -> None:
     assert cache.read_json("abilities", "abc", seconds=60) == 1
     cache.clear()
     assert sum(kept.files for kept in cache.contents()) == 0
+
+
+def test_what_was_not_used_for_the_longest_time_is_removed_first(room: Path) -> None:
+    paths = [cache.file_of(kind, f"k{number}", ".bin") for number, kind in enumerate(("features", "audio", "features"))]
+    for number, path in enumerate(paths):
+        assert path is not None
+        path.write_bytes(bytes(1000))
+        os.utime(path, (1e9 + number, 1e9))
+    newest = paths[0]
+    assert newest is not None
+    os.utime(newest, (1e9 + 9, 1e9))  # was read since
+    part = newest.with_name(".k9.part")
+    part.write_bytes(bytes(5000))
+    assert sum(kept.files for kept in cache.trim(3000)) == 0
+    assert [(kept.kind, kept.files, kept.bytes) for kept in cache.trim(1500) if kept.files] == [
+        ("features", 1, 1000),
+        ("audio", 1, 1000),
+    ]
+    assert newest.exists()
+    cache.trim(0)
+    assert not newest.exists()
+    assert part.exists(), "another process is writing it"
+
+
+def test_nothing_behind_a_link_is_removed(room: Path, tmp_path: Path) -> None:
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "mine.txt").write_text("mine")
+    cache.write_json("abilities", "abc", 1)
+    (cache.cache_folder() / "features").symlink_to(tmp_path / "others")
+    assert sum(kept.files for kept in cache.trim(0)) == 1
+    assert (tmp_path / "others" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize(("size", "left"), [("0", 0), ("1kB", 0), ("2 KB", 1), ("0.002MB", 1), ("1T", 1)])
+def test_the_command_takes_sizes_with_units(
+    room: Path, capsys: pytest.CaptureFixture[str], size: str, left: int
+) -> None:
+    path = cache.file_of("features", "abc", ".bin")
+    assert path is not None
+    path.write_bytes(bytes(1500))
+    assert command(["cache", "--at-most", size]) == 0
+    assert path.exists() == bool(left)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{'0 files' if left else '1 file'} removed from")
+
+
+def test_a_size_that_is_none_is_refused() -> None:
+    for arguments in (["--at-most", "much"], ["--at-most", "-3GB"], ["--at-most", "1GB", "--clear", "all"]):
+        assert command(["cache", *arguments]) == 2
 
 
 def test_a_key_that_could_be_a_path_is_refused(room: Path) -> None:

@@ -1,12 +1,14 @@
-"""The command cache: show what is kept on this machine, and clear it."""
+"""The command cache: show what is kept on this machine, trim and clear it."""
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from alm_proxies.cache import Kept, cache_folder, contents
+from alm_proxies.cache import Kept, cache_folder, contents, trim
 from alm_proxies.cache import clear as clear_kinds
 from alm_proxies.cli.outcome import Common, Outcome
+from alm_proxies.errors import SettingsError
 from alm_proxies.printable import counted
 
 _COMMON = Common()
@@ -19,7 +21,10 @@ _HOLDS = {
 
 
 def cache(
-    *, clear: Literal["abilities", "features", "audio", "digests", "all"] | None = None, common: Common = _COMMON
+    *,
+    clear: Literal["abilities", "features", "audio", "digests", "all"] | None = None,
+    at_most: str | None = None,
+    common: Common = _COMMON,
 ) -> Outcome:
     """Show what the cache holds: server abilities, features, remote recordings, digests of recordings; or clear it.
 
@@ -29,15 +34,29 @@ def cache(
     ----------
     clear
         Remove what is cached of this kind, or all.
+    at_most
+        Remove what was not used for the longest time, until the rest has at most this size, such as 20GB or 500MB.
     """
-    listed = contents() if clear is None else clear_kinds(None if clear == "all" else clear)
-    lines = [_line(kept) for kept in listed if clear is None or kept.files]
-    if clear is not None:
-        lines.append(f"{counted(sum(kept.files for kept in listed), 'file')} removed from {cache_folder()}")
+    if clear is not None and at_most is not None:
+        raise SettingsError("--clear and --at-most are two ways to remove something", fix="Give one of them.")
+    if at_most is not None:
+        listed = trim(_bytes(at_most))
     else:
-        lines.append(f"{counted(sum(kept.files for kept in listed), 'file')} in {cache_folder()}")
+        listed = contents() if clear is None else clear_kinds(None if clear == "all" else clear)
+    shown = clear is None and at_most is None
+    lines = [_line(kept) for kept in listed if shown or kept.files]
+    total = counted(sum(kept.files for kept in listed), "file")
+    lines.append(f"{total} {'in' if shown else 'removed from'} {cache_folder()}")
     data = {kept.kind: {"files": kept.files, "bytes": kept.bytes, "folder": str(kept.folder)} for kept in listed}
     return Outcome("\n".join(lines), {"folder": str(cache_folder()), "kinds": data}, as_json=common.json)
+
+
+def _bytes(size: str) -> int:
+    """The number of bytes that a text such as 20GB names."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", size.strip(), re.IGNORECASE)
+    if match is None:
+        raise SettingsError(f"{size!r} is no size", where="--at-most", fix="Write a number and a unit, such as 20GB.")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
 
 def _line(kept: Kept) -> str:
