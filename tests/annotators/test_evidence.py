@@ -54,5 +54,5 @@ def test_what_is_usual_is_the_speakers_own_and_is_measured_once(
     private = frame.with_columns(keep=pl.lit(value=False))
     cache.clear("features")
     assert evidence_of(private, tmp_path / "own").by_utterance == evidence
-    assert [kept.files for kept in cache.contents()] == [0, 0, 0]
+    assert not any(kept.files for kept in cache.contents() if kept.kind != "digests")
     assert list((tmp_path / "own").rglob("*.parquet"))
