@@ -119,7 +119,7 @@ def main() -> None:
         ended = "killed with kill -9" if number < len(runs) else "ended by itself"
         print(f"run {number}: {run.seconds:.1f} s, {len(run.votes)} votes, {run.in_flight} requests in flight, {ended}")
     for before, after in pairwise(runs):
-        match = re.search(r"(\d+) requests for (\d+) votes were in flight", after.told)
+        match = re.search(r"(\d+) requests? for (\d+) votes? (?:was|were) in flight", after.told)
         again = int(match[1]) if match else 0
         print(f"  asked again after the kill: {again} requests for {int(match[2]) if match else 0} votes")
         check("what was acknowledged is as it was", all(after.votes[key] == kept for key, kept in before.votes.items()))

@@ -36,10 +36,7 @@ def findings_after(
     findings += [Finding(STAGE, kind, message, _LOSS_FIX) for kind, message in ledger.notes]
     if ledger.lost.requests:
         lost = ledger.lost
-        message = (
-            f"{counted(lost.requests, 'request')} for {counted(lost.draws, 'vote was', 'votes were')} in flight "
-            "when an earlier run was killed"
-        )
+        message = f"{_in_flight(lost.requests, lost.draws)} when an earlier run was killed"
         message = f"{message}; they are booked at their maximum cost, {in_money(lost.price)}"
         findings.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
     raise_it = "If this is correct, raise the limit and run it again."
@@ -75,6 +72,11 @@ def findings_of(ledger: Ledger) -> list[Finding]:
     return findings
 
 
+def _in_flight(requests: int, draws: int) -> str:
+    were = "was" if requests == 1 else "were"
+    return f"{counted(requests, 'request')} for {counted(draws, 'vote')} {were} in flight"
+
+
 def say_opened(ledger: Ledger, quiet: bool) -> None:
     """Print the notes on opening the ledger: losses, restored votes, and requests that were in flight at a kill."""
     for _, message in ledger.notes:
@@ -82,8 +84,7 @@ def say_opened(ledger: Ledger, quiet: bool) -> None:
     lost = ledger.lost
     if lost.requests:
         say(
-            f"the run before was killed: {counted(lost.requests, 'request')} for "
-            f"{counted(lost.draws, 'vote was', 'votes were')} in flight; "
+            f"the run before was killed: {_in_flight(lost.requests, lost.draws)}; "
             f"they are requested again and may be paid twice ({lost.price:.4f})",
             quiet=quiet,
         )
