@@ -17,7 +17,9 @@ from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.calibration import thirds
 from alm_proxies.measures.ranges import range_of
 from alm_proxies.measures.recovered import Ambiguity, ambiguity, dirichlet_multinomial, halves, pair_disagreement
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Dots, Series
+from alm_proxies.report.drawing import listed
 from alm_proxies.report.page import Cell, Column, Section, Table
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Labels
@@ -28,8 +30,17 @@ OTHERS, FIT = "held-out votes that are not scored", "votes of the fit"
 _SMALLEST = 1e-6
 _OPEN = 12
 """A table with more rows than this is folded."""
-Halved = dict[str, dict[str, dict[str, tuple[Interval, Interval | None]]]]
-"""By what cuts, by third, by method: log loss, and its difference to the baseline."""
+Thirds = dict[str, dict[str, tuple[Interval, Interval | None]]]
+"""By third, by method: log loss, and its difference to the baseline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """Scores within thirds of ambiguity, by what cuts them."""
+
+    scores: dict[str, Thirds]
+    left_out: dict[str, dict[str, int]]
+    """By what cuts, by third: the number of utterances of each third that is too small for scores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +93,15 @@ def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array
         parts[FIT] = fitted[cut], counts[cut], np.flatnonzero(cut)
     speakers = comparison.test.speakers
     people = np.arange(len(counts)).astype(np.str_) if speakers is None else speakers
-    by_third = {
-        by: _within(
-            _thirds(cuts), scored, {name: values[rows] for name, values in shares.items()}, people[rows], comparison
-        )
-        for by, (cuts, scored, rows) in parts.items()
-    }
-    return {by: values for by, values in by_third.items() if values}
+    scores, few = {}, {}
+    for by, (cuts, scored, rows) in parts.items():
+        level = _thirds(cuts)
+        predicted = {name: values[rows] for name, values in shares.items()}
+        if within := _within(level, scored, predicted, people[rows], comparison):
+            scores[by] = within
+            sizes = {third: len(np.unique(rows[level == place])) for place, third in enumerate(THIRDS)}
+            few[by] = {third: size for third, size in sizes.items() if third not in within}
+    return Halved(scores, few)
 
 
 def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str] = ()) -> Section | None:
@@ -128,7 +141,7 @@ def strength_section(recovered: Mapping[str, Recovered], constant: Sequence[str]
 
 def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
     """Clear and ambiguous utterances, formed by votes that are not scored."""
-    if not halved:
+    if not halved.scores:
         return None
     roles = roles_of(comparison.methods)
     others = [name for name in comparison.methods if name != comparison.baseline]
@@ -136,7 +149,7 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
     headings: dict[int, str] = {}
     gains: dict[str, list[Interval]] = {name: [] for name in others}
     cells: list[list[Cell]] = []
-    for by, within in halved.items():
+    for by, within in halved.scores.items():
         headings[len(rows)] = f"formed by {by}"
         for third, methods in within.items():
             rows.append(third)
@@ -148,7 +161,7 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
     chart = Dots(
         "halved", title, "nats per vote; below zero is better", rows,
         [Series(name, roles[name], gains[name]) for name in others], alt=title,
-        reference=(comparison.baseline, 0.0), signed=True, headings=headings if len(halved) > 1 else {},
+        reference=(comparison.baseline, 0.0), signed=True, headings=headings if len(halved.scores) > 1 else {},
     )  # fmt: skip
     columns = [
         Column("Formed by"),
@@ -160,25 +173,31 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
         ),
     ]
     lead = "Thirds of ambiguity"
-    if OTHERS in halved:
+    if OTHERS in halved.scores:
         lead += (
             " formed by one half of each utterance's held-out votes and scored on the other half, and vice versa. "
             "Formed by the scored votes themselves, the clear third would favour confident predictions."
         )
-    if FIT in halved:
-        lead += f"{' Also thirds' if OTHERS in halved else ''} formed by the votes of the fit, which methods use."
-    few = [f"{third}, formed by {by}" for by, within in halved.items() for third in THIRDS if third not in within]
-    lead += f" Left out, with fewer than {FEWEST} utterances: {'; '.join(few)}." if few else ""
+    if FIT in halved.scores:
+        lead += (
+            f"{' Also thirds' if OTHERS in halved.scores else ''} formed by the votes of the fit, which methods use."
+        )
+    few = [
+        f"{third}, formed by {by} ({counted(size, 'utterance')})"
+        for by, sizes in halved.left_out.items()
+        for third, size in sizes.items()
+    ]
+    lead += f" Left out, with fewer than {FEWEST} utterances: {listed(few, 'and')}." if few else ""
     table = Table.of(columns, cells, "All methods by ambiguity", folded=len(cells) > _OPEN)
     return Section("Clear and ambiguous utterances", lead, (chart, table))
 
 
 def _within(
     level: NDArray[np.int64], scored: Array, shares: Mapping[str, Array], who: NDArray[np.str_], comparison: Comparison
-) -> dict[str, dict[str, tuple[Interval, Interval | None]]]:
+) -> Thirds:
     losses = {name: _nll(values, scored) for name, values in shares.items()}
     weights, seed = scored.sum(1), comparison.seed
-    scores: dict[str, dict[str, tuple[Interval, Interval | None]]] = {}
+    scores: Thirds = {}
     for place, third in enumerate(THIRDS):
         rows = level == place
         if rows.sum() < FEWEST:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from alm_proxies.ballots import Array
-from alm_proxies.compare.ambiguity import FIT, OTHERS, halved_of, recovered_of, rows_of
+from alm_proxies.compare.ambiguity import FIT, OTHERS, halved_of, halved_section, recovered_of, rows_of
 from alm_proxies.compare.comparison import Comparison, compare
 from alm_proxies.compare.plain import plain, reasons_in
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -82,7 +82,7 @@ def test_the_ceilings_are_what_the_truth_itself_reaches(held_out: int) -> None:
 def test_thirds_cut_by_votes_that_are_scored_favour_confidence_and_those_cut_by_others_do_not() -> None:
     tables, comparison, fitted = predictions(2)
     shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
-    halved = halved_of(shares, comparison, fitted)
+    halved = halved_of(shares, comparison, fitted).scores
     assert set(halved) == {OTHERS, FIT}
     outcome = {
         score.method: score.nll.estimate for score in comparison.within["ambiguity of the held-out votes"]["low"]
@@ -100,4 +100,20 @@ def test_thirds_cut_by_votes_that_are_scored_favour_confidence_and_those_cut_by_
 def test_few_held_out_votes_cut_nothing() -> None:
     tables, comparison, _ = predictions(3, held_out=3)
     shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
-    assert halved_of(shares, comparison) == {}
+    assert halved_of(shares, comparison).scores == {}
+
+
+def test_a_third_that_is_too_small_is_named_with_its_size() -> None:
+    tables, comparison, fitted = predictions(2)
+    shares = {name: rows_of(labels, comparison.test.ids)[0] for name, labels in tables.items()}
+    agree = np.array([[3.0, 0, 0, 0]] * (N - 7) + [[1.0, 1, 1, 0]] * 7)
+    halved = halved_of(shares, comparison, agree)
+    assert halved.left_out[OTHERS] == {}
+    assert sum(halved.left_out[FIT].values()) == 7
+    section = halved_section(halved, comparison)
+    assert section is not None
+    assert "Left out, with fewer than 20 utterances: " in section.lead
+    assert f"formed by {FIT} (7 utterances)" in section.lead
+    full = halved_section(halved_of(shares, comparison, fitted), comparison)
+    assert full is not None
+    assert "Left out" not in full.lead

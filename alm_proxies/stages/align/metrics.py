@@ -72,7 +72,7 @@ def metrics_of(results: Results) -> dict[str, Any]:
                 third: {name: {"nll_per_vote": nll, "less_baseline": gain} for name, (nll, gain) in methods.items()}
                 for third, methods in thirds.items()
             }
-            for by, thirds in (scored.halved if scored else {}).items()
+            for by, thirds in (scored.halved.scores if scored else {}).items()
         },
         "cannot": agreement.cannot,
     }

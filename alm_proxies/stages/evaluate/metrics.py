@@ -53,7 +53,7 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
             }
             for third, methods_of in within_thirds.items()
         }
-        for by, within_thirds in measured.halved.items()
+        for by, within_thirds in measured.halved.scores.items()
     }
     conditions = {
         plain_name: {condition: plain(comparison.paired(name, plain_name)) for condition, name in recovered.items()}

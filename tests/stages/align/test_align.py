@@ -269,37 +269,6 @@ def test_stated_distributions_count_as_one_vote_each(small: tuple[Labels, Votes,
     assert OF_DISTRIBUTIONS in result.page.html()
 
 
-def test_agreement_with_distributions_needs_no_random_draw_and_fits_the_confusion_table(
-    small: tuple[Labels, Votes, Utterances],
-) -> None:
-    _, votes, utterances = small
-    human = votes.frame.filter(pl.col("source") == "human")
-    ids = human["utterance_id"].unique().sort()
-    shares = np.random.default_rng(2).dirichlet(np.full(6, 0.7), len(ids))
-    stated = pl.DataFrame(shares, schema=list(LABELS)).with_columns(ids).unpivot(index="utterance_id")
-    stated = stated.rename({"variable": "label", "value": "weight"}).with_columns(
-        annotator=pl.lit("stated"), source=pl.lit("proxy"), draw=pl.lit(0, pl.Int32)
-    )
-    about = votes.about.with_(annotators={"stated": AnnotatorCard(digest="c", model="m", elicit="state")})
-    figures = []
-    for seed, order in ((0, LABELS), (5, LABELS[::-1])):
-        table = Votes.of(pl.concat([human, stated], how="diagonal"), about=about.with_(taxonomy=order))
-        result = align(Pool().fit(table).predict(table), table, utterances, AlignSettings(examples=0, seed=seed))
-        metrics = result.metrics
-        equal = [metrics["agreement_at_equal_votes"], metrics["proxies"]["stated"]["agreement_at_one_vote"]]
-        equal += [part for values in metrics["agreement_within"].values() for part in values.values()]
-        figures.append(
-            [each[name][pair]["value"] for each in equal for name in ("jsd_base2", "agreement", "kappa")
-             for pair in ("human_human", "human_proxy", "difference")]
-        )  # fmt: skip
-        confusion = np.array(metrics["confusion_human_by_proxy"])
-        common = np.array([row["human"]["value"] for row in metrics["label_shares"]])
-        diagonal = float(common @ np.diag(confusion))
-        assert equal[0]["agreement"]["human_proxy"]["value"] == pytest.approx(diagonal, abs=1e-9)
-    assert len(figures[0]) > 27
-    np.testing.assert_allclose(figures[0], figures[1], atol=1e-9)
-
-
 def test_utterances_with_proxies_only_narrow_the_shares_of_the_corpus(
     corpus: tuple[Votes, Utterances], fused: Labels, report: Alignment
 ) -> None:
