@@ -34,8 +34,9 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     (
         "JSD floor",
         r"JSD floor",
-        "The JSD that the true distribution itself would have against the same few votes; no label can be expected to "
-        "score lower.",
+        "The JSD that the true distribution itself is expected to have against the same few votes, the same for every "
+        "method: the part of a JSD that is due to the number of votes. Where no truth is given it is estimated from "
+        "the held-out votes, with an error of up to a tenth. An over-confident label can have a JSD below it.",
     ),
     (
         "Brier score",

@@ -17,7 +17,12 @@ from alm_proxies.tables import Finding
 
 LOG_LOSS = Column("Log loss", 3, "Mean of −ln p(vote) over held-out votes, in nats. Lower is better.")
 JSD = Column("JSD", 3, "Jensen-Shannon divergence, base 2, to the shares of the held-out votes. Lower is better.")
-_FLOOR = Column("JSD floor", 3, "The JSD that the true distribution itself would have against so few votes.")
+_FLOOR = Column(
+    "JSD floor",
+    3,
+    "The JSD that the true distribution itself is expected to have against so few votes; where no truth is given, "
+    "estimated from the held-out votes alone.",
+)
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
 _ECE = Column(
     "ECE", 3, "Mean |probability − share of votes| of the top label, in 15 equal bins; too high for few utterances."
@@ -73,7 +78,20 @@ def methods_table(comparison: Comparison) -> Table:
         more = [measured.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
         gain = score.gain.difference if score.gain is not None else None
         rows.append([score.method, score.nll.estimate, gain, score.jsd, *more])
-    return Table.of(["Method", LOG_LOSS, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2], rows)
+    columns = ["Method", LOG_LOSS, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2]
+    return Table.of(columns, rows, _floor_of_some(comparison))
+
+
+def _floor_of_some(comparison: Comparison) -> str:
+    """What the floor is over, where that is not every utterance."""
+    floor = comparison.held_out[comparison.baseline].per_utterance["jsd_floor"]
+    if not (without := floor.null_count()):
+        return ""
+    known = counted(len(floor) - without, "utterance")
+    return (
+        f"The JSD floor is over {known} of {len(floor):,}: the others have fewer than two whole held-out votes, or no "
+        "known truth."
+    )
 
 
 def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Sequence[Score]]]) -> Table:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from alm_proxies.ballots import which_count
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
-from alm_proxies.measures.arrays import Array, distributions, places, same_rows
+from alm_proxies.measures.arrays import Array, distributions, places
 from alm_proxies.measures.bootstrap import paired_by_speaker
 from alm_proxies.measures.calibration import ConcentrationCheck, Reliability, concentration_check, thirds
 from alm_proxies.measures.calibration import reliability as reliability_of
@@ -28,9 +28,9 @@ from alm_proxies.measures.divergence import (
     total_variation,
 )
 from alm_proxies.measures.earth_mover import emd_over_anchors
+from alm_proxies.measures.jsd_floor import jsd_floor, jsd_floor_of_votes
 from alm_proxies.measures.ranges import range_of_difference
 from alm_proxies.measures.scores import Scored, scores_of
-from alm_proxies.seeds import generator
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.taxonomy import ANCHORS, anchors, canonical
 
@@ -41,7 +41,6 @@ _MEANS = (
     "jsd_floor",
 )  # fmt: skip
 """Scores that are a mean over utterances."""
-_DRAWN_UTTERANCES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +128,9 @@ def score_held_out(
 
     before: labels known before the held-out votes, whose ambiguity makes the observable strata; give the same ones to
     every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth for the
-    floor (jsd_floor, the score of the truth itself against the same number of votes); without it, the truth is drawn
-    from the prediction, Dirichlet(concentration x p). importance: labels with the weight of each utterance.
+    floor (jsd_floor, the score of the truth itself against the same number of votes); without it, the floor is
+    estimated from the held-out votes, for utterances with two or more: in both cases it is the same for every method
+    that is scored on these votes. importance: labels with the weight of each utterance.
     consensus: count held-out published consensus labels as votes.
     Utterances without a prediction are listed in the findings and not scored.
     """
@@ -154,7 +154,7 @@ def score_held_out(
     predicted = distributions(both.select([f"p_{label}" for label in votes.taxonomy]).to_numpy(), "predictions")
     strength = both["concentration"].fill_null(np.inf).to_numpy()
     per = _per_utterance(ids, predicted, counts, votes.taxonomy)
-    floor = _floor(ids, predicted, strength, counts, truth, seed)
+    floor = _floor(ids, counts, truth, seed)
     per = per.with_columns(jsd_floor=pl.Series(floor, nan_to_null=True))
     kept = {"speaker", *groups}
     per = _joined(per, utterances, kept, groups)
@@ -208,31 +208,9 @@ def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int =
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
-def jsd_floor(truth: ArrayLike, votes: ArrayLike, *, concentration: ArrayLike | None = None, seed: int = 0) -> Array:
-    """The floor of jsd_base2: its expected value for each row against the same number of votes drawn from it.
-
-    With a concentration the truth is not known but drawn from Dirichlet(concentration x row). Estimated from 20 draws
-    per row, fewer beyond 10,000 rows: accurate for means over utterances.
-    """
-    shares, n = distributions(truth, "truth"), np.asarray(votes, dtype=np.float64)
-    strength = np.full(len(shares), np.inf) if concentration is None else np.asarray(concentration, dtype=np.float64)
-    same_rows(truth=shares, votes=n, concentration=strength)
-    rng = generator(seed, "floor")
-    draws = min(max(_DRAWN_UTTERANCES // max(len(shares), 1), 1), 20)
-    many = np.maximum(np.round(n), 1).astype(np.int64)
-    total = np.zeros(len(shares))
-    unsure = np.isfinite(strength)
-    for _ in range(draws):
-        drawn = shares.copy()
-        gamma = rng.gamma(np.maximum(strength[unsure, None] * shares[unsure], 1e-12)) + 1e-300
-        drawn[unsure] = gamma / gamma.sum(1, keepdims=True)
-        total += jsd_base2(drawn, rng.multinomial(many, drawn) / many[:, None])
-    return total / draws
-
-
-def _floor(ids: pl.Series, predicted: Array, strength: Array, counts: Array, truth: Labels | None, seed: int) -> Array:
+def _floor(ids: pl.Series, counts: Array, truth: Labels | None, seed: int) -> Array:
     if truth is None:
-        return jsd_floor(predicted, counts.sum(1), concentration=strength, seed=seed)
+        return jsd_floor_of_votes(counts, seed=seed)
     joined = ids.to_frame("utterance_id").join(truth.frame, on="utterance_id", how="left", maintain_order="left")
     known = joined["entropy"].is_not_null()
     there = known.to_numpy()

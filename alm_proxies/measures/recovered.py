@@ -39,6 +39,16 @@ def dirichlet_multinomial(counts: Array, predicted: Array, concentration: Array)
     return loss
 
 
+def dirichlet_prior(counts: Array) -> Array:
+    """S pi: pi are the shares of all votes, S the strength of highest Dirichlet-multinomial likelihood on a grid."""
+    shares = (counts.sum(0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1])
+    alike, strengths = np.tile(shares, (len(counts), 1)), np.geomspace(0.5, 200.0, 25)
+    votes = counts.sum(1)
+    loss = [dirichlet_multinomial(counts, alike, np.full(len(counts), strength)) @ votes for strength in strengths]
+    prior: Array = strengths[int(np.argmin(loss))] * shares
+    return prior
+
+
 def pair_disagreement(counts: Array) -> Array:
     """The share of pairs of votes that differ, an unbiased estimate of 1 - sum p^2; NaN with fewer than two votes."""
     total = counts.sum(1)
@@ -137,18 +147,14 @@ def _ceiling(counts: Array) -> float:
 def _rank_ceiling(counts: Array, seed: int) -> float:
     """The ceiling of Pearson's correlation times the ratio of both correlations in votes drawn from likely truths.
 
-    A likely truth of an utterance is drawn from Dirichlet(n + S pi), with the S of highest Dirichlet-multinomial
-    likelihood on a grid, and its number of votes from that truth; ranks and values of true and drawn disagreement are
-    then correlated. Mean over five draws.
+    A likely truth of an utterance is drawn from Dirichlet(n + S pi), and its number of votes from that truth; ranks and
+    values of true and drawn disagreement are then correlated. Mean over five draws.
     """
     ceiling = _ceiling(counts)
     total = counts.sum(1)
     if not np.isfinite(ceiling):
         return float("nan")
-    shares = np.tile((counts.sum(0) + 0.5) / (counts.sum() + 0.5 * counts.shape[1]), (len(counts), 1))
-    strengths = np.geomspace(0.5, 200.0, 25)
-    loss = [dirichlet_multinomial(counts, shares, np.full(len(counts), strength)) @ total for strength in strengths]
-    prior = strengths[int(np.argmin(loss))] * shares
+    prior = dirichlet_prior(counts)
     random = generator(seed, "likely truths")
     values, ranks = [], []
     for _ in range(_DEALS):

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 
 from alm_proxies.annotators.annotator_file import AnnotatorFile
-from alm_proxies.metrics import DESCRIPTIONS, ENDS, FLAGS, MAPS_OF_TEXT, METRICS, TEXTS
+from alm_proxies.metric_keys import DESCRIPTIONS, FLAGS, MAPS_OF_TEXT, TEXTS
+from alm_proxies.metrics import ENDS, METRICS
 from alm_proxies.pipeline.file import FileSettings
 from alm_proxies.plugins import plugins
 from alm_proxies.stage import FILE_WIDE, Stage

@@ -32,7 +32,7 @@ from study_votes import LABELS, Array, Corpus, Index, counted, ordered_votes, re
 
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.measures.divergence import jsd_base2
-from alm_proxies.measures.held_out import jsd_floor
+from alm_proxies.measures.jsd_floor import jsd_floor
 from alm_proxies.report import charts
 from alm_proxies.report.charts import Line, Series
 from alm_proxies.report.page import Chart
@@ -265,7 +265,7 @@ def group_table(curves: Curves, people: pl.DataFrame) -> list[str]:
 
 
 def anchors(curves: Curves) -> list[str]:
-    """Floors and priors beside the human votes: what the figures of this corpus are to be read against."""
+    """Priors, and shares to votes drawn from them: what the figures of this corpus are to be read against."""
     corpus = curves.corpus
     rows = []
     for draw in range(3):
@@ -293,7 +293,7 @@ def anchors(curves: Curves) -> list[str]:
     if curves.draws(None, 0, 4, "listener 1"):
         nll, jsd = curves.mean(None, 0, 4, "listener 1")
         lines.append(["encoder, trained on all votes of the other folds", f"{nll:.3f}", f"{jsd:.3f}"])
-    lines.append(["floor: shares of all votes, to four votes drawn from them", "", f"{mean[4]:.3f}"])
+    lines.append(["shares of all votes of a clip, to four votes drawn from them", "", f"{mean[4]:.3f}"])
     return table(["label", "NLL", "JSD, base 2"], lines)
 
 

@@ -193,7 +193,8 @@ writes. A figure that is not known is null.
 def metrics_page() -> str:
     """Every metric with its formula, and the words of the report."""
     from alm_proxies.compare.glossary import _WORDS
-    from alm_proxies.metrics import DESCRIPTIONS, ENDS, GROUPS, METRICS
+    from alm_proxies.metric_keys import DESCRIPTIONS
+    from alm_proxies.metrics import ENDS, GROUPS, METRICS
 
     parts = [_METRICS_HEAD]
     for group in GROUPS:

@@ -9,9 +9,11 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.calibration import reliability
 from alm_proxies.measures.divergence import brier, jsd_base2, nll_per_vote
-from alm_proxies.measures.held_out import compare, held_out_counts, jsd_floor, score_held_out
+from alm_proxies.measures.held_out import compare, held_out_counts, score_held_out
+from alm_proxies.measures.jsd_floor import jsd_floor, jsd_floor_of_votes
 from alm_proxies.measures.scores import Scored, scores_of
 from alm_proxies.tables import Labels, Utterances, Votes
 
@@ -165,6 +167,41 @@ def test_the_floor_is_what_the_truth_itself_scores(world):
     assert jsd_floor([[1.0, 0.0]], [5.0])[0] == 0
     few, many = jsd_floor(truth, np.full(600, 2)), jsd_floor(truth, np.full(600, 50))
     assert few.mean() > 3 * many.mean()
+
+
+def test_without_a_truth_the_floor_is_that_of_the_votes_whatever_is_predicted(world):
+    truth, counts, guess = world
+    sharp = np.where(np.eye(4)[guess.argmax(1)] > 0, 0.97, 0.01)
+    scored = [
+        score_held_out(labels_of(shares, **kept), votes_of(counts))
+        for shares, kept in ((guess, {}), (sharp, {"concentration": [50.0] * 600}))
+    ]
+    first, second = (each.per_utterance["jsd_floor"] for each in scored)
+    assert first.equals(second, null_equal=True)
+    assert first.is_null().to_list() == (counts.sum(1) < 2).tolist()
+    two = counts.sum(1) >= 2
+    assert scored[0].score("jsd_floor") == pytest.approx(jsd_floor(truth[two], counts[two].sum(1)).mean(), rel=0.12)
+
+
+@pytest.mark.parametrize(("votes", "off"), [(2, 0.1), (3, 0.1), (4, 0.06), (5, 0.06), (12, 0.06), (150, 0.06)])
+def test_the_floor_of_votes_is_near_that_of_the_truth_and_its_interval_covers_it(votes, off):
+    rng = np.random.default_rng(votes)
+    classes = np.array([[10, 1, 1, 1, 0.5, 0.5], [1, 4, 0.2, 0.2, 4, 0.2], [0.2, 0.2, 8, 0.2, 1, 2], [0.6] * 6])
+    gamma = rng.gamma(classes[rng.choice(4, 600, p=[0.4, 0.2, 0.2, 0.2])])
+    truth = gamma / gamma.sum(1, keepdims=True)
+    real = np.mean([jsd_floor(truth, np.full(600, votes), seed=seed).mean() for seed in range(5)])
+    found = [
+        mean_by_speaker(jsd_floor_of_votes(rng.multinomial(votes, truth), seed=seed), np.arange(600) % 25)
+        for seed in range(12)
+    ]
+    assert np.mean([each.estimate for each in found]) == pytest.approx(real, rel=off)
+    assert sum(each.low <= real * (1 + off) and real * (1 - off) <= each.high for each in found) >= 10
+
+
+def test_the_floor_of_votes_is_nothing_where_raters_always_agree_and_unknown_of_one_vote_or_of_parts():
+    assert jsd_floor_of_votes(np.tile([4.0, 0.0], (300, 1))).mean() == pytest.approx(0, abs=0.02)
+    assert np.isnan(jsd_floor_of_votes([[1.0, 0.0], [1.5, 1.5]])).all()
+    assert len(jsd_floor_of_votes(np.zeros((0, 4)))) == 0
 
 
 def test_the_floor_is_over_the_utterances_whose_truth_is_known(world):
