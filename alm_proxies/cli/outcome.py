@@ -55,7 +55,7 @@ class Common:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The number of votes or recordings left out, and the total."""
+    """The number of votes, recordings or utterances left out, and the total; 0 where any number may be."""
 
     count: int = 0
     of: int = 0
@@ -63,9 +63,12 @@ class LeftOut:
 
     @classmethod
     def counted(cls, counts: Mapping[str, float]) -> LeftOut:
-        """The votes (recordings, where a stage counts these) left out, from a stage's counts."""
-        unit = "recordings" if "recordings" in counts else "votes"
-        return cls(int(counts.get("left_out", 0)), int(counts.get(unit, 0)), unit)
+        """The votes (recordings, where a stage counts these) left out, from a stage's counts.
+
+        Of a stage that counts neither, utterances: these are left out on purpose, so that any number may be.
+        """
+        unit = next((name for name in ("recordings", "votes") if name in counts), "")
+        return cls(int(counts.get("left_out", 0)), int(counts.get(unit, 0)), unit or "utterances")
 
     @classmethod
     def together(cls, parts: Iterable[LeftOut]) -> str:
@@ -78,7 +81,8 @@ class LeftOut:
 
     def __str__(self) -> str:
         """The end of the line for people; empty if nothing was left out."""
-        return f" ({self.count:,} of {self.of:,} {self.unit} left out)" if self.count else ""
+        of = f" of {self.of:,}" if self.of else ""
+        return f" ({self.count:,}{of} {self.unit} left out)" if self.count else ""
 
     def is_too_much(self, common: Common) -> bool:
         """Whether more was left out than allowed, so that the exit code is 1."""

@@ -30,7 +30,10 @@ TOLERANCE = 1e-4
 """A share further than this from the target was not reached."""
 _STEPS = 50
 _FAR = 60.0  # a multiplier beyond this follows a target that no weights reach
-_FAILED = 0.05  # share of replicates without weights that an interval can do without
+MOST_FAILED = 0.05
+"""The share of resamples without weights that an interval can do without."""
+TOO_ALIKE = "no weights bring the mean of these posterior means to equal shares: they differ too little"
+"""Why there is no estimate where no weights reach the target."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +45,10 @@ class BalancedPopulation:
     effective_size: float
     shares: Array
     """Mean of the posterior means without the weights."""
-    failed: float
-    """Share of replicates in which no weights reach the target."""
+    resamples: int
+    """Resamples of speakers; under 20 speakers, the number of speakers, each left out in turn."""
+    failed: int
+    """Those of them in which no weights reach the target, which the intervals leave out; above 5 % there is none."""
 
 
 def balanced_population(
@@ -75,7 +80,7 @@ def balanced_population(
     away = (means - wanted)[:, :-1]  # the last share follows from the others
     tilt = _tilt(away, np.ones(len(means)), np.zeros(labels - 1))
     if tilt is None:
-        return "no weights bring the mean of these posterior means to equal shares: they differ too little"
+        return TOO_ALIKE
     weights = _weights(away, np.ones(len(means)), tilt)
     names = list(columns)
     values = np.stack([np.asarray(value, dtype=np.float64) for value, _ in columns.values()])
@@ -92,14 +97,14 @@ def balanced_population(
         again = _tilt(away, base, tilt)
         if again is not None:
             drawn[row] = _means(values, counts, _weights(away, base, again))
-    failed = float(np.isnan(drawn).any(1).mean())
+    failed = int(np.isnan(drawn).any(1).sum())
     estimates = _means(values, counts, weights)
     intervals = {
-        name: _interval(float(estimates[place]), drawn[:, place], count, level, failed)
+        name: _interval(float(estimates[place]), drawn[:, place], count, level, failed / len(times))
         for place, name in enumerate(names)
     }
     size = float(weights.sum()) ** 2 / float(weights @ weights)
-    return BalancedPopulation(intervals, weights, size, means.mean(0), failed)
+    return BalancedPopulation(intervals, weights, size, means.mean(0), len(times), failed)
 
 
 def _means(values: Array, counts: Array, weights: Array) -> Array:
@@ -152,7 +157,7 @@ def _interval(estimate: float, drawn: NDArray[np.float64], count: int, level: fl
     from scipy.special import ndtr, stdtrit
 
     known = drawn[np.isfinite(drawn)]
-    if not np.isfinite(estimate) or failed > _FAILED or not len(known):
+    if not np.isfinite(estimate) or failed > MOST_FAILED or not len(known):
         return Interval(estimate, float("nan"), float("nan"), "none", count)
     reach = float(stdtrit(count - 1, 0.5 + level / 2))
     if count >= FEW_SPEAKERS:

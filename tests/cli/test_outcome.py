@@ -55,6 +55,13 @@ def test_more_left_out_than_allowed_names_the_flag_that_allows_it(
         assert ("more than --max-left-out 0.1 allows" in capsys.readouterr().err) is bool(code)
 
 
+def test_utterances_that_an_evaluation_leaves_out_are_counted_and_any_number_may_be(tmp_path: Path) -> None:
+    left_out = LeftOut.counted({"utterances": 10, "left_out": 30})
+    outcome = finished("done", {"utterances": 10}, Findings.gather([]), tmp_path, Common(max_left_out=0.0), left_out)
+    assert (outcome.exit_code, outcome.data["left_out"]) == (0, 30)
+    assert outcome.line == "done (30 utterances left out)"
+
+
 NOTES = ("consensus", "held_out", "no_label", "secondary", "mapped", "no_file", "no_gender", "distracted")
 
 

@@ -120,3 +120,19 @@ def test_there_is_no_figure_from_too_few_or_where_no_weights_balance() -> None:
     same = balanced_population(np.tile(PRIOR, (240, 1)), {"loss": (loss, 1.0)}, who, replicates=5)
     assert isinstance(same, str)
     assert "differ too little" in same
+
+
+def test_resamples_in_which_no_weights_reach_the_target_are_counted_and_many_leave_no_interval() -> None:
+    rng = np.random.default_rng(7)
+    _, fit, loss, who = drawn(rng, 30, 20)
+    means = posterior(fit)
+    rare = means[:, 2] > 1 / 3
+    shares = {}
+    for speakers in (1, 3, 30):  # the speakers with utterances of the rare label: a resample may have none of them
+        kept = ~rare | (who < speakers)
+        few = estimate(means[kept], loss[kept], who[kept], replicates=200)
+        assert few.resamples == 200
+        shares[speakers] = few.failed / few.resamples
+        assert np.isnan(few.means["loss"].low) == (few.failed > 10)
+    assert shares[1] > shares[3] > shares[30] == 0
+    assert shares[1] == pytest.approx(np.exp(-1), abs=0.12)

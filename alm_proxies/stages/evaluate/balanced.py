@@ -6,6 +6,7 @@ Weights come from fused posterior means of the test utterances, by a fit that ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +24,8 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.balanced_population import (
     FEWEST_SPEAKERS,
     FEWEST_UTTERANCES,
+    MOST_FAILED,
+    TOO_ALIKE,
     BalancedPopulation,
     balanced_population,
 )
@@ -84,11 +87,35 @@ def balanced_of(
             columns[f"{name}\nless_baseline"] = (losses["nll_per_vote"] - baseline)[rows], votes_of
     estimated = balanced_population(posterior, columns, speakers, seed=seed) if len(posterior) else "no test utterance"
     if isinstance(estimated, str):
+        if estimated == TOO_ALIKE:
+            estimated += _too_few_votes(posterior, fused.taxonomy)
         return Balanced(estimated, len(posterior), known, unknown, None, tuple(findings))
     means = {name: mean.within(*_range_of(name)) for name, mean in estimated.means.items()}
     estimated = replace(estimated, means=means)
     before = dict(zip(fused.taxonomy, map(float, estimated.shares), strict=True))
     return Balanced(None, len(posterior), known, unknown, estimated, tuple(findings), before)
+
+
+def _without_weights(found: BalancedPopulation) -> str:
+    """How many resamples have no weights, and what that means; empty if all have them."""
+    if not found.failed:
+        return ""
+    many = counted(found.failed, "has no weights", "have no weights")
+    gone = "leave them out" if found.failed <= MOST_FAILED * found.resamples else "are not given"
+    why = "too few of their utterances have a large share of some label"
+    return f" Of {found.resamples:,} resamples {many}, since {why}: the intervals {gone}."
+
+
+def _too_few_votes(posterior: NDArray[np.float64], labels: Sequence[str]) -> str:
+    """The labels of which no utterance has an equal share, which labels fused from few votes cannot reach."""
+    equal = 1 / len(labels)
+    short = [
+        f"{label} {most:.1%}" for label, most in zip(labels, posterior.max(0).tolist(), strict=True) if most < equal
+    ]
+    few = "fused labels of few votes are near the class shares, and more votes an utterance move them away"
+    if not short:
+        return f"; {few}"
+    return f": no utterance has an equal share, {equal:.1%}, of every label (at most {', '.join(short)}); {few}"
 
 
 def _range_of(column: str) -> tuple[float, float]:
@@ -132,6 +159,8 @@ def balanced_metrics(balanced: Balanced, methods: tuple[str, ...]) -> dict[str, 
         "speakers": balanced.speakers,
         "effective_size": balanced.found.effective_size,
         "largest_weight": float(balanced.found.weights.max()),
+        "resamples": balanced.found.resamples,
+        "resamples_without_weights": balanced.found.failed,
         "shares_before": balanced.before,
         "methods": {
             name: {key: plain(balanced.score(name, key)) for key in (*_MEASURES, "less_baseline")} for name in methods
@@ -162,10 +191,11 @@ def balanced_section(balanced: Balanced, comparison: Comparison) -> Section | No
         f"What the scores would be where every label has the same share. "
         f"{counted(balanced.utterances, 'utterance')} of "
         f"{in_speakers(balanced.speakers, balanced.of_unknown_speakers)}, weighted, carry as much information as "
-        f"{balanced.found.effective_size:,.0f} of equal weight."
+        f"{balanced.found.effective_size:,.0f} of equal weight; the largest weight is "
+        f"{balanced.found.weights.max():,.1f} times the mean."
     )
     note = (
         f"Weights from the fused posterior means, whose mean is {shares}; no scored vote was fitted. They are found "
-        "again in each resample of speakers."
+        f"again in each resample of speakers.{_without_weights(balanced.found)}"
     )
     return Section(title, lead, (Table.of(columns, rows, note),))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -11,7 +12,9 @@ import polars as pl
 import pytest
 
 from alm_proxies.errors import InputError
+from alm_proxies.measures.balanced_population import BalancedPopulation
 from alm_proxies.pipeline.schema import metrics_schema
+from alm_proxies.stages.evaluate.balanced import _without_weights
 from alm_proxies.stages.evaluate.measured import SHARES
 from alm_proxies.stages.evaluate.stage import Evaluation, evaluate
 from alm_proxies.stages.fuse.settings import FuseSettings
@@ -85,6 +88,8 @@ def test_the_estimate_stands_beside_the_plain_one_with_its_effective_size(evalua
     page = evaluation.page.html()
     assert "Balanced-population estimate" in page
     assert f"{estimate['effective_size']:,.0f}" in page
+    assert f"the largest weight is {estimate['largest_weight']:,.1f} times the mean" in page
+    assert (estimate["resamples"], estimate["resamples_without_weights"]) == (12, 0)
 
 
 def test_labels_that_have_seen_scored_votes_are_refused(tables: tuple[Labels, Votes, Utterances]) -> None:
@@ -148,3 +153,25 @@ def test_utterances_of_unknown_speakers_do_not_make_the_speakers_that_are_needed
     assert "240 utterances of 12 speakers (10 of the utterances are of unknown speakers), weighted" in (
         enough.page.html()
     )
+
+
+def test_fused_labels_that_cannot_reach_equal_shares_are_said_to_be_of_few_votes(
+    tables: tuple[Labels, Votes, Utterances], fused: Labels
+) -> None:
+    model, votes, utterances = tables
+    shares = fused.frame.select(f"p_{label}" for label in LABELS).to_numpy()
+    near = 0.1 * shares + 0.9 * shares.mean(0)
+    frame = fused.frame.with_columns(pl.Series(f"p_{label}", near[:, k]) for k, label in enumerate(LABELS))
+    alike = Labels.of(frame.select("utterance_id", *(f"p_{label}" for label in LABELS)), about=fused.about)
+    why = reason(evaluate({"model": model}, votes, utterances, fused=alike))
+    assert "they differ too little: no utterance has an equal share" in why
+    assert "fused labels of few votes are near the class shares" in why
+    assert "neutral" not in why
+
+
+def test_resamples_without_weights_are_said_beside_the_estimate() -> None:
+    found = BalancedPopulation({}, np.ones(3), 3.0, np.ones(3) / 3, 1000, 12)
+    assert "Of 1,000 resamples 12 have no weights" in _without_weights(found)
+    assert _without_weights(found).endswith("the intervals leave them out.")
+    assert _without_weights(replace(found, failed=51)).endswith("the intervals are not given.")
+    assert _without_weights(replace(found, failed=0)) == ""
