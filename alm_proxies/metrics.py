@@ -46,7 +46,8 @@ AVERAGES = {
     **dict.fromkeys(("nll_per_vote", "less_baseline", "dirichlet_multinomial_nll"), "held-out votes"),
     **dict.fromkeys(
         (
-            "jsd_base2", "jsd_floor", "brier", "total_variation", "kld_nats", "bhattacharyya", "r2_within_utterance",
+            "jsd_base2", "jsd_floor", "jsd_base2_to_truth", "kld_nats_to_truth", "brier", "total_variation", "kld_nats",
+            "bhattacharyya", "r2_within_utterance",
             "emd", "ece", "accuracy",
         ),
         "utterances",
@@ -74,7 +75,24 @@ METRICS: dict[str, Metric] = {
         "The expected JSD of the truth itself against the same number of votes, the same for every prediction. Without "
         "a simulated truth it is estimated from the held-out votes, over utterances with two or more: within 10 % of "
         "the true floor in simulated corpora, 5 % from four votes on. The interval is that of the speakers alone.",
-        "0 to 1", r"\mathrm{E} \; \mathrm{JSD}(p, q), \; q \sim p",
+        "0 to 1",
+        r"\mathrm{E} \; \mathrm{JSD}(p, q), \; q \sim p",
+    ),
+    "jsd_base2_to_truth": Metric(
+        SCORE, "JSD of the prediction to the true distribution of a simulated corpus.", "0 to 1", _JSD, "lower",
+        "Lin 1991",
+    ),
+    "kld_nats_to_truth": Metric(
+        SCORE, "Cross-entropy of the prediction above the entropy of the true distribution t of a simulated corpus.",
+        "nats", r"\sum_k t_k \ln (t_k / p_k)", "lower", "Kullback and Leibler 1951",
+    ),
+    "jsd_base2_to_truth_less_baseline": Metric(
+        SCORE, "jsd_base2_to_truth less that of the baseline, paired; below 0 it is better.", "0 to 1", "", "lower"),
+    "kld_nats_to_truth_less_baseline": Metric(
+        SCORE, "kld_nats_to_truth less that of the baseline, paired; below 0 it is better.", "nats", "", "lower"),
+    "to_truth": Metric(
+        SCORE, "Distances of every prediction to the true distributions of a simulated corpus, overall and within "
+        "strata; null without a truth."
     ),
     "brier": Metric(SCORE, "Squared distance of the prediction from each vote y.", "0 to 2",
                     r"\sum_k (p_k - y_k)^2", "lower", "Brier 1950"),

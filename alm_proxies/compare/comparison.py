@@ -78,6 +78,8 @@ class Comparison:
     seed: int
     left_out: dict[str, dict[str, int]] = field(default_factory=dict)
     """By stratification, then by value: the number of utterances of each value that `within` leaves out."""
+    strata: dict[str, Words] = field(default_factory=dict)
+    """By stratification: the value of every utterance of the test set."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -182,7 +184,9 @@ def compare(
         )
         bins[name] = reliability_bins(predicted.select(shares).to_numpy(), counts, test.speakers, seed=seed)
     overall = _scores(everyone, np.ones(len(test), dtype=np.bool_))
-    return Comparison(baseline, overall, inside, scored, bins, test, everyone.findings, losses, level, seed, few)
+    return Comparison(
+        baseline, overall, inside, scored, bins, test, everyone.findings, losses, level, seed, few, parts
+    )  # fmt: skip
 
 
 def _common(ids: pl.Series, counts: Array, predictions: Mapping[str, Labels]) -> tuple[pl.Series, Array, list[Finding]]:

@@ -78,7 +78,7 @@ def methods_table(comparison: Comparison) -> Table:
         more = [measured.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
         gain = score.gain.difference if score.gain is not None else None
         rows.append([score.method, score.nll.estimate, gain, score.jsd, *more])
-    columns = ["Method", LOG_LOSS, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2]
+    columns: list[str | Column] = ["Method", LOG_LOSS, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2]
     return Table.of(columns, rows, _floor_of_some(comparison))
 
 

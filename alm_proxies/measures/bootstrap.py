@@ -21,6 +21,8 @@ RESAMPLES = 2000
 FEW_SPEAKERS = 20
 FEWEST_SPEAKERS = 3
 """With two, a 95 % interval is 12.7 standard errors to either side, known from one difference: it says nothing."""
+FEWEST_TO_TEST = 6
+"""With fewer speakers no sign-flip p-value can be below 0.05: the lowest is 2^(1 - S), .0625 for five."""
 _MOST_GROUPS = 1000
 _ALL_FLIPS_UP_TO = 12
 
@@ -33,6 +35,11 @@ class Paired:
 
     difference: Interval
     p_value: float
+
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether there is an interval, and the p-value could be below 0.05 with this number of speakers."""
+        return np.isfinite(self.difference.low) and self.difference.speakers >= FEWEST_TO_TEST
 
 
 def ratio(sums: Array) -> Array:

@@ -36,9 +36,11 @@ from alm_proxies.taxonomy import ANCHORS, anchors, canonical
 
 STRATA = ("low", "medium", "high")
 COMPARED = ("nll_per_vote", "jsd_base2", "brier")
+TO_TRUTH = ("jsd_base2_to_truth", "kld_nats_to_truth")
+"""Distances of a prediction to the true distribution, where that is given."""
 _MEANS = (
     "nll_per_vote", "jsd_base2", "brier", "total_variation", "kld_nats", "bhattacharyya", "r2_within_utterance", "emd",
-    "jsd_floor",
+    "jsd_floor", *TO_TRUTH,
 )  # fmt: skip
 """Scores that are a mean over utterances."""
 
@@ -130,8 +132,8 @@ def score_held_out(
     every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth for the
     floor (jsd_floor, the score of the truth itself against the same number of votes); without it, the floor is
     estimated from the held-out votes, for utterances with two or more: in both cases it is the same for every method
-    that is scored on these votes. importance: labels with the weight of each utterance.
-    consensus: count held-out published consensus labels as votes.
+    that is scored on these votes. With a truth, the distances to it are scored too. importance: labels with the weight
+    of each utterance. consensus: count held-out published consensus labels as votes.
     Utterances without a prediction are listed in the findings and not scored.
     """
     ids, counts, findings = held_out_counts(votes, consensus=consensus)
@@ -155,7 +157,7 @@ def score_held_out(
     strength = both["concentration"].fill_null(np.inf).to_numpy()
     per = _per_utterance(ids, predicted, counts, votes.taxonomy)
     floor = _floor(ids, counts, truth, seed)
-    per = per.with_columns(jsd_floor=pl.Series(floor, nan_to_null=True))
+    per = per.with_columns(jsd_floor=pl.Series(floor, nan_to_null=True), **_to_truth(ids, predicted, truth))
     kept = {"speaker", *groups}
     per = _joined(per, utterances, kept, groups)
     outcome = thirds(np.round(entropy_nats(counts / counts.sum(1, keepdims=True)), 12))
@@ -208,13 +210,31 @@ def compare(first: HeldOut, second: HeldOut, *, level: float = 0.95, seed: int =
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
+def _to_truth(ids: pl.Series, predicted: Array, truth: Labels | None) -> dict[str, pl.Series]:
+    """The distances to the true distribution; null where it is not known, nothing where none is given."""
+    if truth is None:
+        return {}
+    there, shares = _true_shares(ids, truth)
+    distances = {}
+    for name, distance in zip(TO_TRUTH, (jsd_base2, kld_nats), strict=True):
+        values = np.full(len(ids), np.nan)
+        values[there] = distance(shares, predicted[there])
+        distances[name] = pl.Series(values, nan_to_null=True)
+    return distances
+
+
+def _true_shares(ids: pl.Series, truth: Labels) -> tuple[NDArray[np.bool_], Array]:
+    """Whether the true distribution of each utterance is known, and the known ones."""
+    joined = ids.to_frame("utterance_id").join(truth.frame, on="utterance_id", how="left", maintain_order="left")
+    known = joined["entropy"].is_not_null()
+    shares = joined.filter(known).select([f"p_{label}" for label in truth.taxonomy]).to_numpy()
+    return known.to_numpy(), shares
+
+
 def _floor(ids: pl.Series, counts: Array, truth: Labels | None, seed: int) -> Array:
     if truth is None:
         return jsd_floor_of_votes(counts, seed=seed)
-    joined = ids.to_frame("utterance_id").join(truth.frame, on="utterance_id", how="left", maintain_order="left")
-    known = joined["entropy"].is_not_null()
-    there = known.to_numpy()
-    shares = joined.filter(known).select([f"p_{label}" for label in truth.taxonomy]).to_numpy()
+    there, shares = _true_shares(ids, truth)
     floor = np.full(len(ids), np.nan)
     floor[there] = jsd_floor(shares, counts[there].sum(1), seed=seed)
     return floor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -57,6 +57,8 @@ class Measured:
     """By prediction on the original recordings, then by condition: the same model's prediction on degraded audio."""
     findings: tuple[Finding, ...]
     labels: tuple[str, ...]
+    left_out: int
+    """Utterances with held-out votes that are not scored."""
 
 
 def measure(
@@ -69,7 +71,7 @@ def measure(
     """Score all predictions against the same held-out human votes."""
     findings: list[Finding] = []
     honest: dict[str, Labels] = {}
-    seen: list[pl.Series] = []
+    seen: dict[str, pl.Series] = {}
     for name, labels in predictions.items():
         refuse_no_rows(labels.frame, name)
         _refuse_other_ids(name, labels, votes)
@@ -77,7 +79,7 @@ def measure(
         findings += more
         if more:
             ids = labels.frame["utterance_id"]
-            seen.append(ids.filter(~ids.is_in(kept.frame["utterance_id"].implode())))
+            seen[name] = ids.filter(~ids.is_in(kept.frame["utterance_id"].implode()))
         if not len(kept):
             fix = "Predict utterances of speakers that it was not trained on: split by speaker before training."
             message = f"all predictions of {name!r} are for speakers in its training set, or for unknown ones"
@@ -90,6 +92,7 @@ def measure(
     baseline = settings.baseline or SHARES
     if baseline not in (*honest, SHARES):
         raise SettingsError(f"there is no prediction {baseline!r}", fix=_a_baseline(baseline, tuple(honest)))
+    findings = _once(findings, seen)
     compared = {SHARES: _class_shares(votes), **honest}
     strata, more = strata_table(votes, utterances)
     findings += more
@@ -97,7 +100,7 @@ def measure(
         fix = "Give the truth of the corpus that the votes are of (--truth)."
         raise InputError("the truth has none of the utterances of the votes", where="truth", fix=fix)
     comparison = compare(
-        compared, _unseen(votes, seen), utterances, baseline=baseline, strata=strata, truth=truth,
+        compared, _unseen(votes, list(seen.values())), utterances, baseline=baseline, strata=strata, truth=truth,
         reliability_of=tuple(honest), seed=settings.seed,
     )  # fmt: skip
     findings += comparison.findings
@@ -106,7 +109,9 @@ def measure(
     recovered = {name: _recovered(*rows[name], comparison, settings.seed) for name in compared}
     human = ballots_of(votes, pl.Series("utterance_id", test.ids), "human").counts()
     halved = halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, human)
-    return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy)
+    held_out = votes.frame.filter(which_count("held_out"))["utterance_id"].n_unique()
+    left_out = held_out - len(test)
+    return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy, left_out)
 
 
 def _a_baseline(asked: str, names: Sequence[str]) -> str:
@@ -127,6 +132,22 @@ def _refuse_other_ids(name: str, labels: Labels, votes: Votes) -> None:
     message = f"no utterance of {name!r} has a vote: its ids are such as {first}, those of the votes {second}"
     fix = "Predict the utterances table that the votes were read with, or give the votes of these utterances (--votes)."
     raise InputError(message, where=name, fix=fix)
+
+
+def _once(findings: Sequence[Finding], seen: Mapping[str, pl.Series]) -> list[Finding]:
+    """Findings on what models were trained on, once for all predictions that they are of: counted in utterances."""
+    once: dict[tuple[str, str], list[Finding]] = {}
+    for finding in findings:
+        once.setdefault((finding.kind, finding.message), []).append(finding)
+    merged = []
+    for (kind, _), alike in once.items():
+        first, count = alike[0], max(finding.count for finding in alike)
+        if len(alike) > 1:
+            if kind == "trained_on":
+                count = pl.concat(list(seen.values())).n_unique()
+            first = replace(first, message=f"{first.message} ({len(alike):,} of the models)")
+        merged.append(replace(first, count=count))
+    return merged
 
 
 def _unseen(votes: Votes, seen: list[pl.Series]) -> Votes:

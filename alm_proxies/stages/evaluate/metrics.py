@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from alm_proxies.compare.comparison import Comparison
 from alm_proxies.compare.plain import plain
 from alm_proxies.compare.strata import speaker_count
+from alm_proxies.measures.scores import UNDECIDED, decided
 from alm_proxies.stages.evaluate.measured import Measured, Recovered
 
 
@@ -68,12 +70,19 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         "speakers": speakers or None,
         "utterances_of_unknown_speakers": of_unknown,
         "held_out_votes": float(comparison.test.counts.sum()),
+        "utterances_without_tie": utterances_without_tie(comparison),
+        "left_out": measured.left_out,
         "methods": methods,
         "pairs": pairs,
         "conditions_less_as_recorded": conditions,
         "within": within,
         "within_thirds_by_what_cuts": halved,
     }
+
+
+def utterances_without_tie(comparison: Comparison) -> int:
+    """The number of utterances with one most voted label: those of accuracy, macro-F1 and UAR."""
+    return int((decided(comparison.test.counts) != UNDECIDED).sum())
 
 
 def _recovered(recovered: Recovered) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from alm_proxies.compare.sections import LOG_LOSS, calibration_section, findings
 from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME, speaker_count
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.measures.bootstrap import FEWEST_TO_TEST, Paired
 from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
@@ -19,10 +19,14 @@ from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, 
 from alm_proxies.stages.evaluate.hard_labels import hard_labels_section
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
+from alm_proxies.stages.evaluate.truth import to_truth_section
 from alm_proxies.tables import ATTRIBUTES, Labels
 
 _SURE = 0.05
-_FEW = "too few speakers to judge which predicts held-out votes better"
+_FEW = (
+    "too few speakers to judge which predicts held-out votes better; "
+    f"it takes {FEWEST_TO_TEST} for a p-value below {_SURE}"
+)
 
 
 def page_of(
@@ -39,6 +43,7 @@ def page_of(
     )
     sections = [
         held_out_section(comparison, [name for name in strata if name in comparison.within], lead=lead),
+        to_truth_section(comparison),
         balanced,
         _pairs(measured, models),
         halved_section(measured.halved, comparison),
@@ -87,15 +92,15 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
             else ("predicts held-out votes worse than" if _significant(gain) else "is not significantly better than")
         )
         return (
-            f"{best} and class shares: {_FEW}" if _unjudged(gain) else f"{best} {better} class shares",
+            f"{best} {better} class shares" if gain.can_be_judged else f"{best} and class shares: {_FEW}",
             f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats per vote; minus that of "
-            f"class shares: {_words_of(gain.difference, signed=True)}.",
+            f"class shares: {_words_of(gain.difference, signed=True)}, {_p(gain.p_value)}.",
         )
     second = ranked[1]
     gain = comparison.paired(best, second)
     if _significant(gain):
         headline = f"{best} predicts held-out votes best"
-    elif _unjudged(gain):
+    elif not gain.can_be_judged:
         headline = f"{best} and {second}: {_FEW}"
     else:
         headline = f"{best} has the lowest log loss, not significantly below {second}"
@@ -136,8 +141,7 @@ def _pairs(measured: Measured, models: list[str]) -> Section | None:
     for place, first in enumerate(models):
         for second in models[place + 1 :]:
             nll, jsd = comparison.paired(first, second), comparison.paired(first, second, "jsd_base2")
-            verdict = "not significant" if not _significant(nll) else (first if nll.difference.estimate < 0 else second)
-            rows.append([first, second, nll.difference, _p(nll.p_value), jsd.difference, verdict])
+            rows.append([first, second, nll.difference, _p(nll.p_value), jsd.difference, _better(nll, first, second)])
     columns = [
         Column("First"), Column("Second"), Column("Log loss, first minus second", signed=True), Column("p"),
         Column("JSD, first minus second", signed=True), Column("Better by log loss"),
@@ -236,9 +240,13 @@ def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
 
 
-def _unjudged(gain: Paired) -> bool:
-    """Whether there is no interval."""
-    return math.isnan(gain.difference.low)
+def _better(gain: Paired, first: str, second: str) -> str:
+    """The better of two by log loss, or why none is."""
+    if not gain.can_be_judged:
+        return f"under {FEWEST_TO_TEST} speakers"
+    if not _significant(gain):
+        return "not significant"
+    return first if gain.difference.estimate < 0 else second
 
 
 def _words_of(value: Interval, *, signed: bool = False) -> str:

@@ -279,7 +279,10 @@ def test_two_speakers_are_too_few_for_intervals_and_for_a_verdict(tables: Tables
     evaluation = evaluate({"good": labels}, chosen, Utterances.of(few))
     assert evaluation.metrics["methods"]["good"]["jsd_base2"]["low"] is None
     headline = evaluation.page.headline
-    assert headline == "good and class shares: too few speakers to judge which predicts held-out votes better"
+    assert headline == (
+        "good and class shares: too few speakers to judge which predicts held-out votes better; it takes 6 for a "
+        "p-value below 0.05"
+    )
 
 
 def test_the_page_says_which_labels_and_utterances_each_measure_of_hard_labels_is_over(tables: Tables) -> None:
@@ -310,3 +313,85 @@ def test_a_label_that_is_most_voted_nowhere_is_named(tables: Tables) -> None:
 def hard_labels(evaluation: Evaluation) -> str:
     (section,) = (section for section in evaluation.page.sections if section.title == "As hard labels")
     return " ".join(block.words for block in section.blocks if isinstance(block, Text))
+
+
+@pytest.mark.parametrize(("speakers", "judged"), [(5, False), (6, True)])
+def test_a_verdict_is_given_only_where_speakers_suffice_for_a_small_p_value(
+    tables: Tables, speakers: int, judged: bool
+) -> None:
+    truth, ids, votes, utterances = tables
+    of_test = [f"made/s{number}" for number in range(15, 15 + speakers)]
+    few = utterances.frame.filter(pl.col("speaker").is_in([*of_test, "made/s0"]))
+    chosen = Votes(votes.frame.filter(pl.col("utterance_id").is_in(few["utterance_id"].implode())), votes.about)
+    good, bad = labels_of(0.9 * truth + 0.025, ids), labels_of(np.roll(truth, 1, axis=1) + 0.1, ids)
+    alone = evaluate({"good": good}, chosen, Utterances.of(few))
+    p_value = alone.metrics["methods"]["good"]["less_baseline"]["p_value"]
+    assert p_value == pytest.approx(2.0 ** (1 - speakers))
+    assert ("predicts held-out votes better than class shares" in alone.page.headline) == judged
+    assert ("too few speakers to judge" in alone.page.headline) == (not judged)
+    assert alone.page.summary.endswith(f"p = {p_value:.3f}.")
+    both = evaluate({"good": good, "bad": bad}, chosen, Utterances.of(few))
+    assert (both.page.headline == "good predicts held-out votes best") == judged
+    pairs = next(section for section in both.page.sections if section.title == "Pairwise comparison")
+    assert [row[-1] for row in pairs.blocks[0].rows] == ["good" if judged else "under 6 speakers"]  # type: ignore[union-attr]  # a table
+
+
+def test_the_distance_to_the_truth_is_scored_for_every_prediction_paired_and_within_strata(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    near, far = 0.9 * truth + 0.025, 0.5 * truth + 0.125
+    predictions = {"near": labels_of(near, ids), "far": labels_of(far, ids)}
+    evaluation = evaluate(predictions, votes, utterances, truth=labels_of(truth, ids))
+    to_truth = evaluation.metrics["to_truth"]
+    assert to_truth["utterances"] == 300
+    p = (truth / truth.sum(1, keepdims=True))[300:]
+    for name, shares in (("near", near), ("far", far)):
+        q = (shares / shares.sum(1, keepdims=True))[300:]
+        entry = to_truth["methods"][name]
+        assert entry["kld_nats_to_truth"]["value"] == pytest.approx((p * np.log(p / q)).sum(1).mean(), rel=1e-6)
+        assert entry["jsd_base2_to_truth_less_baseline"]["high"] < 0
+        assert entry["kld_nats_to_truth_less_baseline"]["p_value"] < 0.05
+        assert evaluation.metrics["methods"][name]["kld_nats_to_truth"]["value"] == entry["kld_nats_to_truth"]["value"]
+    assert (
+        to_truth["methods"]["near"]["jsd_base2_to_truth"]["high"]
+        < to_truth["methods"]["far"]["jsd_base2_to_truth"]["low"]
+    )
+    assert set(to_truth["within"]["gender"]) == {"female", "male"}
+    assert to_truth["methods"][SHARES]["kld_nats_to_truth_less_baseline"] is None
+    assert evaluation.metrics["reasons"]["to_truth/methods/class shares/kld_nats_to_truth_less_baseline"] == (
+        "it is the baseline"
+    )
+    (section,) = [part for part in evaluation.page.sections if part.title == "Distance to the simulated truth"]
+    assert "The truth is simulated" in section.lead
+    assert [row[0] for row in section.blocks[0].rows] == [SHARES, "near", "far"]  # type: ignore[union-attr]  # a table
+    without = evaluated(tables)
+    assert without.metrics["to_truth"] is None
+    assert "Distance to the simulated truth" not in [part.title for part in without.page.sections]
+
+
+def test_the_distance_to_a_truth_of_some_utterances_is_over_these(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    some = labels_of(truth[:450], ids[:450])
+    to_truth = evaluate({"good": labels_of(truth, ids)}, votes, utterances, truth=some).metrics["to_truth"]
+    assert to_truth["utterances"] == 150
+    assert to_truth["methods"]["good"]["jsd_base2_to_truth"]["value"] == pytest.approx(0, abs=1e-9)
+
+
+def test_what_models_were_trained_on_is_counted_in_utterances_once_and_left_out(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    seen = {name: labels_of(truth, ids, trained_on={"made": ["made/s0", "made/s20"]}) for name in ("a", "b", "c")}
+    evaluation = evaluate(seen, votes, utterances)
+    assert evaluation.findings.counts() == {"trained_on": 40}
+    assert "(3 of the models)" in evaluation.findings.frame["message"][0]
+    assert evaluation.counts == {"utterances": 280, "left_out": 20}
+    assert evaluation.metrics["left_out"] == 20
+    more = {**seen, "d": labels_of(truth, ids, trained_on={"made": ["made/s0", "made/s21"]})}
+    assert evaluate(more, votes, utterances).counts == {"utterances": 260, "left_out": 40}
+    assert evaluate(more, votes, utterances).findings.counts() == {"trained_on": 60}
+
+
+def test_the_utterances_of_hard_labels_are_counted(tables: Tables) -> None:
+    _, _, votes, _ = tables
+    metrics = evaluated(tables).metrics
+    held = votes.frame.filter("held_out").group_by("utterance_id", "label").len()
+    most = held.filter(pl.col("len") == pl.col("len").max().over("utterance_id"))
+    assert metrics["utterances_without_tie"] == (most["utterance_id"].value_counts()["count"] == 1).sum() < 300
