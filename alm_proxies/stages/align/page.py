@@ -63,6 +63,11 @@ def page_of(
     else:
         lead = "All methods are fitted to the same votes and scored on the same held-out human votes. "
         lead += f"Human votes alone are {scored.alone.words}."
+        if results.learning is not None and results.learning.draws > 1:
+            lead += (
+                " All figures here are of one split of the votes, the corpus's own; the learning curve and the worth "
+                f"in human votes are averages over {results.learning.draws} splits."
+            )
         rivals = held_out_section(scores, _STRATA, lead=lead)
     made_sections = [
         None if results.has_proxies else people,

@@ -111,6 +111,7 @@ def _table(learned: Learning) -> Table:
         Column("concentration_gain", 1, CONCENTRATION_GAIN),
     ]
     caption = f"Worth of an utterance's proxies in human votes, in addition to the {learned.given} given"
+    caption += f" (averages over {learned.draws} draws of the held-out votes)" if learned.draws > 1 else ""
     return Table.of(columns, rows, caption)
 
 
