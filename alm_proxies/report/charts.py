@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -210,8 +211,8 @@ class Curves(Chart):
             sheet.line(x, top, x, bottom, "reference")
             late = x > width * 0.6
             sheet.text(x + (-6 if late else 6), top + 8, self.stop[0], "note", "end" if late else "start")
-        for line in self.lines:
-            _points(sheet, line, along, down, self._tip)
+        for line, place in zip(self.lines, _beside_each_other(self.lines, along), strict=True):
+            _points(sheet, line, place, down, self._tip)
         return sheet
 
     def drawn(self) -> Table:
@@ -352,6 +353,16 @@ def votes_picture(labels: Sequence[str], series: Sequence[Series], *, alt: str) 
 def _table(first: str, rows: Sequence[str], series: Sequence[Series], digits: int, *, signed: bool = False) -> Table:
     columns = [Column(first), *(Column(drawn.name, digits, signed=signed) for drawn in series)]
     return Table.of(columns, [[row, *(drawn.values[i] for drawn in series)] for i, row in enumerate(rows)])
+
+
+def _beside_each_other(lines: Sequence[Line], along: Scale) -> list[Scale]:
+    """A scale for each line, up to 6 pixels beside the next, so that no interval hides; short lines in the middle."""
+    places = sorted({along(x) for line in lines for x in line.at})
+    spans = any(not math.isnan(value.low) for line in lines for value in line.series.values)
+    apart = min([6.0, *(0.5 * (b - a) / len(lines) for a, b in pairwise(places))]) if spans else 0.0
+    shifts = sorted((apart * (n - 0.5 * (len(lines) - 1)) for n in range(len(lines))), key=lambda by: (-abs(by), by))
+    by = dict(zip(sorted(range(len(lines)), key=lambda n: -len(lines[n].at)), shifts, strict=True))
+    return [replace(along, start=along.start + by[n], end=along.end + by[n]) for n in range(len(lines))]
 
 
 def _points(sheet: Drawing, line: Line, along: Scale, down: Scale, tip: Callable[[float, Interval], str]) -> None:

@@ -58,6 +58,25 @@ def test_curves_name_both_axes_and_draw_the_fit_and_the_references() -> None:
     assert [row[0] for row in chart.table.rows] == [1, 2, 3]
 
 
+def test_intervals_at_one_number_of_votes_stand_side_by_side_around_it() -> None:
+    at = (1.0, 2.0, 3.0)
+    spans = [Series.of(role, role, [0.5] * 3, [0.4] * 3, [0.6] * 3) for role in ("human", "proxy")]
+    lines = [Line(series, at) for series in spans]
+    plain = Curves("c", "C", "votes", "loss", [Line(Series.of(s.name, s.role, [0.5] * 3), at) for s in spans], alt="C.")
+    for picture, others in zip(
+        *((chart.wide, chart.narrow) for chart in (Curves("c", "C", "votes", "loss", lines, alt="C."), plain)),
+        strict=True,
+    ):
+        ticks = re.findall(r'x="([^"]+)"[^>]*text-anchor="middle" class="tick"', picture)
+        human, proxy = (
+            re.findall(rf'd="M([0-9.]+) [^"]+" class="interval {role}"', picture) for role in ("human", "proxy")
+        )
+        for tick, left, right in zip(ticks, human, proxy, strict=True):
+            assert 3 < float(right) - float(left) <= 6
+            assert float(tick) == pytest.approx((float(left) + float(right)) / 2, abs=0.11)
+        assert len(set(re.findall(r'd="(M[^"]+)" class="curve', others))) == 1  # without intervals nothing is shifted
+
+
 def test_a_perfectly_calibrated_series_lies_on_the_diagonal() -> None:
     values = (0.2, 0.5, 0.9)
     chart = Calibration(
