@@ -11,8 +11,8 @@ class Interval:
     """An estimate and its confidence interval.
 
     method: percentile, t (under 20 speakers), none (under three: too few for an interval), or given if the ends were
-    computed elsewhere; basic (of ece): percentiles reflected about the estimate. On a learning curve percentile from
-    five speakers, none under five.
+    computed elsewhere; gaps (of ece): from how far resamples change the gaps of its bins. On a learning curve
+    percentile from five speakers, none under five.
     """
 
     estimate: float

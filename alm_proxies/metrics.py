@@ -37,7 +37,7 @@ ENDS = {
     "low": "The lower end of its 95 % interval, by a bootstrap over speakers.",
     "high": "The upper end.",
     "p_value": "Two-sided, of a sign-flip test over speakers.",
-    "method": "percentile (ece: basic), t (under 20 speakers) or none (under three); on curves percentile from five.",
+    "method": "percentile (ece: gaps), t (under 20 speakers) or none (under three); on curves percentile from five.",
     "speakers": "The number of speakers of the bootstrap; each utterance of unknown speakers counts as one.",
     "per_speaker": "The values of the speakers, where these are fewer than 20.",
 }
@@ -123,7 +123,8 @@ METRICS: dict[str, Metric] = {
     ),
     "ece": Metric(
         SCORE, "Expected calibration error: the confidence of the top label against its share of the votes, in 15 bins "
-        "of equal size, ties together (a constant prediction is one bin); too high with few utterances.", "0 to 1",
+        "of equal size, ties together (a constant prediction is one bin); too high with few utterances. Its interval "
+        "allows for that and is wide: it holds 0 where predictions are calibrated.", "0 to 1",
         r"\sum_b \frac{N_b}{N} \lvert \bar p_b - \bar q_b \rvert", "lower", "Naeini et al. 2015",
     ),
     "accuracy": Metric(SCORE, "How often the top label is the one with most votes; ties are left out.", "0 to 1",

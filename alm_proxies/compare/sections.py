@@ -25,7 +25,10 @@ _FLOOR = Column(
 )
 _BRIER = Column("Brier", 3, "Mean squared distance to held-out votes, 0 to 2. Lower is better.")
 _ECE = Column(
-    "ECE", 3, "Mean |probability − share of votes| of the top label, in 15 equal bins; too high for few utterances."
+    "ECE",
+    3,
+    "Mean |probability − share of votes| of the top label, in 15 equal bins; too high for few utterances. The interval "
+    "allows for that and is wide: it begins at 0 unless the error is clearly above that of a calibrated label.",
 )
 _R2 = Column("R²", 3, "Per label over utterances, averaged: 1 − residual / total.")
 JUDGE_BY = (
@@ -75,7 +78,8 @@ def methods_table(comparison: Comparison) -> Table:
     rows: list[list[Cell]] = []
     for score in comparison.overall:
         measured = comparison.held_out[score.method]
-        more = [measured.score(name) for name in ("jsd_floor", "brier", "ece", "r2_over_utterances")]
+        more = [measured.score("jsd_floor"), measured.score("brier"), measured.interval("ece")]
+        more.append(measured.score("r2_over_utterances"))
         gain = score.gain.difference if score.gain is not None else None
         rows.append([score.method, score.nll.estimate, gain, score.jsd, *more])
     columns: list[str | Column] = ["Method", LOG_LOSS, _gain(comparison), JSD, _FLOOR, _BRIER, _ECE, _R2]

@@ -101,7 +101,7 @@ def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float 
     if count < FEW_SPEAKERS:
         low, high = _t_interval(sums, statistic, estimate, level)
         return Interval(estimate, low, high, "t", count, per_speaker)
-    low, high = _percentiles(_grouped(sums, seed), statistic, level, seed)
+    low, high = _percentiles(sums, statistic, level, seed)
     return Interval(estimate, low, high, "percentile", count)
 
 
@@ -197,16 +197,27 @@ def _t_interval(sums: Array, statistic: Statistic, estimate: float, level: float
 
 
 def _percentiles(sums: Array, statistic: Statistic, level: float, seed: int) -> tuple[float, float]:
-    from scipy.special import ndtr, stdtrit
-
-    drawn = statistic(_resamples(len(sums), seed) @ sums)
+    drawn = statistic(resampled(sums, seed))
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < RESAMPLES // 2:
         return float("nan"), float("nan")
-    count = len(sums)
-    reach = np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.5 + level / 2)
-    low, high = np.quantile(drawn, ndtr(np.array([-reach, reach])))
+    low, high = np.quantile(drawn, widened(len(sums), level))
     return float(low), float(high)
+
+
+def resampled(sums: Array, seed: int) -> Array:
+    """The totals of the columns in each resample of the speakers, resamples x columns."""
+    grouped = _grouped(sums, seed)
+    return np.asarray(_resamples(len(grouped), seed) @ grouped)
+
+
+def widened(speakers: int, level: float) -> Array:
+    """The two percentiles of an interval of this level over so many speakers."""
+    from scipy.special import ndtr, stdtrit
+
+    count = min(speakers, _MOST_GROUPS)
+    reach = np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.5 + level / 2)
+    return np.asarray(ndtr(np.array([-reach, reach])))
 
 
 @lru_cache(maxsize=4)

