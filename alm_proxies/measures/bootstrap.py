@@ -156,7 +156,7 @@ def sign_flip_p(
     if len(sums) <= _ALL_FLIPS_UP_TO:
         signs = 1.0 - 2.0 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
         return float((np.abs(signs @ sums) >= observed).mean())
-    signs = generator(seed, "sign flips").integers(0, 2, (9999, len(sums))) * 2.0 - 1.0
+    signs = _random_signs(len(sums), seed).astype(np.float64)
     return float((1 + (np.abs(signs @ sums) >= observed).sum()) / 10_000)
 
 
@@ -218,6 +218,12 @@ def widened(speakers: int, level: float) -> Array:
     count = min(speakers, _MOST_GROUPS)
     reach = np.sqrt(count / (count - 1)) * stdtrit(count - 1, 0.5 + level / 2)
     return np.asarray(ndtr(np.array([-reach, reach])))
+
+
+@lru_cache(maxsize=4)
+def _random_signs(count: int, seed: int) -> NDArray[np.int8]:
+    """Patterns x speakers, a byte each: paired tests of as many speakers take the same, so they are drawn once."""
+    return np.asarray(generator(seed, "sign flips").integers(0, 2, (9999, count)) * 2 - 1, dtype=np.int8)
 
 
 @lru_cache(maxsize=4)
