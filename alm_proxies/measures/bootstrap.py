@@ -212,7 +212,7 @@ def resampled(sums: Array, seed: int) -> Array:
 
 
 def widened(speakers: int, level: float) -> Array:
-    """The two percentiles of an interval of this level over so many speakers."""
+    """The two percentiles that are the ends of an interval of this level over these speakers."""
     from scipy.special import ndtr, stdtrit
 
     count = min(speakers, _MOST_GROUPS)
