@@ -52,7 +52,7 @@ def test_what_is_usual_is_the_speakers_own_and_is_measured_once(
         patch.setattr(features, "measure", None)
         assert evidence_of(frame).by_utterance == evidence, "what was measured is in the cache"
     private = frame.with_columns(keep=pl.lit(value=False))
-    cache.clear("features")
+    cache.clear()
     assert evidence_of(private, tmp_path / "own").by_utterance == evidence
-    assert not any(kept.files for kept in cache.contents() if kept.kind != "digests")
+    assert not any(kept.files for kept in cache.contents())
     assert list((tmp_path / "own").rglob("*.parquet"))
