@@ -176,7 +176,7 @@ def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
         lead = (
             f"{size}, the same for every run. Differences are paired, with 95 % intervals over speakers. A run is "
             "marked better only where a sign-flip test over speakers is significant at 5 %, corrected for all pairs of "
-            "the table (Holm)."
+            f"the table (Holm).{_too_few(scored)}"
         )
         blocks: list[Block] = [_runs_table(evaluation.metrics), _pairs_table(evaluation.metrics)]
         if alone and place == 1:
@@ -189,6 +189,8 @@ def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
     better = [pair for evaluation in evaluations for pair in _pairs(evaluation.metrics) if pair["better"]]
     count = sum(len(_pairs(evaluation.metrics)) for evaluation in evaluations)
     headline = f"{len(better)} of {count} pairs of runs differ significantly in log loss"
+    if count and not better and all(_too_few(evaluation.metrics) for evaluation in evaluations):
+        headline = "too few speakers to judge which runs differ in log loss"
     if len(evaluations) == 1:
         best = min(_runs(evaluations[0].metrics), key=lambda item: item[1]["nll_per_vote"]["value"])
         headline += f"; {best[0]} has the lowest"
@@ -218,7 +220,7 @@ def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             pairs.append(
                 {
                     "first": first, "second": second, "value": sign * difference["value"], "low": low, "high": high,
-                    "p_value": difference["p_value"], "better": None,
+                    "p_value": difference["p_value"], "better": None, "speakers": difference.get("speakers", 0),
                 }
             )  # fmt: skip
     known = sorted((pair for pair in pairs if pair["p_value"] is not None), key=lambda pair: pair["p_value"])
@@ -227,6 +229,19 @@ def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             break
         pair["better"] = pair["first"] if pair["value"] < 0 else pair["second"]
     return pairs
+
+
+def _too_few(metrics: dict[str, Any]) -> str:
+    """That no pair can be significant with so few speakers, where the lowest p-value is 2^(1 - S); else empty."""
+    pairs = [pair for pair in _pairs(metrics) if pair["speakers"]]
+    if not pairs:
+        return ""
+    needed = 1
+    while 2.0 ** (1 - needed) * len(pairs) >= _LEVEL:
+        needed += 1
+    if (speakers := max(pair["speakers"] for pair in pairs)) >= needed:
+        return ""
+    return f" With {counted(speakers, 'speaker')} no difference can be significant: it takes {needed}."
 
 
 def _runs_table(metrics: dict[str, Any]) -> Table:

@@ -80,6 +80,20 @@ def test_only_significant_differences_are_marked_and_for_the_run_with_the_lower_
             assert row[4] == (row[0] if row[2].estimate < 0 else row[1])
 
 
+def test_where_speakers_are_too_few_for_a_small_p_value_no_verdict_is_given(folder: Path, tmp_path: Path) -> None:
+    first, second = runs_in(folder)[:2]
+    people = Utterances.read(first.utterances[0])
+    for speakers, enough in ((5, False), (6, True)):
+        few = people.frame.with_columns(speaker="c/s" + (pl.int_range(pl.len()) % speakers).cast(pl.String))
+        Utterances(few, people.about).write(tmp_path / "people.parquet")
+        given = [str(first.labels), str(second.labels), "--votes", str(first.votes[0])]
+        given += ["--utterances", str(tmp_path / "people.parquet"), "-o", str(tmp_path / f"page{speakers}.html")]
+        assert command(["compare", *given, "--quiet"]) == 0
+        page = (tmp_path / f"page{speakers}.html").read_text(encoding="utf-8")
+        assert ("too few speakers to judge which runs differ in log loss" in page) is not enough
+        assert ("With 5 speakers no difference can be significant: it takes 6." in page) is not enough
+
+
 def test_the_command_compares_label_files_and_a_run_with_itself_differs_nowhere(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
