@@ -75,10 +75,20 @@ class Memory:
 
 
 def digests_of(
-    paths: Mapping[str, str | Path], memory: Memory, *, message: str = "reading files", quiet: bool = True
+    paths: Mapping[str, str | Path],
+    memory: Memory,
+    *,
+    only: bool = False,
+    message: str = "reading files",
+    quiet: bool = True,
 ) -> dict[str, str]:
-    """The digest of every file that is there, by its name in `paths`, in their order."""
+    """The digest of every file that is there, by its name in `paths`, in their order.
+
+    If `only`, others are forgotten: there are no more files in the folder than these.
+    """
     known = memory.read()
+    if only:
+        known = {name: entry for name, entry in known.items() if name in paths}
     entries: dict[str, Entry | None] = {}
     for name, path in paths.items():
         if (status := _status(path)) is not None:

@@ -137,3 +137,13 @@ def test_what_was_read_before_an_interruption_is_not_read_again(
     read.clear()
     assert len(digests_of(paths, in_cache())) == len(paths)
     assert len(read) == 2 * 64
+
+
+def test_where_only_these_are_wanted_others_are_forgotten(files: dict[str, Path]) -> None:
+    digests_of(files, in_cache())
+    files["a"].write_text("other content")
+    digests_of({"a": files["a"]}, in_cache())
+    assert set(in_cache().read()) == {"a", "b", "c"}
+    files["a"].write_text("and once more, longer")
+    digests_of({"a": files["a"]}, in_cache(), only=True)
+    assert set(in_cache().read()) == {"a"}

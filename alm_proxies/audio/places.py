@@ -34,6 +34,12 @@ class Places:
         return self._keeps[corpus]
 
 
+def _name_of(audio: str) -> str:
+    """A recording's name in its corpus; an absolute path is a place, so that its last part is the name."""
+    path = audio.removeprefix("file://")
+    return path.rpartition("/")[2] if path.startswith("/") else path
+
+
 def recordings_digest(
     table: Utterances, *, own: Path | None = None, cards: Path | None = None, quiet: bool = True
 ) -> str:
@@ -54,9 +60,7 @@ def recordings_digest(
         memory = Memory.of(["recordings", corpus, root], own, cached=places.keeps(corpus))
         paths = {audio: os.path.join(root, audio.removeprefix("file://")) for audio in names}  # noqa: PTH118 - many
         digests = digests_of(paths, memory, message="reading recordings", quiet=quiet)
-        # an absolute path is a place, no name in the corpus
-        local += sorted([corpus, name.rpartition("/")[2] if name.startswith("/") else name, digest]
-                        for name, digest in digests.items())  # fmt: skip
+        local += sorted([corpus, _name_of(audio), digest] for audio, digest in digests.items())
     remote = [(corpus, audio) for corpus, audio in pairs if is_remote(audio)]
     if not remote:
         return digest_of(local)

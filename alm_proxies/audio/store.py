@@ -210,7 +210,7 @@ class _Shelf:
             return []
         own = None if self._cached else self._folder / REMEMBERED
         memory = Memory.of(["features", str(self._folder)], own, cached=self._cached)
-        digests = digests_of({path.name: path for path in paths}, memory)
+        digests = digests_of({path.name: path for path in paths}, memory, only=True)
         intact = []
         for path in paths:
             digest = digests.get(path.name)

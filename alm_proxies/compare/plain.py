@@ -21,12 +21,16 @@ from alm_proxies.metrics import AVERAGES
 BEYOND = "beyond the end of the learning curve, `beyond` votes after those given"
 ENDS = "an interval takes three speakers or more, five on a learning curve, and an estimate that is known"
 _INFINITE = "infinite: a label with votes was given no probability"
+_INFINITE_DIFFERENCE = "infinite, or of two that are: a label with votes was given no probability"
 _DISAGREEMENT = "the predicted or the observed disagreement is the same for all utterances"
 _BY_NAME = {
     "low": ENDS,
     "high": ENDS,
     "less_baseline": "it is the baseline",
-    "kld_nats": _INFINITE,
+    "nll_per_vote/value": _INFINITE,
+    "kld_nats/value": _INFINITE,
+    "kld_nats_to_truth/value": _INFINITE,
+    "less_baseline/value": _INFINITE_DIFFERENCE,
     "log_score_without": _INFINITE,
     "dirichlet_multinomial_nll": "the labels have no concentration",
     "concentration": "the labels have no concentration",

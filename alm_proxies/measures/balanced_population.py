@@ -91,17 +91,17 @@ def balanced_population(
         times = np.stack(drawings).astype(np.float64)
     else:
         times = 1 - np.eye(count)
-    drawn = np.full((len(times), len(names)), np.nan)
+    drawn, failed = np.full((len(times), len(names)), np.nan), 0
     for row, each in enumerate(times):
         base = each[codes]
         again = _tilt(away, base, tilt)
-        if again is not None:
+        if again is None:
+            failed += 1
+        else:
             drawn[row] = _means(values, counts, _weights(away, base, again))
-    failed = int(np.isnan(drawn).any(1).sum())
     estimates = _means(values, counts, weights)
     intervals = {
-        name: _interval(float(estimates[place]), drawn[:, place], count, level, failed / len(times))
-        for place, name in enumerate(names)
+        name: _interval(float(estimates[place]), drawn[:, place], count, level) for place, name in enumerate(names)
     }
     size = float(weights.sum()) ** 2 / float(weights @ weights)
     return BalancedPopulation(intervals, weights, size, means.mean(0), len(times), failed)
@@ -153,11 +153,11 @@ def _dual(away: Array, base: Array, tilt: Array) -> tuple[float, Array, Array]:
     return top + float(np.log(total)), slope, curve
 
 
-def _interval(estimate: float, drawn: NDArray[np.float64], count: int, level: float, failed: float) -> Interval:
+def _interval(estimate: float, drawn: NDArray[np.float64], count: int, level: float) -> Interval:
     from scipy.special import ndtr, stdtrit
 
     known = drawn[np.isfinite(drawn)]
-    if not np.isfinite(estimate) or failed > MOST_FAILED or not len(known):
+    if not np.isfinite(estimate) or len(known) < (1 - MOST_FAILED) * len(drawn) or not len(known):
         return Interval(estimate, float("nan"), float("nan"), "none", count)
     reach = float(stdtrit(count - 1, 0.5 + level / 2))
     if count >= FEW_SPEAKERS:

@@ -93,6 +93,7 @@ def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float 
     """The same from given sums, speakers x columns."""
     if not 0 < level < 1:
         raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
+    sums = where_few(sums)
     count = len(sums)
     estimate = float(statistic(sums.sum(0, keepdims=True))[0])
     per_speaker = tuple(float(value) for value in statistic(sums)) if 1 < count < FEW_SPEAKERS else ()
@@ -103,6 +104,12 @@ def interval_of_sums(sums: Array, statistic: Statistic = ratio, *, level: float 
         return Interval(estimate, low, high, "t", count, per_speaker)
     low, high = _percentiles(sums, statistic, level, seed)
     return Interval(estimate, low, high, "percentile", count)
+
+
+def where_few(sums: Array) -> Array:
+    """The sums of the speakers of whom anything is known, if these are fewer than 20; else of all."""
+    known = sums[sums.any(axis=1)]
+    return known if len(known) < FEW_SPEAKERS else sums
 
 
 def reach_of_sums(sums: Array, speakers: int, *, level: float = 0.95) -> Array:

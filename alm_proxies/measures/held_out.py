@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -132,8 +132,9 @@ def score_held_out(
     every method that is compared (without it, each prediction's own ambiguity). truth: the simulated truth for the
     floor (jsd_floor, the score of the truth itself against the same number of votes); without it, the floor is
     estimated from the held-out votes, for utterances with two or more: in both cases it is the same for every method
-    that is scored on these votes. With a truth, the distances to it are scored too. importance: labels with the weight
-    of each utterance. consensus: count held-out published consensus labels as votes.
+    that is scored on these votes; strata of these very votes ("outcome") have none then. With a truth, the distances to
+    it are scored too. importance: labels with the weight of each utterance. consensus: count held-out published
+    consensus labels as votes.
     Utterances without a prediction are listed in the findings and not scored.
     """
     ids, counts, findings = held_out_counts(votes, consensus=consensus)
@@ -177,7 +178,11 @@ def score_held_out(
     means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
     scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(both, votes, ids, consensus))
     slices = _slices(per, ["outcome", "observable", *groups])
-    scores = [_table_of(by, value, scored.rows(chosen), level, seed) for by, value, chosen in slices]
+    by_these_votes = scored if truth is not None else _without_floor(scored)
+    scores = [
+        _table_of(by, value, (by_these_votes if by == "outcome" else scored).rows(chosen), level, seed)
+        for by, value, chosen in slices
+    ]
     known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
     check = concentration_check(predicted[known], strength[known], counts[known]) if known.any() else None
     return HeldOut(pl.concat(scores), per, reliability_of(predicted, counts), check, Findings.gather(findings))
@@ -229,6 +234,12 @@ def _true_shares(ids: pl.Series, truth: Labels) -> tuple[NDArray[np.bool_], Arra
     known = joined["entropy"].is_not_null()
     shares = joined.filter(known).select([f"p_{label}" for label in truth.taxonomy]).to_numpy()
     return known.to_numpy(), shares
+
+
+def _without_floor(scored: Scored) -> Scored:
+    """The same without the floor, which comes from the held-out votes and means nothing where these cut the strata."""
+    means = {name: values for name, values in scored.means.items() if name != "jsd_floor"}
+    return replace(scored, means=means)
 
 
 def _floor(ids: pl.Series, counts: Array, truth: Labels | None, seed: int) -> Array:

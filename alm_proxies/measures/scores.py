@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
-from alm_proxies.measures.bootstrap import interval_of_sums, ratio, resampled, sums_by_speaker, widened
+from alm_proxies.measures.bootstrap import interval_of_sums, ratio, resampled, sums_by_speaker, where_few, widened
 from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
 from alm_proxies.measures.ranges import range_of
 
@@ -110,6 +110,7 @@ def _ece_interval(sums: Array, *, level: float, seed: int) -> Interval:
     bias, how far resampled errors lie above their mean; or it is the basic interval's if that is higher. In simulations
     of 3 to 91 speakers it holds errors from 0 to .15 in 96 % or more of the cases, the basic one 0 in 37 to 45 %.
     """
+    sums = where_few(sums)
     plain = interval_of_sums(sums, _ece, level=level, seed=seed)
     if plain.method == "none":
         return plain

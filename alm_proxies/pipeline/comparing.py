@@ -8,6 +8,7 @@ paired: if a varied seed holds out other votes, or simulates another corpus, run
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,6 +168,7 @@ def _word(value: Any) -> str:
 def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
     """A table of all runs and pairs, then the sections of evaluate for each set."""
     from alm_proxies.report.page import Block, Section, Text
+    from alm_proxies.stages.evaluate.page import PAIRS
 
     sections = []
     for place, evaluation in enumerate(evaluations, 1):
@@ -183,16 +185,14 @@ def _page(evaluations: Sequence[Evaluation], alone: Sequence[str]) -> Page:
             blocks.append(Text(f"No other run has the held-out votes of: {'; '.join(alone)}."))
         sections.append(Section(title, lead, tuple(blocks)))
     first = evaluations[0].page
-    rest = (
-        [section for section in first.sections if section.title != "Models in pairs"] if len(evaluations) == 1 else []
-    )
+    rest = [section for section in first.sections if section.title != PAIRS] if len(evaluations) == 1 else []
     better = [pair for evaluation in evaluations for pair in _pairs(evaluation.metrics) if pair["better"]]
     count = sum(len(_pairs(evaluation.metrics)) for evaluation in evaluations)
     headline = f"{len(better)} of {count} pairs of runs differ significantly in log loss"
     if count and not better and all(_too_few(evaluation.metrics) for evaluation in evaluations):
         headline = "too few speakers to judge which runs differ in log loss"
     if len(evaluations) == 1:
-        best = min(_runs(evaluations[0].metrics), key=lambda item: item[1]["nll_per_vote"]["value"])
+        best = min(_runs(evaluations[0].metrics), key=lambda item: _or_infinite(item[1]["nll_per_vote"]["value"]))
         headline += f"; {best[0]} has the lowest"
     return replace(first, kind="Comparison of runs", headline=headline, sections=(*sections, *rest))
 
@@ -215,20 +215,29 @@ def _pairs(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             if difference is None:  # the baseline's pairs stand with the methods
                 other, sign = (second, -1.0) if first == baseline else (first, 1.0)
                 difference = metrics["methods"][other]["less_baseline"]
-            ends = [difference[end] if difference[end] is None else sign * difference[end] for end in ("low", "high")]
+            value, *ends = [
+                difference[end] if difference[end] is None else sign * difference[end]
+                for end in ("value", "low", "high")
+            ]
             low, high = ends if sign > 0 else ends[::-1]
             pairs.append(
                 {
-                    "first": first, "second": second, "value": sign * difference["value"], "low": low, "high": high,
+                    "first": first, "second": second, "value": value, "low": low, "high": high,
                     "p_value": difference["p_value"], "better": None, "speakers": difference.get("speakers", 0),
                 }
             )  # fmt: skip
-    known = sorted((pair for pair in pairs if pair["p_value"] is not None), key=lambda pair: pair["p_value"])
+    tested = [pair for pair in pairs if pair["p_value"] is not None and pair["value"] is not None]
+    known = sorted(tested, key=lambda pair: pair["p_value"])
     for place, pair in enumerate(known):
         if pair["p_value"] * (len(known) - place) >= _LEVEL:
             break
         pair["better"] = pair["first"] if pair["value"] < 0 else pair["second"]
     return pairs
+
+
+def _or_infinite(value: float | None) -> float:
+    """A log loss, which is null where it is infinite."""
+    return math.inf if value is None else value
 
 
 def _too_few(metrics: dict[str, Any]) -> str:

@@ -136,3 +136,19 @@ def test_resamples_in_which_no_weights_reach_the_target_are_counted_and_many_lea
         assert np.isnan(few.means["loss"].low) == (few.failed > 10)
     assert shares[1] > shares[3] > shares[30] == 0
     assert shares[1] == pytest.approx(np.exp(-1), abs=0.12)
+
+
+def test_an_infinite_loss_takes_the_interval_of_no_other_method() -> None:
+    rng = np.random.default_rng(0)
+    means, who, loss = rng.dirichlet([2, 1, 1], 600), rng.integers(0, 40, 600), rng.random(600)
+    worst = loss.copy()
+    worst[3] = np.inf
+    alone = balanced_population(means, {"good": (loss, 1.0)}, who, replicates=200)
+    beside = balanced_population(means, {"good": (loss, 1.0), "worst": (worst, 1.0)}, who, replicates=200)
+    assert isinstance(alone, BalancedPopulation)
+    assert isinstance(beside, BalancedPopulation)
+    good, same = beside.means["good"], alone.means["good"]
+    np.testing.assert_allclose([good.estimate, good.low, good.high], [same.estimate, same.low, same.high], rtol=1e-12)
+    assert beside.failed == alone.failed
+    assert np.isinf(beside.means["worst"].estimate)
+    assert np.isnan(beside.means["worst"].low)

@@ -109,3 +109,14 @@ def test_wrong_speakers_and_levels_are_refused():
         mean_by_speaker([1.0, 2.0], ["a", "b"], level=95)
     with pytest.raises(InputError, match="do not match"):
         paired_by_speaker([1.0], [1.0, 2.0], None)
+
+
+def test_speakers_of_whom_nothing_is_known_do_not_count_where_few_are():
+    speakers, values = np.repeat(np.arange(30), 10), np.random.default_rng(0).random(300)
+    few = np.where(speakers < 2, 1.0, 0.0)
+    interval = mean_by_speaker(values, speakers, weights=few)
+    assert (interval.method, interval.speakers) == ("none", 2)
+    four = speakers < 4
+    assert mean_by_speaker(values, speakers, weights=np.where(four, 1.0, 0.0)) == mean_by_speaker(
+        values[four], speakers[four]
+    )

@@ -179,6 +179,9 @@ def test_without_a_truth_the_floor_is_that_of_the_votes_whatever_is_predicted(wo
     first, second = (each.per_utterance["jsd_floor"] for each in scored)
     assert first.equals(second, null_equal=True)
     assert first.is_null().to_list() == (counts.sum(1) < 2).tolist()
+    floors = scored[0].scores.filter(pl.col("measure") == "jsd_floor")
+    assert "all" in floors["by"]
+    assert "outcome" not in floors["by"], "its strata are cut by the votes that the floor is estimated from"
     two = counts.sum(1) >= 2
     assert scored[0].score("jsd_floor") == pytest.approx(jsd_floor(truth[two], counts[two].sum(1)).mean(), rel=0.12)
 

@@ -12,9 +12,10 @@ import pytest
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError
-from alm_proxies.pipeline.comparing import compare_runs, runs_in
+from alm_proxies.pipeline.comparing import ComparedRun, compare_runs, runs_in
 from alm_proxies.pipeline.run import run
 from alm_proxies.pipeline.schema import metrics_schema
+from alm_proxies.stages.evaluate.page import PAIRS
 from alm_proxies.stages.evaluate.stage import EvaluateSettings, evaluate
 from alm_proxies.tables import Labels, Utterances, Votes
 
@@ -169,3 +170,30 @@ def test_a_file_that_does_not_exist_and_a_folder_without_a_run_are_two_sentences
         runs_in(tmp_path / "none.parquet")
     with pytest.raises(InputError, match="holds no run"):
         runs_in(tmp_path)
+
+
+def test_pairs_are_shown_once_with_the_verdict_over_all_of_them(folder: Path) -> None:
+    titles = [section.title for section in compare_runs(runs_in(folder)).page.sections]
+    assert titles[0] == "Runs side by side"
+    assert PAIRS not in titles
+
+
+@pytest.mark.parametrize("first", ["sure", "plain"])
+def test_a_run_of_infinite_loss_is_compared_as_one(folder: Path, tmp_path: Path, first: str) -> None:
+    plain = runs_in(folder)[0]
+    labels = Labels.read(plain.labels)
+    shares = labels.frame.select([f"p_{label}" for label in labels.taxonomy]).to_numpy()
+    sure = (shares == shares.max(1, keepdims=True)).astype(float)
+    sure /= sure.sum(1, keepdims=True)
+    columns = {f"p_{label}": sure[:, place] for place, label in enumerate(labels.taxonomy)}
+    frame = labels.frame.select("utterance_id").with_columns(**{name: pl.Series(col) for name, col in columns.items()})
+    Labels.of(frame, taxonomy=labels.taxonomy).write(tmp_path / "sure.parquet")
+    runs = [
+        ComparedRun("plain", plain.labels, plain.votes, plain.utterances),
+        ComparedRun("sure", tmp_path / "sure.parquet", plain.votes, plain.utterances),
+    ]
+    compared = compare_runs(sorted(runs, key=lambda run: run.name != first))
+    assert compared.page.headline.endswith("plain has the lowest")
+    (row,) = compared.page.sections[0].blocks[1].rows  # type: ignore[union-attr]
+    assert row[2] is None
+    assert row[4] is None

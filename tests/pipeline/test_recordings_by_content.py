@@ -7,12 +7,15 @@ import os
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from alm_proxies import cache
+from alm_proxies.audio.places import recordings_digest
 from alm_proxies.files import digest_of
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.run import Ran, run
+from alm_proxies.tables import Utterances
 from tests.stages.read.corpora import emodb
 
 FILE = """\
@@ -125,3 +128,14 @@ def test_what_the_last_version_ran_runs_once_more(file: Path) -> None:
     cache.clear()
     assert ran_again(run(file, quiet=True)) == ["read", "export"]
     assert ran_again(run(file, quiet=True)) == []
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_the_place_of_a_recording_with_an_absolute_path_does_not_count(tmp_path: Path, scheme: str) -> None:
+    digests = set()
+    for place in ("here", "there"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "a.wav").write_bytes(b"the same content")
+        row = {"utterance_id": "c/a", "corpus": "c", "audio": f"{scheme}{tmp_path / place / 'a.wav'}"}
+        digests.add(recordings_digest(Utterances.of(pl.DataFrame([row]))))
+    assert len(digests) == 1

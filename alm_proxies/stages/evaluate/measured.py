@@ -69,14 +69,14 @@ def measure(
     truth: Labels | None = None,
 ) -> Measured:
     """Score all predictions against the same held-out human votes."""
-    findings: list[Finding] = []
+    found: list[tuple[str, Finding]] = []
     honest: dict[str, Labels] = {}
     seen: dict[str, pl.Series] = {}
     for name, labels in predictions.items():
         refuse_no_rows(labels.frame, name)
         _refuse_other_ids(name, labels, votes)
         kept, more = without_trained_on(labels, utterances, stage="evaluate")
-        findings += more
+        found += [(name, finding) for finding in more]
         if more:
             ids = labels.frame["utterance_id"]
             seen[name] = ids.filter(~ids.is_in(kept.frame["utterance_id"].implode()))
@@ -92,7 +92,7 @@ def measure(
     baseline = settings.baseline or SHARES
     if baseline not in (*honest, SHARES):
         raise SettingsError(f"there is no prediction {baseline!r}", fix=_a_baseline(baseline, tuple(honest)))
-    findings = _once(findings, seen)
+    findings = _once(found, seen)
     compared = {SHARES: _class_shares(votes), **honest}
     strata, more = strata_table(votes, utterances)
     findings += more
@@ -134,17 +134,17 @@ def _refuse_other_ids(name: str, labels: Labels, votes: Votes) -> None:
     raise InputError(message, where=name, fix=fix)
 
 
-def _once(findings: Sequence[Finding], seen: Mapping[str, pl.Series]) -> list[Finding]:
+def _once(found: Sequence[tuple[str, Finding]], seen: Mapping[str, pl.Series]) -> list[Finding]:
     """Findings on what models were trained on, once for all predictions that they are of: counted in utterances."""
-    once: dict[tuple[str, str], list[Finding]] = {}
-    for finding in findings:
-        once.setdefault((finding.kind, finding.message), []).append(finding)
+    once: dict[tuple[str, str], dict[str, Finding]] = {}
+    for name, finding in found:
+        once.setdefault((finding.kind, finding.message), {})[name] = finding
     merged = []
     for (kind, _), alike in once.items():
-        first, count = alike[0], max(finding.count for finding in alike)
+        first, count = next(iter(alike.values())), max(finding.count for finding in alike.values())
         if len(alike) > 1:
             if kind == "trained_on":
-                count = pl.concat(list(seen.values())).n_unique()
+                count = pl.concat([seen[name] for name in alike]).n_unique()
             first = replace(first, message=f"{first.message} ({len(alike):,} of the models)")
         merged.append(replace(first, count=count))
     return merged

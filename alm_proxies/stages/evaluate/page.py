@@ -22,11 +22,14 @@ from alm_proxies.stages.evaluate.settings import EvaluateSettings
 from alm_proxies.stages.evaluate.truth import to_truth_section
 from alm_proxies.tables import ATTRIBUTES, Labels
 
+PAIRS = "Pairwise comparison"
+"""The title of the section on models in pairs."""
 _SURE = 0.05
 _FEW = (
     "too few speakers to judge which predicts held-out votes better; "
     f"it takes {FEWEST_TO_TEST} for a p-value below {_SURE}"
 )
+_NOT_FINITE = "no difference of their log losses can be given, as one gives no probability to a label with votes"
 
 
 def page_of(
@@ -92,7 +95,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
             else ("predicts held-out votes worse than" if _significant(gain) else "is not significantly better than")
         )
         return (
-            f"{best} {better} class shares" if gain.can_be_judged else f"{best} and class shares: {_FEW}",
+            f"{best} {better} class shares" if gain.can_be_judged else f"{best} and class shares: {_why_none(gain)}",
             f"Scored on {size}. Its log loss is {_words_of(comparison.of(best).nll)} nats per vote; minus that of "
             f"class shares: {_words_of(gain.difference, signed=True)}, {_p(gain.p_value)}.",
         )
@@ -101,7 +104,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
     if _significant(gain):
         headline = f"{best} predicts held-out votes best"
     elif not gain.can_be_judged:
-        headline = f"{best} and {second}: {_FEW}"
+        headline = f"{best} and {second}: {_why_none(gain)}"
     else:
         headline = f"{best} has the lowest log loss, not significantly below {second}"
     return headline, (
@@ -147,7 +150,7 @@ def _pairs(measured: Measured, models: list[str]) -> Section | None:
         Column("JSD, first minus second", signed=True), Column("Better by log loss"),
     ]  # fmt: skip
     lead = "Paired differences on the same utterances; p-values of a sign-flip test over speakers (5 % level)."
-    return Section("Pairwise comparison", lead, (Table.of(columns, rows),))
+    return Section(PAIRS, lead, (Table.of(columns, rows),))
 
 
 def _conditions(measured: Measured) -> Section | None:
@@ -236,6 +239,15 @@ def _significant(paired: Paired) -> bool:
     return math.isfinite(paired.p_value) and paired.p_value < _SURE
 
 
+def _is_infinite(gain: Paired) -> bool:
+    return not math.isfinite(gain.difference.estimate)
+
+
+def _why_none(gain: Paired) -> str:
+    """Why no verdict on the two is given."""
+    return _NOT_FINITE if _is_infinite(gain) else _FEW
+
+
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {number(value, 3)}"
 
@@ -243,7 +255,7 @@ def _p(value: float) -> str:
 def _better(gain: Paired, first: str, second: str) -> str:
     """The better of two by log loss, or why none is."""
     if not gain.can_be_judged:
-        return f"under {FEWEST_TO_TEST} speakers"
+        return "not known" if _is_infinite(gain) else f"under {FEWEST_TO_TEST} speakers"
     if not _significant(gain):
         return "not significant"
     return first if gain.difference.estimate < 0 else second

@@ -9,7 +9,7 @@ import polars as pl
 
 from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.ballots import without_consensus
-from alm_proxies.cards import digests_of_cards, forbids_copies
+from alm_proxies.cards import digests_of_cards
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.finding_kinds import SEVERITIES
@@ -100,9 +100,7 @@ def _state(source: Source, ahead: Ahead) -> str:
         raise could_not_read(error.filename or place, error) from error
     heavy = {name: _of_heavy(path, stat) for name, (path, stat) in stats.items()}
     read = {name: path for name, (path, _) in stats.items() if heavy[name] is None}
-    corpora = [name for name in (source.corpus, source.format) if name]
-    cached = not any(forbids_copies(name, ahead.settings.cards) for name in corpora)
-    memory = Memory.of(["source", str(place.absolute())], ahead.folder / REMEMBERED, cached=cached)
+    memory = Memory.of(["source", str(place.absolute())], ahead.folder / REMEMBERED, cached=False)
     contents = digests_of(read, memory)
     return digest_of([[name, heavy[name] or contents.get(name)] for name in stats])
 

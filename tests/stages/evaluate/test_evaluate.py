@@ -254,6 +254,13 @@ def test_a_prediction_without_share_for_a_label_with_votes_has_an_infinite_loss(
     evaluation = evaluate({"sure": sure, "good": labels_of(truth, ids)}, votes, utterances)
     assert "sure infinite" in evaluation.line
     assert evaluation.metrics["methods"]["sure"]["nll_per_vote"]["value"] is None
+    assert "too few speakers" not in evaluation.page.headline
+    assert "gives no probability to a label with votes" in evaluation.page.headline
+    reasons = evaluation.metrics["reasons"]
+    assert all(
+        reasons[f"methods/sure/{name}/value"].startswith("infinite")
+        for name in ("nll_per_vote", "kld_nats", "less_baseline")
+    )
 
 
 def test_predictions_without_rows_are_refused_as_such(tables: Tables) -> None:
@@ -387,6 +394,9 @@ def test_what_models_were_trained_on_is_counted_in_utterances_once_and_left_out(
     more = {**seen, "d": labels_of(truth, ids, trained_on={"made": ["made/s0", "made/s21"]})}
     assert evaluate(more, votes, utterances).counts == {"utterances": 260, "left_out": 40}
     assert evaluate(more, votes, utterances).findings.counts() == {"trained_on": 60}
+    other = {"e": labels_of(truth, ids, trained_on={"made": ["made/s1"], "else": ["else/s0"]})}
+    found = evaluate({**seen, **other}, votes, utterances).findings.frame
+    assert sorted(found["count"]) == [20, 40], "each of the models with one text, not of all"
 
 
 def test_the_utterances_of_hard_labels_are_counted(tables: Tables) -> None:
