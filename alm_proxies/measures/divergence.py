@@ -18,7 +18,7 @@ def jsd_nats(p: ArrayLike, q: ArrayLike) -> Array:
     """Jensen-Shannon divergence, 0..ln 2: H((p+q)/2) - (H(p) + H(q))/2."""
     first, second = distributions(p, "p"), distributions(q, "q")
     middle = (first + second) / 2
-    divergence: Array = (_part(first, middle) + _part(second, middle)).sum(-1) / 2
+    divergence: Array = (kld_terms(first, middle) + kld_terms(second, middle)).sum(-1) / 2
     return np.maximum(divergence, 0.0)
 
 
@@ -30,7 +30,7 @@ def jsd_base2(p: ArrayLike, q: ArrayLike) -> Array:
 def kld_nats(target: ArrayLike, predicted: ArrayLike) -> Array:
     """Kullback-Leibler divergence sum t ln(t/q); infinite where the prediction is 0 and the target is not."""
     first, second = distributions(target, "target"), distributions(predicted, "predicted")
-    divergence: Array = _part(first, second).sum(-1)
+    divergence: Array = kld_terms(first, second).sum(-1)
     return np.maximum(divergence, 0.0)
 
 
@@ -85,7 +85,8 @@ def entropy_normalised(p: ArrayLike) -> Array:
     return normalised
 
 
-def _part(p: Array, q: Array) -> Array:
+def kld_terms(p: Array, q: Array) -> Array:
+    """p ln(p / q), 0 where p is 0: what each label adds to KLD."""
     p, q = np.broadcast_arrays(p, q)
     with np.errstate(divide="ignore"):
         ratio = np.log(p, where=p > 0, out=np.zeros_like(p)) - np.log(q, where=p > 0, out=np.zeros_like(p))

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
 from alm_proxies.measures.arrays import Array, distributions, same_rows
-from alm_proxies.measures.divergence import jsd_base2
+from alm_proxies.measures.divergence import jsd_base2, kld_terms
 from alm_proxies.measures.recovered import dirichlet_prior
 from alm_proxies.seeds import generator
 
@@ -121,10 +121,8 @@ def _shares() -> Array:
 def _term(share: Array, observed: Array) -> Array:
     """What one label adds to the JSD of a true and an observed share."""
     middle = (share + observed) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = [np.where(part > 0, part * np.log2(part / middle), 0.0) for part in (share, observed)]
-    half: Array = 0.5 * (parts[0] + parts[1])
-    return half
+    term: Array = (kld_terms(share, middle) + kld_terms(observed, middle)) / np.log(4)
+    return term
 
 
 def _drawn(alpha: Array, rng: np.random.Generator) -> Array:
