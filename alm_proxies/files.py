@@ -97,13 +97,12 @@ def is_there(path: str | Path, *, file: bool = False) -> bool:
 
 
 def _refuse_irregular(status: os.stat_result) -> None:
+    if stat.S_ISREG(status.st_mode) and status.st_dev not in _kernel_devices():
+        return
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder")
-    named = next((name for is_so, name in _IS.items() if is_so(status.st_mode)), "")
-    if not named and status.st_dev in _kernel_devices():
-        named = "made by the kernel"
-    if named:
-        raise IrregularFileError(errno.EINVAL, f"is {named}, not a regular file")
+    named = next((name for is_so, name in _IS.items() if is_so(status.st_mode)), "made by the kernel")
+    raise IrregularFileError(errno.EINVAL, f"is {named}, not a regular file")
 
 
 @lru_cache(maxsize=1)

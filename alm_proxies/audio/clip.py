@@ -126,8 +126,6 @@ def clip_of(
     handle: int, where: str, *, start: float | None, end: float | None, rate: int = RATE, longest: float = LONGEST
 ) -> Clip:
     """The clip of an open file."""
-    if os.fstat(handle).st_size == 0:
-        raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
     samples, native, container, pcm = _decode(handle, where, start, end, longest)
     _refuse_unusable(samples, where)
     if native != rate:
@@ -136,7 +134,7 @@ def clip_of(
         samples = np.asarray(soxr.resample(samples, native, rate, quality="HQ"), dtype=np.float32)
         pcm = None
     if not len(samples):
-        raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
+        raise _no_samples(where)
     return Clip(samples=samples, rate=rate, container=container, pcm=pcm)
 
 
@@ -147,8 +145,6 @@ def look_at(path: str | Path, *, start: float | None = None, end: float | None =
     """
     handle, where = _file_handle(path, keep=True)
     try:
-        if os.fstat(handle).st_size == 0:
-            raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
         with _opened(handle, where) as sound:
             first, last = _slice(handle, sound, where, start, end, math.inf)
             by_decoding = sound.format == "FLAC" and last > first  # its header alone does not show that it is truncated
@@ -170,14 +166,7 @@ def open_source(source: Source, *, stage: str, rate: int = RATE, longest: float 
 
 def finding_of(error: RecordingError, stage: str, utterance_id: str) -> Finding:
     """The finding for an exception."""
-    return Finding(
-        stage=stage,
-        kind=error.kind,
-        message=error.message,
-        fix=error.fix or "",
-        utterance_id=utterance_id,
-        where=error.where,
-    )
+    return Finding(stage, error.kind, error.message, error.fix or "", utterance_id, error.where)
 
 
 def decode_ahead(
@@ -247,6 +236,8 @@ def _opened(handle: int, where: str) -> Sound:
     plain = PlainWav.of(handle)
     if plain is not None:
         return plain
+    if os.fstat(handle).st_size == 0:
+        raise RecordingError("empty", "the file has no bytes", where=where, fix="Fetch the file again.")
     import soundfile
 
     try:
@@ -271,7 +262,7 @@ def _slice(
         raise RecordingError("not_audio", message, where=where, fix="Convert it to wav or flac.")
     broken_off = last >= frames and _is_broken_off(handle, sound)
     if frames == 0 and not broken_off:
-        raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
+        raise _no_samples(where)
     if broken_off and (end is None or last > frames):
         raise _truncated(where, f"the header states more audio than the file has ({_seconds(frames / rate)})")
     if frames >= _UNKNOWN and end is None:
@@ -308,8 +299,11 @@ def _read(sound: Sound, first: int, wanted: int) -> NDArray[np.float32]:
         block = sound.read(min(left, _BLOCK), dtype="float32", always_2d=True)
         if not len(block):
             break
-        with np.errstate(invalid="ignore", over="ignore"):
-            parts.append(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32))
+        if block.shape[1] == 1:
+            parts.append(block[:, 0])
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                parts.append(block.mean(axis=1, dtype=np.float32))
         left -= len(block)
     samples = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype=np.float32), *parts])
     return samples[early:]
@@ -330,7 +324,7 @@ def _is_broken_off(handle: int, sound: Sound) -> bool:
 
 def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
     if not len(samples):
-        raise RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
+        raise _no_samples(where)
     low, high = float(samples.min()), float(samples.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         count = int(np.count_nonzero(~np.isfinite(samples)))
@@ -346,7 +340,8 @@ def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
 
 def suffix_of(source: Source) -> str:
     """The suffix of a recording's name, without its dot."""
-    return Path(name_of(str(source.path))).suffix.lower().removeprefix(".")
+    stem, _, suffix = name_of(str(source.path)).rpartition(".")
+    return suffix.lower() if stem else ""
 
 
 def _wrongly_named(source: Source, clip: Clip, stage: str) -> tuple[Finding, ...]:
@@ -374,6 +369,10 @@ def _not_audio(handle: int, where: str, reason: str) -> RecordingError:
         return RecordingError("truncated", message, where=where, fix="Fetch the file again.")
     fix = "Give wav, flac, ogg or mp3; convert others, e.g. with ffmpeg."
     return RecordingError("not_audio", "is not an audio file that can be read", where=where, fix=fix)
+
+
+def _no_samples(where: str) -> RecordingError:
+    return RecordingError("empty", "has no samples", where=where, fix="Leave it out or fetch it again.")
 
 
 def _truncated(where: str, message: str) -> RecordingError:

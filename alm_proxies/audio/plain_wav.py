@@ -105,6 +105,5 @@ class PlainWav:
 
 def samples_of_pcm(pcm: bytes) -> NDArray[np.float32]:
     """The samples of 16-bit PCM, from -1 to 1."""
-    samples = np.frombuffer(pcm, "<i2").astype(np.float32)
-    samples *= np.float32(1 / 32768)
+    samples: NDArray[np.float32] = np.multiply(np.frombuffer(pcm, "<i2"), np.float32(1 / 32768))
     return samples

@@ -121,7 +121,7 @@ def main() -> None:
             proxy, tests = metrics["proxies"][name], metrics["alt_tests"]
             findings = pl.read_parquet(page.with_suffix(".findings.parquet"))
             unlike = "unlike" if "proxy_unlike_measured" in findings["kind"] else ""
-            alt = f"{tests[0]['win_rate']:.2f}" if tests else "too few raters"
+            alt = f"{tests[0]['win_rate']:.2f}" if tests else "raters unknown"
             worth = metrics["worth_in_human_votes"]["all"]
             votes_worth = f"over {worth['beyond']}" if worth["votes"] is None else f"{worth['votes']:.1f}"
             there = proxy["took_off_where_measured"]

@@ -68,12 +68,12 @@ def of_torch(paths: list[Path], how: str, workers: int) -> Callable[[int], Itera
 
 
 def of_ours(paths: list[Path], workers: int, kept: float) -> Callable[[int], Iterator[Inputs]]:
-    ids = [str(path) for path in paths]
-    seconds = np.array([soundfile.info(path).duration for path in ids])
+    sources = {str(path): Source(str(path), path) for path in paths}
+    seconds = np.array([soundfile.info(path).duration for path in sources])
     loader = Loader(
-        lambda name: open_source(Source(name, Path(name)), stage="bench"),
+        lambda name: open_source(sources[name], stage="bench"),
         padded,
-        ids,
+        list(sources),
         shortest=0.1,
         longest=30.0,
         padding=0.15,
@@ -82,7 +82,7 @@ def of_ours(paths: list[Path], workers: int, kept: float) -> Callable[[int], Ite
     )
 
     def epoch_of(epoch: int) -> Iterator[Inputs]:
-        for step in loader.steps(plan_epoch(np.arange(len(ids)), seconds, batch=32, seed=0, epoch=epoch)):
+        for step in loader.steps(plan_epoch(np.arange(len(sources)), seconds, batch=32, seed=0, epoch=epoch)):
             for part in step.parts:
                 yield part.inputs
 
