@@ -134,6 +134,12 @@ def only_held_out(votes: Votes) -> pl.Series:
     return held.filter(~held.is_in(given.implode()))
 
 
+def held_out_without_label(votes: Votes) -> int:
+    """The number of utterances with held-out human votes of which none has a label."""
+    held = without_consensus(votes).frame.filter(_SIDES["held_out"])
+    return held["utterance_id"].n_unique() - held.filter(which_count("held_out"))["utterance_id"].n_unique()
+
+
 def is_rater(annotator: str) -> bool:
     """Whether a human annotator is one known person, not a crowd without names or a published consensus."""
     return not annotator.endswith((CROWD, CONSENSUS))

@@ -52,8 +52,8 @@ AVERAGES = {
         ),
         "utterances",
     ),
-    **dict.fromkeys(("macro_f1", "r2_over_utterances"), "labels"),
-    **dict.fromkeys(("uar", "recall_over_votes"), "labels that occur"),
+    **dict.fromkeys(("macro_f1", "macro_f1_with_ties", "r2_over_utterances"), "labels"),
+    **dict.fromkeys(("uar", "uar_with_ties", "recall_over_votes"), "labels that occur"),
 }  # fmt: skip
 """What an average is over; written into every metrics.json."""
 
@@ -133,6 +133,25 @@ METRICS: dict[str, Metric] = {
                        "nowhere; ties are left out.", "0 to 1", r"\frac{1}{K} \sum_k 2 t_k / (g_k + m_k)", "higher"),
     "uar": Metric(SCORE, "Unweighted average recall of the top label, over the labels that are most voted somewhere; "
                   "ties are left out.", "0 to 1", r"\mathrm{mean}_k \; t_k / m_k", "higher"),
+    "macro_f1_with_ties": Metric(
+        SCORE, "macro_f1 over all utterances: one where m labels tie belongs to each of them by 1/m, and a prediction "
+        "of one of them is correct by 1/m. Votes for words that are no label are not counted, as elsewhere.", "0 to 1",
+        r"\frac{1}{K} \sum_k 2 t_k / (g_k + m_k)", "higher",
+    ),
+    "uar_with_ties": Metric(
+        SCORE, "uar over all utterances, where a tie counts as in macro_f1_with_ties; over the labels that are most "
+        "voted somewhere, alone or in a tie.", "0 to 1", r"\mathrm{mean}_k \; t_k / m_k", "higher",
+    ),
+    **{
+        f"{measure}_less_baseline": Metric(
+            SCORE, f"{measure} less that of the baseline, paired; above 0 it is better. The p-value is the share of "
+            "swaps of the two predictions, speaker by speaker, with a difference at least as large.", "0 to 1", "",
+            "higher",
+        )
+        for measure in ("macro_f1_with_ties", "uar_with_ties")
+    },
+    "pairs_with_ties": Metric(SCORE, "macro_f1_with_ties and uar_with_ties of one prediction less those of another, "
+                              "paired.", "0 to 1", "", "higher", by=("first less second",)),
     "less_baseline": Metric(SCORE, "Log loss less that of the baseline on the same votes, paired; below 0 it is "
                             "better.", "nats a vote", "", "lower"),
     "difference": Metric(SCORE, "The second less the first, paired, on the same utterances."),

@@ -16,6 +16,7 @@ from alm_proxies.ballots import (
     Counting,
     Merge,
     ballots_of,
+    held_out_without_label,
     left_out,
     only_held_out,
     usable_of,
@@ -273,6 +274,13 @@ def test_utterances_of_which_everything_is_held_out() -> None:
     given = [Vote(name, "human", "rater", False, "ok", True, False, False) for name in expected[::2]]
     both = table(VOTES, tuple({**vote.row(), "annotator": "c/r2"} for vote in given))
     assert only_held_out(both).to_list() == expected[1::2]
+
+
+def test_utterances_with_held_out_votes_for_no_label() -> None:
+    voted = {vote.utterance for vote in VOTES if vote.held_out and vote.source == "human" and vote.kind != "consensus"}
+    labelled = {vote.utterance for vote in VOTES if vote.counts("held_out", False)}
+    assert labelled < voted
+    assert held_out_without_label(table(VOTES)) == len(voted - labelled)
 
 
 @pytest.mark.parametrize("vote", [vote for vote in VOTES if vote.kind != "consensus"], ids=lambda vote: vote.utterance)

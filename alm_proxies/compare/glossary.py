@@ -101,6 +101,12 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
         "The mean difference between the probability of the most likely label and its share of the held-out votes.",
     ),
     (
+        "macro-F1, UAR",
+        r"Macro-F1|UAR",
+        "Of the most likely label against the most voted one: the mean F1 score over all labels, and the unweighted "
+        "average recall over the labels that occur. With ties, an utterance where m labels tie counts by 1/m for each.",
+    ),
+    (
         "R²",
         r"R²",
         "The share of the variance of held-out vote shares that the labels explain; with few votes per utterance it is "

@@ -160,11 +160,52 @@ def sign_flip_p(
         return float("nan")
     sums = _grouped(sums_by_speaker(column[:, None], codes, count), seed)[:, 0]
     observed = abs(sums.sum()) * (1 - 1e-12)
-    if len(sums) <= _ALL_FLIPS_UP_TO:
-        signs = 1.0 - 2.0 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
-        return float((np.abs(signs @ sums) >= observed).mean())
-    signs = _random_signs(len(sums), seed).astype(np.float64)
-    return float((1 + (np.abs(signs @ sums) >= observed).sum()) / 10_000)
+    return _share_of_flips(lambda signs: np.abs(signs @ sums) >= observed, len(sums), seed)
+
+
+def paired_of_sums(
+    first: Array,
+    second: Array,
+    statistic: Statistic,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> Paired:
+    """statistic(first) - statistic(second) of sums by speaker with its interval, and the p-value of swapped speakers.
+
+    For the p-value the sums of each speaker change places with probability 1/2: of means, that is the sign-flip test.
+    """
+    columns = first.shape[1]
+
+    def difference(sums: Array) -> Array:
+        return statistic(sums[:, :columns]) - statistic(sums[:, columns:])
+
+    both = np.concatenate([first, second], axis=1)
+    interval = interval_of_sums(both, difference, level=level, seed=seed).within(*within)
+    observed = abs(interval.estimate) - 1e-12
+    if not np.isfinite(observed):
+        return Paired(interval, float("nan"))
+    grouped = _grouped(both, seed)
+    mine, theirs = grouped[:, :columns], grouped[:, columns:]
+    mean, half = 0.5 * (mine + theirs).sum(0, keepdims=True), 0.5 * (mine - theirs)
+
+    def as_far(signs: Array) -> NDArray[np.bool_]:
+        swapped = signs @ half
+        both = np.concatenate([mean + swapped, mean - swapped], axis=1)
+        far: NDArray[np.bool_] = np.abs(difference(both)) >= observed
+        return far
+
+    return Paired(interval, _share_of_flips(as_far, len(grouped), seed))
+
+
+def _share_of_flips(as_far: Callable[[Array], NDArray[np.bool_]], speakers: int, seed: int) -> float:
+    """The share of sign patterns of the speakers whose difference is as far from 0 as the observed one."""
+    if speakers <= _ALL_FLIPS_UP_TO:
+        signs = (1 - 2 * (np.arange(2**speakers)[:, None] >> np.arange(speakers) & 1)).astype(np.float64)
+        return float(as_far(signs).mean())
+    signs = _random_signs(speakers, seed).astype(np.float64)
+    return float((1 + as_far(signs).sum()) / 10_000)
 
 
 def speaker_codes(speakers: ArrayLike | None, rows: int) -> tuple[NDArray[np.int64], int]:

@@ -15,7 +15,8 @@ SHARE_OF_LOSS = (-inf, 1.0)
 _RANGES = MappingProxyType({
     "nll_per_vote": (0.0, inf), "jsd_base2": SHARE,  "brier": (0.0, 2.0), "ece": SHARE, "accuracy": SHARE,
     "jsd_base2_to_truth": SHARE, "kld_nats_to_truth": (0.0, inf),
-    "macro_f1": SHARE, "uar": SHARE, "r2_over_utterances": SHARE_OF_LOSS,
+    "macro_f1": SHARE, "uar": SHARE, "macro_f1_with_ties": SHARE, "uar_with_ties": SHARE,
+    "r2_over_utterances": SHARE_OF_LOSS,
 })  # fmt: skip
 
 

@@ -12,9 +12,8 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import interval_of_sums, ratio, resampled, sums_by_speaker, where_few, widened
 from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
+from alm_proxies.measures.hard_labels import WITH_TIES, WITHOUT_TIES, confusion_sums, most_voted
 from alm_proxies.measures.ranges import range_of
-
-UNDECIDED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,9 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
 
     nll_per_vote: -ln q over all votes. The given means, over utterances where they are known. ece: of the top label
     against its share of votes. r2_over_utterances. accuracy, macro_f1 and uar: of the top label against the label with
-    most votes (ties are left out), macro_f1 over the full list of labels and uar over those that occur. ccc_ and rmse_
-    of each attribute.
+    most votes (ties are left out), macro_f1 over the full list of labels and uar over those that occur;
+    macro_f1_with_ties and uar_with_ties: the same, where a tie counts in equal parts for each of its labels. ccc_ and
+    rmse_ of each attribute.
 
     A mean of absolute gaps is too high, the more so the fewer the utterances: the interval of ece allows for that.
     """
@@ -69,9 +69,9 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     ece = _ece_interval(_calibration_sums(scored, codes, count), level=level, seed=seed)
     scores["ece"] = ece.within(*range_of("ece"))
     scores["r2_over_utterances"] = interval("r2_over_utterances", _r2_sums(scored, codes, count), _r2)
-    confusion = _confusion_sums(scored, codes, count)
-    for name, statistic in (("accuracy", _accuracy), ("macro_f1", _macro_f1), ("uar", _uar)):
-        scores[name] = interval(name, confusion, statistic)
+    for ties, statistics in ((False, WITHOUT_TIES), (True, WITH_TIES)):
+        confusion = confusion_sums(scored.predicted, most_voted(scored.votes, ties=ties), weight, codes, count)
+        scores |= {name: interval(name, confusion, statistic) for name, statistic in statistics.items()}
     for name, (mine, theirs) in scored.attributes.items():
         known = np.isfinite(mine) & np.isfinite(theirs)
         w, x, y = weight * known, np.where(known, mine, 0.0), np.where(known, theirs, 0.0)
@@ -79,14 +79,6 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
         scores[f"ccc_{name}"] = interval(f"ccc_{name}", sums, _concordance)
         scores[f"rmse_{name}"] = interval(f"rmse_{name}", sums, _rmse)
     return scores
-
-
-def decided(votes: Array) -> NDArray[np.int64]:
-    """The label with most votes of each row, -1 for ties."""
-    if not len(votes):
-        return np.zeros(0, dtype=np.int64)
-    most = votes.max(1, keepdims=True)
-    return np.where((votes >= most - 1e-9).sum(1) == 1, votes.argmax(1), UNDECIDED)
 
 
 def _calibration_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
@@ -140,36 +132,6 @@ def _r2(sums: Array) -> Array:
     varies = total > 1e-12 * mass
     each = np.where(varies, 1.0 - residual / np.where(varies, total, 1.0), 0.0)
     return ratio(np.stack([each.sum(1), varies.sum(1).astype(np.float64)], axis=1))
-
-
-def _confusion_sums(scored: Scored, codes: NDArray[np.int64], count: int) -> Array:
-    """By speaker and label: the numbers correct, predicted and true."""
-    labels = scored.predicted.shape[1]
-    true = decided(scored.votes)
-    clear = true != UNDECIDED
-    guess = scored.predicted[clear].argmax(1) if clear.any() else np.zeros(0, dtype=np.int64)
-    true, place, weight = true[clear], codes[clear] * labels, scored.weight[clear]
-    cells = ((place + true, weight * (guess == true)), (place + guess, weight), (place + true, weight))
-    return np.concatenate([np.bincount(c, w, count * labels).reshape(count, labels) for c, w in cells], axis=1)
-
-
-def _accuracy(sums: Array) -> Array:
-    right, _, true = np.split(sums, 3, axis=1)
-    return ratio(np.stack([right.sum(1), true.sum(1)], axis=1))
-
-
-def _macro_f1(sums: Array) -> Array:
-    right, guessed, true = np.split(sums, 3, axis=1)
-    both = guessed + true
-    score: Array = (2.0 * right / np.where(both > 0, both, 1.0)).mean(1)
-    return np.where(true.sum(1) > 0, score, np.nan)
-
-
-def _uar(sums: Array) -> Array:
-    right, _, true = np.split(sums, 3, axis=1)
-    occurs = true > 0
-    recall = np.where(occurs, right / np.where(occurs, true, 1.0), 0.0)
-    return ratio(np.stack([recall.sum(1), occurs.sum(1).astype(np.float64)], axis=1))
 
 
 def _concordance(sums: Array) -> Array:

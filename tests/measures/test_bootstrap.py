@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.measures.bootstrap import interval_by_speaker, mean_by_speaker, paired_by_speaker, ratio, sign_flip_p
+from alm_proxies.measures.bootstrap import (
+    interval_by_speaker,
+    mean_by_speaker,
+    paired_by_speaker,
+    paired_of_sums,
+    ratio,
+    sign_flip_p,
+)
 
 
 def test_the_estimate_is_the_plain_or_weighted_mean_whatever_the_order_of_rows():
@@ -100,6 +109,35 @@ def test_the_sign_flip_test_is_level_for_no_difference_and_small_for_a_clear_one
     paired = paired_by_speaker(rng.normal(size=200) + 1, rng.normal(size=200), np.arange(200) % 40)
     assert paired.p_value < 0.001
     assert paired.difference.low > 0
+
+
+@pytest.mark.parametrize("speakers", [7, 30])
+def test_swapping_speakers_is_the_sign_flip_test_where_the_statistic_is_a_mean(speakers: int) -> None:
+    rng = np.random.default_rng(speakers)
+    first, second, ones = rng.normal(size=speakers) + 0.3, rng.normal(size=speakers), np.ones(speakers)
+    sums = paired_of_sums(np.stack([first, ones], 1), np.stack([second, ones], 1), ratio)
+    paired = paired_by_speaker(first, second, np.arange(speakers))
+    assert sums.p_value == pytest.approx(paired.p_value)
+    for end in ("estimate", "low", "high"):
+        assert getattr(sums.difference, end) == pytest.approx(getattr(paired.difference, end))
+
+
+def test_swapping_speakers_is_exact_for_any_statistic_of_few_speakers() -> None:
+    def product(sums: np.ndarray) -> np.ndarray:
+        return sums[:, 0] * sums[:, 1] / 10
+
+    rng = np.random.default_rng(3)
+    first, second = rng.random((6, 2)), rng.random((6, 2))
+    observed = product(first.sum(0, keepdims=True)) - product(second.sum(0, keepdims=True))
+    as_far = 0
+    for swaps in itertools.product([False, True], repeat=6):
+        swapped = np.array(swaps)[:, None]
+        mine, theirs = np.where(swapped, second, first), np.where(swapped, first, second)
+        apart = product(mine.sum(0, keepdims=True)) - product(theirs.sum(0, keepdims=True))
+        as_far += abs(apart[0]) >= abs(observed[0]) - 1e-12
+    paired = paired_of_sums(first, second, product)
+    assert paired.difference.estimate == pytest.approx(observed[0])
+    assert paired.p_value == pytest.approx(as_far / 2**6)
 
 
 def test_wrong_speakers_and_levels_are_refused():

@@ -94,6 +94,35 @@ def test_macro_f1_is_over_the_full_list_of_labels():
     assert scored.score("accuracy") == 1
 
 
+def test_with_ties_an_utterance_counts_in_equal_parts_for_each_of_its_most_voted_labels(world):
+    _, counts, guess = world
+    scored = score_held_out(labels_of(guess), votes_of(counts), utterances_of(600))
+    true, guessed = [], []
+    for votes, shares in zip(counts, guess, strict=True):
+        tied = [label for label, number in enumerate(votes) if number == max(votes)]
+        true += [label for label in tied for _ in range(12 // len(tied))]  # 12 copies, however many labels tie
+        guessed += [int(shares.argmax())] * 12
+    assert len(true) == 12 * 600
+    assert scored.score("uar_with_ties") == pytest.approx(balanced_accuracy_score(true, guessed))
+    assert scored.score("macro_f1_with_ties") == pytest.approx(f1_score(true, guessed, average="macro"))
+    assert scored.score("uar_with_ties") < scored.score("uar")
+
+
+def test_without_a_tie_both_pairs_of_hard_measures_are_the_same(world):
+    _, counts, guess = world
+    clear = np.eye(4, dtype=int)[counts.argmax(1)]
+    scored = score_held_out(labels_of(guess), votes_of(clear), utterances_of(600))
+    for measure in ("macro_f1", "uar"):
+        assert scored.interval(f"{measure}_with_ties") == scored.interval(measure)
+
+
+def test_a_prediction_of_one_of_two_tied_labels_is_half_correct():
+    shares = np.array([[0.7, 0.1, 0.1, 0.1], [0.7, 0.1, 0.1, 0.1]])
+    scored = score_held_out(labels_of(shares), votes_of(np.array([[2, 2, 0, 0], [3, 0, 0, 0]])))
+    assert scored.score("uar_with_ties") == pytest.approx((1.5 / 1.5 + 0 / 0.5) / 2)
+    assert scored.score("macro_f1_with_ties") == pytest.approx(2 * 1.5 / (2 + 1.5) / 4)
+
+
 def test_strata_and_groups_split_the_utterances(world):
     _, counts, guess = world
     gender = ["female" if row % 3 else None for row in range(600)]

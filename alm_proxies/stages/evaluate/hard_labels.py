@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from alm_proxies.compare.comparison import Comparison
-from alm_proxies.measures.scores import UNDECIDED, decided
+from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.measures.hard_labels import UNDECIDED, WITH_TIES, decided
 from alm_proxies.printable import counted
 from alm_proxies.report.drawing import listed
-from alm_proxies.report.page import Cell, Column, Section, Table, Text
-from alm_proxies.stages.evaluate.measured import Measured
+from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.stages.evaluate.measured import Measured, pairs_of
+
+_TITLES = {"macro_f1_with_ties": "Macro-F1 with ties", "uar_with_ties": "UAR with ties"}
+_MEANINGS = {
+    "macro_f1_with_ties": "Mean F1 score over all labels; a tie counts in equal parts for each of its labels.",
+    "uar_with_ties": "Mean recall over the labels that occur; a tie counts in equal parts for each of its labels.",
+}
+_RULE = (
+    "With ties, every utterance counts: where m labels tie it belongs to each of them by 1/m, and a prediction of one "
+    "of them is correct by 1/m, so no prediction of a tie is more than 1/m correct."
+)
 
 
 def hard_labels_section(measured: Measured) -> Section:
@@ -37,12 +45,48 @@ def hard_labels_section(measured: Measured) -> Section:
     words = (
         "Hard labels discard most of the information in the votes. These measures are for comparison with other work."
     )
-    return Section("As hard labels", words, (Table.of(columns, rows), Text(_over(comparison, measured.labels))))
+    table, over = Table.of(columns, rows), Text(f"{_over(measured)} {_RULE}")
+    return Section("As hard labels", words, (table, over, *_with_ties(measured)))
 
 
-def _over(comparison: Comparison, labels: Sequence[str]) -> str:
-    """What each measure is over: the utterances with a tie are counted, and the labels that do not occur are named."""
-    counts = comparison.test.counts
+def _with_ties(measured: Measured) -> list[Block]:
+    """The measures that count ties, each minus that of the baseline, and the differences of all other pairs."""
+    comparison = measured.comparison
+    columns = [Column("Prediction")]
+    for measure, title in _TITLES.items():
+        against = Column(f"{title}, minus {comparison.baseline}", 3, signed=True)
+        columns += [Column(title, 3, _MEANINGS[measure]), against, Column("p")]
+    rows: list[list[Cell]] = []
+    for name in comparison.methods:
+        cells: list[Cell] = [name]
+        for measure in WITH_TIES:
+            score, less = comparison.held_out[name].interval(measure), measured.less_baseline(name, measure)
+            cells += [score, *_difference(less)]
+        rows.append(cells)
+    p_values = (
+        "The p-value of a difference is the share of swaps of the two predictions, speaker by speaker, that give one "
+        "at least as large."
+    )
+    blocks: list[Block] = [Table.of(columns, rows, p_values)]
+    pairs: list[list[Cell]] = [
+        [*pair, *(cell for measure in WITH_TIES for cell in _difference(measured.with_ties[pair][measure]))]
+        for pair in pairs_of(comparison)
+    ]
+    if pairs:
+        columns = [Column("First"), Column("Second")]
+        for title in _TITLES.values():
+            columns += [Column(f"{title}, first minus second", 3, signed=True), Column("p")]
+        blocks.append(Table.of(columns, pairs, "Predictions in pairs, with ties", folded=True))
+    return blocks
+
+
+def _difference(paired: Paired | None) -> list[Cell]:
+    return [None, None] if paired is None else [paired.difference, paired.p_value]
+
+
+def _over(measured: Measured) -> str:
+    """What each measure is over: utterances with a tie or no label are counted, labels that do not occur are named."""
+    labels, counts = measured.labels, measured.comparison.test.counts
     most = decided(counts)
     ties = int((most == UNDECIDED).sum())
     absent = [label for place, label in enumerate(labels) if not (most == place).any()]
@@ -60,6 +104,12 @@ def _over(comparison: Comparison, labels: Sequence[str]) -> str:
         without = counted(ties, "utterance has", "utterances have")
         parts.append(
             f"{without} no single label with most votes (of {len(most):,}); accuracy, macro-F1 and UAR "
-            "leave such ties out, recall over votes and minor labels count them."
+            "leave such ties out, the other measures count them."
+        )
+    if measured.without_label:
+        without = counted(measured.without_label, "more utterance has", "more utterances have")
+        parts.append(
+            f"{without} held-out votes, but none for a label: no measure counts them, as no prediction could be "
+            "right. To score such votes, read the corpus with a taxonomy that has a label for them."
         )
     return " ".join(parts)

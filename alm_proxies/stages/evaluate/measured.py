@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alm_proxies.ballots import Array, ballots_of, which_count
+from alm_proxies.ballots import Array, ballots_of, held_out_without_label, which_count
 from alm_proxies.compare import ambiguity as compare_ambiguity
 from alm_proxies.compare.ambiguity import Halved, halved_of, recovered_of, rows_of
 from alm_proxies.compare.comparison import Comparison, compare
@@ -19,6 +20,8 @@ from alm_proxies.compare.strata import strata_table
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.measures.hard_labels import paired_with_ties
 from alm_proxies.measures.recovered import (
     RiskCoverage,
     confusion_of_shares,
@@ -59,6 +62,15 @@ class Measured:
     labels: tuple[str, ...]
     left_out: int
     """Utterances with held-out votes that are not scored."""
+    with_ties: dict[tuple[str, str], dict[str, Paired]]
+    """By first and second prediction: first minus second in each measure of hard labels that counts ties."""
+    without_label: int
+    """Utterances with held-out votes of which none is for a label of the taxonomy: no measure counts them."""
+
+    def less_baseline(self, name: str, measure: str) -> Paired | None:
+        """A measure of hard labels that counts ties, minus that of the baseline; None for the baseline."""
+        baseline = self.comparison.baseline
+        return None if name == baseline else self.with_ties[name, baseline][measure]
 
 
 def measure(
@@ -111,7 +123,30 @@ def measure(
     halved = halved_of({name: shares for name, (shares, _) in rows.items()}, comparison, human)
     held_out = votes.frame.filter(which_count("held_out"))["utterance_id"].n_unique()
     left_out = held_out - len(test)
-    return Measured(comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy, left_out)
+    return Measured(
+        comparison, recovered, halved, _conditions(honest), tuple(findings), votes.taxonomy, left_out,
+        _with_ties({name: shares for name, (shares, _) in rows.items()}, comparison, settings.seed),
+        held_out_without_label(votes),
+    )  # fmt: skip
+
+
+def pairs_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """All pairs of predictions other than the baseline, in their order."""
+    return list(combinations((name for name in comparison.methods if name != comparison.baseline), 2))
+
+
+def _with_ties(
+    shares: Mapping[str, Array], comparison: Comparison, seed: int
+) -> dict[tuple[str, str], dict[str, Paired]]:
+    against = [(name, comparison.baseline) for name in comparison.methods if name != comparison.baseline]
+    test = comparison.test
+    return {
+        (first, second): paired_with_ties(
+            shares[first], shares[second], test.counts, test.speakers, weight=test.weight, level=comparison.level,
+            seed=seed,
+        )
+        for first, second in [*against, *pairs_of(comparison)]
+    }  # fmt: skip
 
 
 def _a_baseline(asked: str, names: Sequence[str]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from alm_proxies.compare.comparison import Comparison
 from alm_proxies.compare.plain import plain
 from alm_proxies.compare.strata import speaker_count
-from alm_proxies.measures.scores import UNDECIDED, decided
-from alm_proxies.stages.evaluate.measured import Measured, Recovered
+from alm_proxies.measures.hard_labels import UNDECIDED, WITH_TIES, decided
+from alm_proxies.stages.evaluate.measured import Measured, Recovered, pairs_of
 
 
 def metrics_of(measured: Measured) -> dict[str, Any]:
@@ -30,14 +30,14 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
             "brier": plain(score.brier),
             "less_baseline": plain(score.gain),
             **rest,
+            **{
+                f"{measure}_less_baseline": plain(measured.less_baseline(score.method, measure))
+                for measure in WITH_TIES
+            },
             **_recovered(measured.recovered[score.method]),
         }
-    names = [name for name in comparison.methods if name != comparison.baseline]
-    pairs = {
-        f"{first} less {second}": plain(comparison.paired(first, second))
-        for place, first in enumerate(names)
-        for second in names[place + 1 :]
-    }
+    names = {f"{first} less {second}": (first, second) for first, second in pairs_of(comparison)}
+    pairs = {name: plain(comparison.paired(*pair)) for name, pair in names.items()}
     within = {
         title: {
             value: {
@@ -71,9 +71,11 @@ def metrics_of(measured: Measured) -> dict[str, Any]:
         "utterances_of_unknown_speakers": of_unknown,
         "held_out_votes": float(comparison.test.counts.sum()),
         "utterances_without_tie": utterances_without_tie(comparison),
+        "utterances_without_label": measured.without_label,
         "left_out": measured.left_out,
         "methods": methods,
         "pairs": pairs,
+        "pairs_with_ties": {name: plain(measured.with_ties[pair]) for name, pair in names.items()},
         "conditions_less_as_recorded": conditions,
         "within": within,
         "within_thirds_by_what_cuts": halved,

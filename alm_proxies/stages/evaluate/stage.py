@@ -60,6 +60,7 @@ def evaluate(
     scores where every label has the same share.
     """
     from alm_proxies.compare.plain import with_reasons
+    from alm_proxies.measures.hard_labels import WITH_TIES
     from alm_proxies.measures.held_out import TO_TRUTH
     from alm_proxies.report.simulated import simulated_words
     from alm_proxies.stages.evaluate.balanced import balanced_metrics, balanced_of, balanced_section
@@ -79,6 +80,7 @@ def evaluate(
     for distance in TO_TRUTH:
         within = ("to_truth/methods/*", "to_truth/within/*/*/*")
         reasons |= {f"{path}/{distance}_less_baseline": "it is the baseline" for path in within}
+    reasons |= {f"methods/*/{name}_less_baseline": "it is the baseline" for name in WITH_TIES}
     metrics = with_reasons(
         {
             **metrics_of(measured),

@@ -304,6 +304,52 @@ def test_the_page_says_which_labels_and_utterances_each_measure_of_hard_labels_i
     assert "No utterance has most votes" not in words
 
 
+def test_ties_are_counted_in_measures_with_paired_differences(tables: Tables) -> None:
+    truth, ids, votes, _ = tables
+    evaluation = evaluated(tables)
+    noisy = 0.6 * truth + 0.4 * np.random.default_rng(5).dirichlet(np.ones(4), 600)
+    by_label = votes.frame.filter("held_out").group_by("utterance_id", "label").len()
+    most = by_label.filter(pl.col("len") == pl.col("len").max().over("utterance_id"))
+    recall = {}
+    for name, shares in (("good", truth), ("worse", noisy)):
+        right, of_label = dict.fromkeys(LABELS, 0.0), dict.fromkeys(LABELS, 0.0)
+        for utterance, label, size in (
+            most.with_columns(pl.len().over("utterance_id").alias("size"))
+            .select("utterance_id", "label", "size")
+            .iter_rows()
+        ):
+            of_label[label] += 1 / size
+            right[label] += (LABELS[int(shares[ids.index(utterance)].argmax())] == label) / size
+        recall[name] = np.mean([right[label] / of_label[label] for label in LABELS])
+    methods, pair = evaluation.metrics["methods"], evaluation.metrics["pairs_with_ties"]["good less worse"]
+    assert methods["good"]["uar_with_ties"]["value"] == pytest.approx(recall["good"])
+    assert pair["uar_with_ties"]["value"] == pytest.approx(recall["good"] - recall["worse"])
+    less = methods["good"]["uar_with_ties_less_baseline"]
+    assert less["value"] == pytest.approx(recall["good"] - methods[SHARES]["uar_with_ties"]["value"])
+    assert less["low"] > 0
+    assert less["p_value"] < 0.001
+    assert methods[SHARES]["macro_f1_with_ties_less_baseline"] is None
+    reason = evaluation.metrics["reasons"][f"methods/{SHARES}/macro_f1_with_ties_less_baseline"]
+    assert reason == "it is the baseline"
+
+
+def test_utterances_whose_held_out_votes_are_for_no_label_are_counted(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    silent = pl.col("utterance_id").is_in([f"made/u{number}" for number in range(590, 600)])
+    frame = votes.frame.with_columns(
+        label=pl.when(~silent).then("label"),
+        status=pl.when(silent).then(pl.lit("out_of_vocabulary")).otherwise("status"),
+    )
+    evaluation = evaluate({"good": labels_of(truth, ids)}, Votes(frame, votes.about), utterances)
+    assert evaluation.metrics["utterances"] == 290
+    assert evaluation.metrics["utterances_without_label"] == 10
+    assert "10 more utterances have held-out votes, but none for a label: no measure counts them" in hard_labels(
+        evaluation
+    )
+    assert evaluated(tables).metrics["utterances_without_label"] == 0
+    assert "none for a label" not in hard_labels(evaluated(tables))
+
+
 def test_a_label_that_is_most_voted_nowhere_is_named(tables: Tables) -> None:
     truth, ids, votes, utterances = tables
     sad = pl.col("held_out") & (pl.col("label") == "sad") & (pl.col("annotator") != "made/r7")
