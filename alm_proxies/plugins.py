@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from textwrap import shorten
+from traceback import walk_tb
 from typing import Any
 
 from alm_proxies.errors import SettingsError
@@ -19,6 +21,17 @@ from alm_proxies.files import digest_of, package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
 
 OURS = "alm-proxies"
+
+
+THINGS: dict[str, tuple[str, str | None]] = {
+    "readers": ("a Reader", "alm_proxies.stages.read.settings:Reader"),
+    "estimators": ("an Estimator class", "alm_proxies.estimators.estimator:Estimator"),
+    "engines": ("an EngineKind", "alm_proxies.engines.registry:EngineKind"),
+    "prompts": ("a package with TOML files", None),
+    "exports": ("a Format", "alm_proxies.stages.export.formats:Format"),
+    "recipes": ("a function like train", None),
+}
+"""What an entry point of a kind names, and where that is found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +55,63 @@ class Plugin:
     def load(self) -> Any:
         """The thing itself; an error in a third party's module names its distribution."""
         if self.thing is not None:
-            return self.thing
+            return self._fitting(self.thing)
         module, _, attribute = self.target.partition(":")
         try:
             attribute_value = getattr(import_module(module), attribute)
-            return attribute_value[self.name] if isinstance(attribute_value, dict) else attribute_value
+            thing = attribute_value[self.name] if isinstance(attribute_value, dict) else attribute_value
         except Exception as error:
             if self.distribution == OURS:
                 raise
             message = f"the plug-in {self.name!r} of {self.distribution} {self.version} cannot be loaded"
             fix = f"Update or uninstall {self.distribution}, or choose another of the {self.kind}."
             raise SettingsError(f"{message}: {type(error).__name__}: {error}", where=self.target, fix=fix) from error
+        return thing if self.distribution == OURS else self._fitting(thing)
+
+    def _fitting(self, thing: Any) -> Any:
+        """The thing of a third party; an error if it is not what plug-ins of its kind are."""
+        described, target = THINGS[self.kind]
+        if target is None:
+            fits = callable(thing)
+        elif described.endswith("class"):
+            fits = isinstance(thing, type) and issubclass(thing, load_named(target))
+        else:
+            fits = isinstance(thing, load_named(target))
+        if fits:
+            return thing
+        message = f"the {self.kind[:-1]} {self.name!r} of {self.origin} is {_described(thing)}, not {described}"
+        fix = f"Name {described} ({target}) instead." if target else f"Name {described} instead."
+        raise SettingsError(message, where=self.target, fix=fix)
+
+
+def load_named(target: str) -> Any:
+    """What "module:name" names; an error if a plug-in names what is not there."""
+    module, _, name = target.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        if module.partition(".")[0] == __name__.partition(".")[0]:
+            raise
+        message = f"a plug-in names {target!r}, which cannot be loaded: {type(error).__name__}: {error}"
+        raise SettingsError(message, fix='Correct the name in the plug-in: "module:function".') from error
+
+
+def fault_of(error: Exception) -> SettingsError | None:
+    """The error that a third party's installed plug-in raised, or caused by a call of ours, as a sentence."""
+    points = [point for kind in KINDS for point in _entry_points(kind)]
+    owners = {point.target.partition(":")[0].partition(".")[0]: point.origin for point in points if ":" in point.target}
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        origin = owners.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        if origin is not None:
+            message = f"the plug-in package {origin} failed: {type(error).__name__}: {shorten(str(error), 300)}"
+            fix = "Correct it there, or tell its authors: --debug shows the traceback."
+            return SettingsError(message, where=f"{frame.f_code.co_filename}, line {line}", fix=fix)
+    return None
+
+
+def _described(thing: Any) -> str:
+    """What a thing is, in two words: the class Mine, a function, a str."""
+    return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
 
 
 def _readers() -> Iterator[tuple[str, str]]:
@@ -137,7 +196,10 @@ def register(kind: str, name: str, thing: Any) -> None:
     target = (
         str(thing) if kind == "prompts" else f"{getattr(thing, '__module__', '')}:{getattr(thing, '__name__', name)}"
     )
-    own[name] = Plugin(kind, name, target, "registered", _source_digest(thing), None if kind == "prompts" else thing)
+    added = Plugin(kind, name, target, "registered", _source_digest(thing), None if kind == "prompts" else thing)
+    if kind != "prompts":
+        added.load()
+    own[name] = added
     plugins.cache_clear()
 
 

@@ -23,6 +23,7 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import refuse_remote
 from alm_proxies.log import LOG, logging_to
 from alm_proxies.machine import refuse_windows
+from alm_proxies.plugins import fault_of
 from alm_proxies.printable import printable, printable_json, printable_lines
 from alm_proxies.stages.registry import STAGES
 
@@ -132,6 +133,8 @@ def _run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.filename is None and (fault := fault_of(error)) is not None:
+            return _refuse(str(fault), fault.exit_code, debug=debug)
         place = f"{error.filename}: " if error.filename else ""
         return _refuse(
             f"{place}{error.strerror or error}. Check the path, its permissions and the space left.", 3, debug=debug
@@ -139,6 +142,8 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         return _refuse("There was not enough memory. Try a smaller part of the data (--limit), or more memory.", 3)
     except Exception as error:
+        if (fault := fault_of(error)) is not None:
+            return _refuse(str(fault), fault.exit_code, debug=debug)
         LOG.error("a defect", exc_info=error)
         return defect(error, debug=debug)
 

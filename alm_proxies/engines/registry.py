@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
@@ -12,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from alm_proxies.engines.addresses import address_fault
 from alm_proxies.engines.engine import Engine, Trouble
 from alm_proxies.errors import SettingsError, need
-from alm_proxies.plugins import plugin
+from alm_proxies.plugins import load_named, plugin
 from alm_proxies.settings import Settings
 
 
@@ -144,7 +143,6 @@ async def open_engine(model: str, serve: Serve, *, revision: str | None = None, 
     if kind.extra:
         need("torch", kind.extra)
         need("transformers", kind.extra)
-    module, _, name = kind.opens.partition(":")
     loads = {"revision": revision} if kind.has_revisions else {}
-    opened: Engine = await getattr(import_module(module), name).open(model, serve, **loads)
+    opened: Engine = await load_named(kind.opens).open(model, serve, **loads)
     return opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import reprlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -155,11 +156,17 @@ class Scripted:
     def _shares_of(self, request: Request) -> Mapping[str, float]:
         if self._shares is None:
             raise InputError("this scripted annotator has texts only: it cannot score", where=self._abilities.model)
-        return self._shares(request)
+        shares = self._shares(request)
+        if isinstance(shares, Mapping):
+            return shares
+        raise _wrong(request, "shares", shares, "the share of every label by its name")
 
     def _text(self, request: Request, seed: int) -> str:
         if self._script is not None:
-            return self._script(request, seed)
+            answer = self._script(request, seed)
+            if isinstance(answer, str):
+                return answer
+            raise _wrong(request, "script", answer, "text")
         shares = self._shares_of(request)
         if request.elicit == "state":
             return json.dumps(shares)
@@ -170,6 +177,12 @@ class Scripted:
         else:
             drawn = int(weights.argmax())
         return request.questions[0].choices[drawn] if request.questions[0].choices else list(shares)[drawn]
+
+
+def _wrong(request: Request, name: str, answer: object, wanted: str) -> InputError:
+    """The error for a function that answered something else than it has to."""
+    message = f"{name} answered {reprlib.repr(answer)} for {request.utterance_id!r}, not {wanted}"
+    return InputError(message, where="a scripted engine", fix="Correct the function.")
 
 
 def _missing(request: Request, path: str) -> InputError:

@@ -22,6 +22,8 @@ CHUNK = 100_000
 ASSUMED_AGREEMENT = 0.3
 """Chance-corrected agreement of two listeners, assumed if no utterance has two human votes."""
 _PAIRS_NEEDED = 30
+ROUNDING = 1e-6
+"""A share that is negative by less is a zero."""
 
 
 class NotConvergedWarning(UserWarning):
@@ -146,10 +148,11 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
     for start in range(0, len(counts), CHUNK):
         part = counts.rows(np.arange(start, min(start + CHUNK, len(counts)), dtype=np.int64))
         with one_thread():
-            posterior = estimator.posterior(estimator.aligned(part))
+            posterior = _checked(estimator.posterior(estimator.aligned(part)), estimator, part)
             worth = np.zeros(len(part))
             if estimator.uses_proxies and estimator.blocks_:
-                alone = estimator.posterior(estimator.aligned(part.without_proxies()))
+                without = part.without_proxies()
+                alone = _checked(estimator.posterior(estimator.aligned(without)), estimator, without)
                 worth = posterior.concentration - alone.concentration
         means.append(posterior.mean)
         strengths.append(posterior.concentration)
@@ -170,6 +173,28 @@ def labels_of(estimator: Estimator, counts: Counts, about: About) -> Labels:
         }
     )
     return Labels.of(frame, about=About(taxonomy=counts.labels, annotators=about.annotators), where="labels")
+
+
+def _checked(posterior: object, estimator: Estimator, counts: Counts) -> Posterior:
+    """The posterior that an estimator gave; an error if it is none, or not one distribution for every utterance."""
+    where, fix = f"the estimator {estimator.name!r}", "Correct its posterior()."
+    if not isinstance(posterior, Posterior):
+        message = f"posterior() gave {type(posterior).__name__}, not Posterior(mean, concentration)"
+        raise InputError(message, where=where, fix=fix)
+    mean, strength = np.asarray(posterior.mean), np.asarray(posterior.concentration)
+    wanted = (len(counts), len(counts.labels))
+    if (mean.shape, strength.shape) != (wanted, wanted[:1]):
+        message = f"posterior() gave a mean of shape {mean.shape} and a concentration of shape {strength.shape}, not "
+        message += f"{wanted} (utterances, labels) and {wanted[:1]}"
+        raise InputError(message, where=where, fix=fix)
+    wrong = ~(np.isfinite(mean).all(1) & (mean.min(1) > -ROUNDING) & (mean.sum(1) > 0) & (strength > 0))
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        shares = ", ".join(f"{share:.3g}" for share in mean[row])
+        message = f"posterior() gave the shares {shares} and the concentration {strength[row]:.3g} for "
+        message += f"{counts.utterances[row]!r}: shares have to be 0 or more, the concentration above 0"
+        raise InputError(message, where=where, fix=fix)
+    return Posterior(mean, strength)
 
 
 def fitting_rows(counts: Counts, seed: int = 0, rows: int = FIT_ROWS) -> Counts:

@@ -247,7 +247,7 @@ what makes it run again are derived from that. Every stage writes `findings.parq
 
 def plugins_page() -> str:
     """Everything that can be added from outside, and what there is."""
-    from alm_proxies.plugins import KINDS, plugins
+    from alm_proxies.plugins import KINDS, THINGS, plugins
 
     head = """# Plug-ins
 
@@ -259,12 +259,14 @@ those that other installed packages name in their entry points. `alm-proxies plu
 mine = "my_package.mine:Mine"
 ```
 
-What comes with the package:
+[Extend it in Python](../how-to/extend.md) has examples and the entry points of a whole package.
 """
-    rows = [
-        (code(kind), code(f"alm_proxies.{kind}"), ", ".join(map(code, plugins(kind))) or "none yet") for kind in KINDS
-    ]
-    return f"{head}\n{table(('kind', 'entry point', 'names'), rows)}"
+    rows = []
+    for kind in KINDS:
+        described, found_in = THINGS[kind]
+        thing = f"{described} ({code(found_in)})" if found_in else described
+        rows.append((code(f"alm_proxies.{kind}"), thing, ", ".join(map(code, plugins(kind))) or "none yet"))
+    return f"{head}\n{table(('entry point', 'what it names', 'those that come with the package'), rows)}"
 
 
 def cards_page() -> str:

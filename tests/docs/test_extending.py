@@ -1,4 +1,4 @@
-"""The page on extending: its four examples run as printed, one after another in an empty folder; and `register`."""
+"""The page on extending: its five examples run as printed, one after another in an empty folder; and `register`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alm_proxies.plugins import plugin, plugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extend.md"
 BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-SAID = ("", "60 labels by halfway", "mine/b", "2 votes, 2 cells", "120 of 120 votes cast")
+SAID = ("", "60 labels by halfway", "mine/b", "2 votes, 2 cells", "120 of 120 votes cast", "items (train")
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,8 @@ def test_an_example_runs_as_printed(number: int, kind: str, text: str, folder: P
     assert SAID[number] in done.stdout
 
 
-def test_there_are_four_examples_and_what_they_leave_is_used_by_the_rest(folder: Path) -> None:
-    assert [kind for kind, _ in BLOCKS] == ["bash", *["python"] * 4]
+def test_there_are_five_examples_and_what_they_leave_is_used_by_the_rest(folder: Path) -> None:
+    assert [kind for kind, _ in BLOCKS] == ["bash", *["python"] * 5]
     assert len(Labels.read(folder / "halfway.parquet")) == 60
     assert set(Votes.read(folder / "loudness" / "votes.parquet").frame["status"]) == {"ok"}
 
@@ -54,6 +54,14 @@ def test_what_is_registered_is_known_by_name_and_its_source_is_its_version() -> 
     register("estimators", "mine_of_tests", Pool)
     assert plugin("estimators", "mine_of_tests").load() is Pool
     assert plugin("estimators", "mine_of_tests").version != before
+
+
+def test_what_is_registered_has_to_be_of_its_kind() -> None:
+    wrong = {"estimators": (lambda votes: votes), "exports": 3, "readers": Mine, "engines": "mine", "recipes": "train"}
+    for kind, thing in wrong.items():
+        with pytest.raises(SettingsError, match=r"wrong_of_tests' of registered \w+ is .+, not an? .+\. Name an? "):
+            register(kind, "wrong_of_tests", thing)
+        assert "wrong_of_tests" not in plugins(kind)
 
 
 def test_names_that_are_taken_and_kinds_that_are_none_are_refused() -> None:

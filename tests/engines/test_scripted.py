@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from collections import Counter
+from typing import Any
 
 import polars as pl
 import pytest
@@ -129,3 +130,12 @@ def test_wrong_tables_and_settings_are_refused(tmp_path, clip, shares_table, wor
         serve_settings("scripted", {"fault": {}})
     with wording.refused(SettingsError):
         serve_settings("oracle", {})
+
+
+def test_a_function_that_answers_no_text_or_no_shares_is_refused_with_its_utterance(clip):
+    nothing: Any = lambda request, seed: None  # noqa: E731
+    row: Any = lambda request: [0.5, 0.5]  # noqa: E731
+    with pytest.raises(InputError, match=r"script answered None for 'u1', not text"):
+        ask(Scripted(script=nothing), request(clip))
+    with pytest.raises(InputError, match=r"shares answered \[0\.5, 0\.5\] for 'u1', not the share of every label"):
+        ask(Scripted(shares=row), request(clip, elicit="score"))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from alm_proxies.plugins import load_named
 from alm_proxies.stages.export.settings import ChatSettings, ExportSettings
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Format:
     title: str
     """The programs that read it, in a few words."""
     write: str
-    """module:function; ours are in stages/export/writers."""
+    """module:function; modules of ours are in stages/export/writers."""
     one_label: bool = False
     """Whether it has one label per item, so that ties need a policy and distributions are lost."""
     needs_audio: bool = True
@@ -50,9 +50,9 @@ class Format:
     @property
     def writer(self) -> Callable[[Items, Path], None]:
         """The function that writes its files."""
-        module, _, name = self.write.partition(":")
-        package = "" if "." in module else "alm_proxies.stages.export.writers."
-        return getattr(import_module(package + module), name)  # type: ignore[no-any-return]  # named, not imported
+        ours = (Path(__file__).parent / "writers" / self.write.partition(":")[0]).with_suffix(".py").is_file()
+        package = "alm_proxies.stages.export.writers." if ours else ""
+        return load_named(package + self.write)  # type: ignore[no-any-return]  # named, not imported
 
 
 MSP_CLASSES = ("Angry", "Sad", "Happy", "Surprise", "Fear", "Disgust", "Contempt", "Neutral")

@@ -16,7 +16,7 @@ import polars as pl
 
 from alm_proxies.alone import WAIT, alone_beside
 from alm_proxies.cards import card_of
-from alm_proxies.errors import InputError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, read_text, refuse_remote, write_json, writing
 from alm_proxies.plugins import plugin
 from alm_proxies.printable import counted
@@ -111,7 +111,7 @@ def _written(
             items = items.with_frame(items.frame.with_columns(utterance_id=pl.col("key")))
         licences = {corpus: card_of(corpus, settings.cards).licence for corpus in items.frame["corpus"].unique()}
         items = items.with_frame(items.frame.with_columns(licence=pl.col("corpus").replace(licences)))
-        kind.writer(items, part)
+        _write_files(kind, items, part)
         gathered = Findings.gather(findings, "export")
         (part / CARD).write_text(card_text(items, kind, about, measured, gathered.frame), encoding="utf-8")
         files = {
@@ -121,6 +121,15 @@ def _written(
         _replace(target, part)
     counts = dict(items.frame.group_by(pl.col("split").fill_null("train"), maintain_order=True).len().iter_rows())
     return Exported(target, tuple(target / name for name in files), counts, gathered, recordings, lost)
+
+
+def _write_files(kind: Format, items: Items, part: Path) -> None:
+    """Write the files of the format; an error if its function wrote none."""
+    before = {path for path in part.rglob("*") if not path.is_dir()}
+    kind.writer(items, part)
+    if all(path.is_dir() or path in before for path in part.rglob("*")):
+        fix = "It has to write into the folder that it is given."
+        raise SettingsError(f"the function {kind.write} wrote no file", where=f"the format {kind.name!r}", fix=fix)
 
 
 @contextmanager

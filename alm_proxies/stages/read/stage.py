@@ -17,12 +17,11 @@ from alm_proxies.cards import Card, card_of, forbids_copies, known_cards
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, digest_file, digest_of
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.plugins import plugin
+from alm_proxies.plugins import load_named, plugin
 from alm_proxies.printable import counted
 from alm_proxies.remote.at_hand import AtHand
 from alm_proxies.settings import deciding, settings_of
 from alm_proxies.shown import Shown
-from alm_proxies.stage import load
 from alm_proxies.stages.read.aligned import aligned
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
@@ -200,9 +199,9 @@ def _part(source: Source, settings: ReadSettings, left: Callable[[Part], Part] |
         raise could_not_read(source.source, FileNotFoundError())
     labels = _labels(source, settings)
     vocabulary = Vocabulary(labels, source.map, getattr(source, "several_labels", "share"))
-    reader = cast(Read, load(reader_of(source).function))
+    reader = cast(Read, load_named(reader_of(source).function))
     try:
-        part = reader(source, vocabulary, _card(source, settings))
+        part = _given(reader(source, vocabulary, _card(source, settings)), source)
         part = left(part) if left is not None else part
         if "audio" in part.utterances.columns:
             cleaned = without_secrets_in(part.utterances, str(source.source), part.findings)
@@ -213,6 +212,19 @@ def _part(source: Source, settings: ReadSettings, left: Callable[[Part], Part] |
         return replace(part, bare=True) if source.proxy is not None else part
     except OSError as error:
         raise could_not_read(error.filename or source.source, error) from error
+
+
+def _given(part: object, source: Source) -> Part:
+    """What a reader gave; an error if it is no Part, or its utterances or votes have no utterance_id."""
+    where, fix = str(source.source), f"Correct the reader of the format {source.format!r}."
+    if not isinstance(part, Part):
+        message = f"its reader gave {type(part).__name__}, not Part(utterances, votes, inputs, findings)"
+        raise InputError(message, where=where, fix=fix)
+    for name, frame in (("utterances", part.utterances), ("votes", part.votes)):
+        if "utterance_id" not in frame.columns:
+            message = f"the {name} that its reader gave have no column utterance_id: {', '.join(frame.columns)}"
+            raise InputError(message, where=where, fix=fix)
+    return part
 
 
 def _labels(source: Source, settings: ReadSettings) -> tuple[str, ...]:
