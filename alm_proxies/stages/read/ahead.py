@@ -16,7 +16,6 @@ from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.printable import counted, sentence
 from alm_proxies.remembered import REMEMBERED, Memory, digests_of
 from alm_proxies.stage import Ahead, Foreseen
-from alm_proxies.stages.read.proxies import files_of_proxy
 from alm_proxies.stages.read.recordings import recordings_under
 from alm_proxies.stages.read.remote import state_of_source
 from alm_proxies.stages.read.settings import ReadSettings, Source
@@ -37,7 +36,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
         f"{source.proxy or source.corpus or source.format} {ahead.named(source.source)}": _state(source, ahead)
         for source in blocks
     }
-    inputs |= {f"folds of {source.proxy}": digest_file(path) for source in blocks for path in files_of_proxy(source)}
+    inputs |= {name: digest_file(path) for source in blocks for name, path in source.further_files.items()}
     inputs |= {
         f"recordings of {source.corpus or source.format}": digest_of(recordings_under(source.recordings))
         for source in blocks

@@ -49,11 +49,6 @@ def as_proxy(
     return Votes.of(frame, about=about, where=where), findings
 
 
-def files_of_proxy(source: Source) -> tuple[Path, ...]:
-    """The table of folds, if the source names one."""
-    return (source.folds,) if source.folds is not None and source.folds.is_file() else ()
-
-
 def _about(source: Source) -> About:
     """The metadata of a file of predictions; empty for any other file."""
     path = source.source / "labels.parquet" if source.source.is_dir() else source.source

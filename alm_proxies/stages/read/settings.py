@@ -15,6 +15,7 @@ from alm_proxies.stage import Choice, Need, Stage
 from alm_proxies.taxonomy import checked_taxonomy
 
 TrainedOn = Literal["no", "out_of_fold", "yes"]
+UTTERANCES = "utterances.parquet"
 _NAMES = ("train", "development", "test")
 _FIX = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
 
@@ -67,7 +68,13 @@ class Source(Settings):
     is ignored.
     """
     split: Annotated[str, AfterValidator(checked_split)] | None = None
-    """A split by speaker: "speakers:.7,.1,.2" (train, development, test) or "folds:5"."""
+    """A split by speaker: "speakers:.7,.1,.2" (train, development, test) or "folds:5". Further utterances or speakers
+    change it: keep_splits keeps it.
+    """
+    keep_splits: Annotated[Path, PLACE] | None = None
+    """The table of an earlier split, with the columns speaker and split, such as the utterances.parquet of the corpus
+    before it grew: its speakers keep their split, and split assigns the others. Copy it: read writes its own anew.
+    """
     read_as: str | None = Field(default=None, alias="as", pattern=r"^(human|proxy:[A-Za-z0-9][A-Za-z0-9_.-]*)$")
     """Whose votes these are: proxy:NAME reads the votes or soft labels as the votes of one proxy of that name; human,
     the default, reads them as they are. Use proxy for another modality of the corpus or for the probabilities of a
@@ -81,6 +88,12 @@ class Source(Settings):
     """The folds in which an out_of_fold proxy was trained; fuse uses the same. A table with a column fold and a column
     speaker (or utterance_id), or the name of a column of the source that is listed in groups.
     """
+
+    @model_validator(mode="after")
+    def _splits_are_kept_of_a_split(self) -> Self:
+        if self.keep_splits is not None and self.split_of_speakers is None:
+            raise ValueError('keep_splits goes with a split by speaker: add split = "speakers:.7,.1,.2"')
+        return self
 
     @field_validator("trained_on_these_votes")
     @classmethod
@@ -109,6 +122,18 @@ class Source(Settings):
     def split_of_speakers(self) -> str | None:
         """The split by speaker to make; None if there is none, or if the format's reader makes one of its own."""
         return self.split
+
+    @property
+    def further_files(self) -> dict[str, Path]:
+        """The files besides the source that it is read with, by what they are: folds, and the splits to keep."""
+        splits = self.keep_splits
+        named = {
+            f"folds of {self.proxy}": self.folds,
+            f"kept splits of {self.corpus or self.format}": splits / UTTERANCES
+            if splits and splits.is_dir()
+            else splits,
+        }
+        return {name: path for name, path in named.items() if path is not None and path.is_file()}
 
     @property
     def proxy(self) -> str | None:
@@ -172,7 +197,7 @@ STAGE = Stage(
     settings=ReadSettings,
     function="alm_proxies.stages.read.stage:read",
     needs=(Need("sources", "folder", every=("simulate/utterances",), optional=True),),
-    writes={"utterances": "utterances.parquet", "votes": "votes.parquet"},
+    writes={"utterances": UTTERANCES, "votes": "votes.parquet"},
     may_write={"labels": "labels.parquet", "page": "corpora.html"},
     working=("remembered/*",),
     blocks="combined",

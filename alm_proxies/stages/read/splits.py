@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.errors import InputError
+from alm_proxies.errors import InputError, TableError
 from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
-from alm_proxies.stages.read.settings import shares_of
+from alm_proxies.stages.read.rows import read_rows
+from alm_proxies.stages.read.settings import UTTERANCES, Source, shares_of
+from alm_proxies.stages.read.sources import prefixed
 from alm_proxies.tables import Finding
 
 _ROUNDS = 200
@@ -29,14 +31,36 @@ def split_word(word: str) -> str:
     return SPLITS.get(lowered, lowered if lowered in ("train", "development", "test") else word)
 
 
+def kept_splits(source: Source) -> dict[str, str]:
+    """The split of each speaker in the table of an earlier split that the source names; empty if it names none."""
+    if source.keep_splits is None or source.split_of_speakers is None:
+        return {}
+    path = source.keep_splits / UTTERANCES if source.keep_splits.is_dir() else source.keep_splits
+    rows = read_rows(path)
+    rows.need("speaker", "split")
+    known = shares_of(source.split_of_speakers)
+    rows.refuse(
+        ~rows.frame["split"].cast(pl.String).is_in(list(known)).fill_null(value=True),
+        "split",
+        f"is no split of {source.split_of_speakers!r}, which makes {', '.join(known)}",
+        "Ask for the split that it was made by.",
+    )
+    table = rows.frame.select(pl.col("speaker", "split").cast(pl.String)).drop_nulls()
+    table = table.with_columns(prefixed("speaker", source.corpus)).unique().sort("speaker", "split")
+    twice = table.filter(pl.col("speaker").is_duplicated())["speaker"]
+    if len(twice):
+        raise TableError(f"has speaker {twice[0]!r} in several splits", where=str(path), fix="Keep one split of each.")
+    return dict(table.iter_rows())
+
+
 def split_by_speaker(
-    utterances: pl.DataFrame, wanted: str, seed: int, corpus: str
+    utterances: pl.DataFrame, wanted: str, seed: int, corpus: str, kept: Mapping[str, str] | None = None
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """The utterances with a speaker-disjoint split, its sizes as near to the shares as the speakers allow.
 
-    Speakers are assigned, largest first, to the split that lacks most utterances; then they are moved and swapped while
-    that brings the sizes nearer. Speakers of equal size are ordered by the seed. An utterance without a speaker belongs
-    to no split (null).
+    Speakers in `kept` have the split that it states. The others are assigned, largest first, to the split that lacks
+    most utterances; then they are moved and swapped while that brings the sizes nearer. Speakers of equal size are
+    ordered by the seed. An utterance without a speaker belongs to no split (null).
     """
     shares = shares_of(wanted)
     if "speaker" not in utterances.columns:
@@ -51,17 +75,22 @@ def split_by_speaker(
             where=corpus,
             fix="Give the column of the speakers, ask for fewer splits, or leave split out.",
         )
-    speakers = sorted(sizes)
+    names = list(shares)
+    before = {speaker: split for speaker, split in (kept or {}).items() if speaker in sizes}
+    speakers = sorted(set(sizes) - set(before))
     order = generator(seed, "split", corpus).permutation(len(speakers))
     ranked = sorted((speakers[i] for i in order), key=lambda speaker: -sizes[speaker])
-    placed = _placed([sizes[speaker] for speaker in ranked], list(shares.values()))
-    names = list(shares)
-    split = {speaker: names[place] for speaker, place in zip(ranked, placed, strict=True)}
+    placed = _placed(
+        [sizes[speaker] for speaker in ranked],
+        np.array(list(shares.values())) * sum(sizes.values()),
+        [(names.index(split), sizes[speaker]) for speaker, split in before.items()],
+    )
+    split = before | {speaker: names[place] for speaker, place in zip(ranked, placed, strict=True)}
     findings = []
-    before = utterances.height - utterances["split"].null_count() if "split" in utterances.columns else 0
-    if before:
-        message = f"the split that came with {counted(before, 'utterance')} was replaced by {wanted}"
-        findings.append(Finding("read", "split_replaced", message, where=corpus, count=before))
+    came = utterances.height - utterances["split"].null_count() if "split" in utterances.columns else 0
+    if came:
+        message = f"the split that came with {counted(came, 'utterance')} was replaced by {wanted}"
+        findings.append(Finding("read", "split_replaced", message, where=corpus, count=came))
     if unknown:
         message = f"{counted(unknown, 'utterance')} without a known speaker, so in no split"
         findings.append(
@@ -71,16 +100,18 @@ def split_by_speaker(
     return utterances.with_columns(assigned), findings
 
 
-def _placed(sizes: Sequence[int], shares: Sequence[float]) -> list[int]:
-    """The split of each speaker; sizes are sorted, largest first."""
-    target = np.array(shares) * sum(sizes)
-    filled = np.zeros(len(shares))
-    heads = np.zeros(len(shares), dtype=np.int64)
+def _placed(sizes: Sequence[int], target: Floats, kept: Sequence[tuple[int, int]]) -> list[int]:
+    """The split of each speaker; sizes are sorted, largest first. `kept` are the splits and sizes of further ones."""
+    filled = np.zeros(len(target))
+    heads = np.zeros(len(target), dtype=np.int64)
+    for place, size in kept:
+        filled[place] += size
+        heads[place] += 1
     placed: list[int] = []
     for number, size in enumerate(sizes):
         empty = np.flatnonzero(heads == 0)
         # The last speakers are kept for splits that would otherwise be empty.
-        among = empty if len(sizes) - number <= len(empty) else np.arange(len(shares))
+        among = empty if len(sizes) - number <= len(empty) > 0 else np.arange(len(target))
         place = int(among[np.argmax((target - filled)[among])])
         placed.append(place)
         filled[place] += size

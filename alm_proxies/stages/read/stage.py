@@ -25,12 +25,12 @@ from alm_proxies.shown import Shown
 from alm_proxies.stages.read.aligned import aligned
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
-from alm_proxies.stages.read.proxies import as_proxy, files_of_proxy
+from alm_proxies.stages.read.proxies import as_proxy
 from alm_proxies.stages.read.recordings import found_in_folder
 from alm_proxies.stages.read.remote import fetched, left_there, without_secrets_in
 from alm_proxies.stages.read.settings import HoldOut, Reader, ReadSettings, Source
 from alm_proxies.stages.read.sources import Part, finding
-from alm_proxies.stages.read.splits import split_by_speaker
+from alm_proxies.stages.read.splits import kept_splits, split_by_speaker
 from alm_proxies.stages.read.translate import Score, translated
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import About, Finding, Findings, Labels, MadeBy, Utterances, Votes, combine
@@ -134,7 +134,7 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
     inputs = {
         _input(path, source): digest_file(path)
         for source, part in parts
-        for path in (*part.inputs, *files_of_proxy(source))
+        for path in (*part.inputs, *source.further_files.values())
     }
     recorded = [deciding(chosen) for chosen in (settings, *named)]
     made_by = MadeBy(stage="read", settings_digest=digest_of(recorded), inputs=inputs)
@@ -268,7 +268,7 @@ def _described(
             where = str(source.source)
             findings.append(finding("not_described", message, fix=fix, where=where, count=frame.height))
     if (split := source.split_of_speakers) is not None:
-        frame, losses = split_by_speaker(frame, split, seed, source.corpus)
+        frame, losses = split_by_speaker(frame, split, seed, source.corpus, kept_splits(source))
         findings += losses
     return frame, findings
 

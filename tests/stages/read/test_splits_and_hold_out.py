@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from wording import Wording
 
 from alm_proxies.ballots import ballots_of, left_out
 from alm_proxies.cli.flags import value_of
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.hold_out import hold_out
@@ -74,6 +76,55 @@ def test_a_split_that_was_there_is_replaced_and_said() -> None:
     split, findings = split_by_speaker(frame, "folds:2", 0, "c")
     assert set(split["split"].to_list()) == {"fold1", "fold2"}
     assert [finding.kind for finding in findings] == ["split_replaced"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 30), min_size=6, max_size=12), more=st.lists(st.integers(1, 30), max_size=6))
+def test_speakers_of_an_earlier_split_keep_theirs_when_others_come(sizes: list[int], more: list[int]) -> None:
+    before, _ = split_by_speaker(people(sizes), "speakers:.7,.1,.2", 3, "c")
+    kept = dict(before.select("speaker", "split").unique().iter_rows()) | {"c/gone": "test"}
+    after, _ = split_by_speaker(people([size + 1 for size in sizes] + more), "speakers:.7,.1,.2", 3, "c", kept)
+    now = dict(after.select("speaker", "split").unique().iter_rows())
+    assert {speaker: now[speaker] for speaker in kept if speaker != "c/gone"} == {
+        speaker: split for speaker, split in kept.items() if speaker != "c/gone"
+    }
+    assert len(now) == len(sizes) + len(more)
+
+
+def grown(tmp_path: Path, **more: Any) -> Corpus:
+    """A corpus of ten speakers, and twelve in its second week."""
+    week = [f"{speaker}u{n},{speaker},r{n},sad" for speaker in "abcdefghij" for n in range(3)]
+    further = [f"{speaker}u{n},{speaker},r{n},sad" for speaker in "kla" for n in range(5, 9)]
+    path = tmp_path / "votes.csv"
+    path.write_text("\n".join(["clip,who,rater,heard", *week, *(further if more else [])]) + "\n")
+    columns = {"utterance_id": "clip", "speaker": "who", "annotator": "rater", "label": "heard"}
+    source = TableSource(source=path, corpus="c", columns=columns, split="speakers:.6,.2,.2", **more)
+    return read(source, ReadSettings(taxonomy=("happy", "sad")))
+
+
+def splits_of(corpus: Corpus) -> dict[str, str]:
+    return dict(corpus.utterances.frame.select("speaker", "split").unique().iter_rows())
+
+
+def test_a_grown_corpus_keeps_the_split_of_the_table_that_is_named(tmp_path: Path) -> None:
+    before = grown(tmp_path)
+    before.write(tmp_path / "before")
+    after = splits_of(grown(tmp_path, keep_splits=tmp_path / "before"))
+    assert {speaker: after[speaker] for speaker in splits_of(before)} == splits_of(before)
+    assert len(after) == 12
+    (tmp_path / "own.csv").write_text("speaker,split\na,test\nc/b,development\nc,\n")
+    after = splits_of(grown(tmp_path, keep_splits=tmp_path / "own.csv"))
+    assert (after["c/a"], after["c/b"]) == ("test", "development")
+    assert set(after.values()) == {"train", "development", "test"}
+
+
+def test_kept_splits_that_cannot_be_kept_are_refused(tmp_path: Path, wording: Wording) -> None:
+    for text in ("speaker,split\na,fold1\n", "speaker,split\na,test\nc/a,train\n", "who,split\na,test\n"):
+        (tmp_path / "own.csv").write_text(text)
+        with wording.refused(TableError):
+            grown(tmp_path, keep_splits=tmp_path / "own.csv")
+    with pytest.raises(ValidationError, match="keep_splits goes with a split by speaker"):
+        TableSource(source=tmp_path / "own.csv", corpus="c", keep_splits=tmp_path / "own.csv")
 
 
 def test_fewer_speakers_than_splits_are_refused() -> None:
