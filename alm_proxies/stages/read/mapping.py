@@ -160,14 +160,28 @@ def number(series: pl.Series, rows: Rows, theirs: str | None, ours: str) -> pl.S
     if series.dtype == pl.String:
         text = _stripped(series)
         text = text.set(text.str.to_lowercase().is_in(_NO_NUMBER), None)
+        text = _with_points(text) if rows.text is not None and rows.text[1] != "," else text
     numbers = text.cast(pl.Float64, strict=False)
     bad = text.is_not_null() & ~numbers.is_finite().fill_null(False)
     if bad.any():
         row = int(bad.arg_true()[0])
         where = rows.place(row, theirs)
         fix = "Write numbers with a decimal point; leave missing ones empty, or write n/a."
-        raise TableError(f"{text[row]!r} is not a number for {ours}", where=where, fix=fix)
+        raise TableError(f"{series[row]!r} is not a number for {ours}", where=where, fix=fix)
     return numbers.alias(series.name)
+
+
+def _with_points(text: pl.Series) -> pl.Series:
+    """Numbers of a file that commas do not separate, with points in place of decimal commas.
+
+    Spreadsheets write such files where the comma is decimal. A column whose commas may all be between thousands, as in
+    1,000, or that has points too, stays as it is.
+    """
+    decimal = text.str.contains(r"^[+-]?\d+,\d+$")
+    thousands = text.str.contains(r"^[+-]?[1-9]\d{0,2},\d{3}$")
+    if text.str.contains(".", literal=True).any() or not (decimal & ~thousands).any():
+        return text
+    return pl.select(pl.when(decimal).then(text.str.replace(",", ".", literal=True)).otherwise(text)).to_series()
 
 
 def missing_numbers(read_rows: pl.DataFrame, rows: Rows, columns: dict[str, str], meant: str = "") -> list[Finding]:

@@ -37,7 +37,9 @@ from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import STATUSES, Finding
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_GENDERS = {"f": "female", "woman": "female", "m": "male", "man": "male", "diverse": "other"}
+_GENDERS = {
+    "f": "female", "w": "female", "woman": "female", "m": "male", "man": "male", "diverse": "other",
+}  # fmt: skip
 _NOBODY = ["unknown", "unk", "n/a", "none"]
 _FEW = 2**31 - 1
 
@@ -241,16 +243,26 @@ def _utterances(
     if "gender" in utterances.columns:
         utterances = utterances.with_columns(pl.col("gender").str.to_lowercase().replace(_GENDERS))
         known = pl.col("gender").is_in(["female", "male", "other"])
-        utterances = _known(utterances, "gender", known, "is not female, male or other", findings, source)
+        fix = "Write female, male or other; f, w and m are understood too."
+        utterances = _known(utterances, "gender", known, "is not female, male or other", findings, source, fix)
     return utterances
 
 
 def _known(
-    frame: pl.DataFrame, name: str, known: pl.Expr, message: str, findings: list[Finding], source: MappedSource
+    frame: pl.DataFrame,
+    name: str,
+    known: pl.Expr,
+    message: str,
+    findings: list[Finding],
+    source: MappedSource,
+    fix: str = "",
 ) -> pl.DataFrame:
+    """The table with the values that are known, others empty; and a finding that shows some of the others."""
     cleaned = frame.with_columns(pl.when(known).then(name).alias(name))
-    lost = cleaned[name].null_count() - frame[name].null_count()
-    if lost:
-        words = f"the {name} of {counted(lost, 'utterance')} {message}, and was left empty"
-        findings.append(finding(f"unknown_{name}", words, where=str(source.source), count=lost))
+    others = frame[name].filter(cleaned[name].is_null() & frame[name].is_not_null())
+    if len(others):
+        words = (
+            f"the {name} of {counted(len(others), 'utterance')} {message}, such as {others[0]!r}, and was left empty"
+        )
+        findings.append(finding(f"unknown_{name}", words, fix=fix, where=str(source.source), count=len(others)))
     return cleaned

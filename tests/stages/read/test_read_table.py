@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from long_table import COLUMNS, LONG, put, table
 
-from alm_proxies.errors import InputError
+from alm_proxies.errors import InputError, TableError
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
 
@@ -236,7 +236,29 @@ def test_groups_travel_as_text_and_columns_left_behind_are_named(tmp_path: Path)
 
 
 def test_unknown_speakers_and_genders_are_left_empty_and_counted(tmp_path: Path) -> None:
-    path = put(tmp_path / "t.csv", "id,who,sex\na,Unknown,F\nb,7,?\n")
+    path = put(tmp_path / "t.csv", "id,who,sex\na,Unknown,F\nb,7,?\nc,8,w\n")
     corpus = table(path, columns={"utterance_id": "id", "speaker": "who", "gender": "sex"})
-    assert corpus.utterances.frame.select("speaker", "gender").rows() == [(None, "female"), ("mine/7", None)]
+    people = [(None, "female"), ("mine/7", None), ("mine/8", "female")]
+    assert corpus.utterances.frame.select("speaker", "gender").rows() == people
     assert corpus.findings.counts() == {"unknown_gender": 1, "unknown_speaker": 1}
+    (gender,) = corpus.findings.frame.filter(kind="unknown_gender").select("message", "fix").rows()
+    assert "such as '?'" in gender[0]
+    assert gender[1] == "Write female, male or other; f, w and m are understood too."
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_decimal_commas_are_read_where_commas_do_not_separate(tmp_path: Path, delimiter: str) -> None:
+    text = "id,who,how,felt\na,r1,sad,1|0\nb,r1,happy,5|25\nc,r1,sad,\nd,r1,sad,9\n"
+    path = put(tmp_path / "t.csv", text.replace(",", delimiter).replace("|", ","))
+    columns = {"utterance_id": "id", "annotator": "who", "label": "how", "valence": "felt"}
+    corpus = table(path, columns=columns, scales={"valence": [1, 9]})
+    assert corpus.votes.frame["valence"].to_list() == [0.0, 0.53125, None, 1.0]
+
+
+@pytest.mark.parametrize("numbers", ["1,000 2,500", "1,5 2.5", "1,5 1.000,5", "1,5 2,,5"])
+def test_commas_that_need_not_be_decimal_are_refused_with_line_and_column(tmp_path: Path, numbers: str) -> None:
+    rows = [f"u{n};r1;sad;{number}" for n, number in enumerate(numbers.split())]
+    path = put(tmp_path / "t.csv", "\n".join(["id;who;how;felt", *rows]) + "\n")
+    columns = {"utterance_id": "id", "annotator": "who", "label": "how", "valence": "felt"}
+    with pytest.raises(TableError, match=r"line [23], column felt: '[^']+' is not a number for valence"):
+        table(path, columns=columns, scales={"valence": [1, 9]})
