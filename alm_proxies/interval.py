@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import isnan
+from math import isfinite, isnan
+
+FEWEST_TO_TEST = 6
+"""With fewer speakers no sign-flip p-value can be below 0.05: the lowest is 2^(1 - S), .0625 for five."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,21 @@ class Interval:
         if isnan(self.low) or isnan(self.high):
             return self
         return replace(self, low=min(max(self.low, low), high), high=max(min(self.high, high), low))
+
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether there are ends and speakers enough for a verdict: the one rule of pages, metrics and findings."""
+        return isfinite(self.low) and isfinite(self.high) and self.speakers >= FEWEST_TO_TEST
+
+    @property
+    def is_below_zero(self) -> bool:
+        """Whether a difference can be judged and is below zero with its whole interval."""
+        return self.can_be_judged and self.high < 0
+
+    @property
+    def is_above_zero(self) -> bool:
+        """Whether a difference can be judged and is above zero with its whole interval."""
+        return self.can_be_judged and self.low > 0
 
     @property
     def error(self) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from alm_proxies.compare.comparison import Score
-from alm_proxies.interval import Interval
+from alm_proxies.interval import FEWEST_TO_TEST, Interval
 from alm_proxies.measures.bootstrap import Paired
 from alm_proxies.metrics import AVERAGES
 
@@ -38,6 +38,7 @@ _BY_NAME = {
     "rank_ceiling": "fewer than 200 utterances have four held-out votes",
     "speakers": "speakers are not known",
     "fit": "the curve does not fall, or has fewer than four points",
+    "stands_out": f"it takes {FEWEST_TO_TEST} speakers to judge",
     "passed": "there are fewer than three raters",
     "told_transcripts": "the annotator does not say",
     "correlation/value": _DISAGREEMENT,

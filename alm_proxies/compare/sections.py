@@ -188,7 +188,6 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
         for name, check in checks.items()
         if check is not None
     ]
-    helped = "helps" if first.log_score < first.log_score_without else "does not help"
     return Calibration(
         "coverage",
         "Intervals for the held-out votes of the top label: nominal and actual coverage",
@@ -198,8 +197,8 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
         alt=f"Coverage at {', '.join(f'{100 * level:.0f} %' for level in levels)}.",
         note=(
             f"Log score of all held-out votes of an utterance together {number(first.log_score)} nats a vote with the "
-            f"concentration, {number(first.log_score_without)} with the shares taken as exact: the concentration "
-            f"{helped}. {first.utterances:,} utterances."
+            f"concentration, {number(first.log_score_without)} with the shares taken as exact; lower is better. "
+            f"{first.utterances:,} utterances."
         ),
     )
 

@@ -20,6 +20,7 @@ from alm_proxies.estimators.chosen import Chosen
 from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.stack import Stack
+from alm_proxies.estimators.trials import printed
 
 if TYPE_CHECKING:
     from alm_proxies.estimators.dawid_skene import DawidSkene
@@ -102,7 +103,7 @@ def _proxies(stack: Stack, counts: Counts | None) -> list[dict[str, Any]]:
             row = adds[name]
             gain, beside = _interval(row["against_no_proxies"], row["low"], row["high"]), "the other proxies"
         elif name in stack.proxies_ and gains:
-            most = gains[max(gains)]
+            most = printed(gains[max(gains)])
             gain, beside = _interval(-most.estimate, -most.high, -most.low), "human votes alone"
         proxies.append(_proxy(name, annotators, why) | {"lowers_log_loss_by": gain, "beside": beside})
     return proxies

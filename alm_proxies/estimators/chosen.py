@@ -15,7 +15,7 @@ from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.mixture import Mixture
-from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, paired, units_of
+from alm_proxies.estimators.trials import Losses, cross_validate, folds_of, gap_words, paired, printed, units_of
 from alm_proxies.interval import Interval
 from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
@@ -247,10 +247,7 @@ def _findings(
     findings = [Finding.of("chosen", message)]
     if on is not None and gain is not None:
         verdict = "the proxies count" if best == on else "the proxies are switched off"
-        message = (
-            f"{verdict}: with them {gain.estimate:+.4f} nats per held-out vote "
-            f"({gain.low:+.4f} to {gain.high:+.4f}) against {off.words()}"
-        )
+        message = f"{verdict}: with them {gap_words(gain, search.by)} against {off.words()}"
         findings.append(Finding.of("proxies", message))
         dropped = [name for name in names if name not in on.proxies]
         if best == on and dropped:
@@ -267,7 +264,7 @@ def _table(
 ) -> pl.DataFrame:
     rows = []
     for c in order:
-        gain = gains[c]
+        gain = printed(gains[c])
         shown = (c.method, c.classes, c.penalty, list(c.proxies), losses[c].mean, gain.estimate, gain.low, gain.high)
         rows.append((*shown, c == best))
     schema = {"method": pl.String(), "classes": pl.Int64(), "penalty": pl.Float64(), "proxies": pl.List(pl.String())}

@@ -19,6 +19,7 @@ from alm_proxies.estimators.pooling import mixed, rescaled
 from alm_proxies.estimators.screening import Names
 from alm_proxies.estimators.stack_methods import RATERS, WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
+from alm_proxies.estimators.trials import gap_words
 from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -171,26 +172,18 @@ class Stack(Estimator):
         )
         findings = [Finding.of("chosen", message)]
         if learned.raters is not None:
-            gap = learned.raters
+            gap = gap_words(learned.raters, learned.by)
             verdict = "count" if learned.raters_count else "do not count"
-            message = (
-                f"raters by name {verdict}: with a weight for each rater {gap.estimate:+.4f} nats per held-out "
-                f"vote ({gap.low:+.4f} to {gap.high:+.4f}) against equal weights"
-            )
+            message = f"raters by name {verdict}: with a weight for each rater {gap} against equal weights"
             findings.append(Finding.of("known_raters", message))
         if learned.test is not None and not self.share_:
             test = learned.test
             why = "too little" if test.high < 0 else "no significant gain in a one-sided test over speakers"
-            message = (
-                f"the proxies are switched off: with them {test.estimate:+.4f} nats per held-out vote "
-                f"({test.low:+.4f} to {test.high:+.4f}), {why}"
-            )
+            message = f"the proxies are switched off: with them {gap_words(test, learned.by)}, {why}"
             findings.append(Finding.of("proxies", message))
         if learned.gains:
-            each = ((gain.context, gain.interval) for gain in learned.gains)
-            shown = "; ".join(
-                f"{n} given {gain.estimate:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" for n, gain in each
-            )
+            each = ((gain.context, gap_words(gain.interval, learned.by, "")) for gain in learned.gains)
+            shown = "; ".join(f"{given} given {words}" for given, words in each)
             message = (
                 f"the proxies count: nats per held-out human vote, by the number of votes given: {shown}; "
                 "with all votes of an utterance given the gain is usually smaller, which only `evaluate` can show"

@@ -17,7 +17,7 @@ from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.pooling import mixed, share_of_second, stacking_weights, strength_scale
 from alm_proxies.estimators.screening import Names, Rows, Screening
 from alm_proxies.estimators.stack_methods import Maker, Method
-from alm_proxies.estimators.trials import Losses, folds_of, paired, units_of
+from alm_proxies.estimators.trials import Losses, folds_of, paired, printed, units_of
 from alm_proxies.interval import Interval
 from alm_proxies.progress import Progress
 
@@ -260,7 +260,7 @@ class Trial:
                 ("stack", side.outer, 1.0),
             ]
             for name, mean, weight in shown:
-                gap = self._paired(mean, alone.outer, last)
+                gap = printed(self._paired(mean, alone.outer, last))
                 loss = self._losses(mean, last).mean
                 rows.append((name, names, context, loss, gap.estimate, gap.low, gap.high, float(weight) * level))
         if some is not None and len(self.names) > 1:
@@ -273,7 +273,8 @@ class Trial:
         rows: list[tuple[object, ...]] = []
         for proxy in self.names:
             fewer = [name for name in self.names if name != proxy]
-            gap, loss = self.screening.adds(self.names, proxy, every), self.screening.losses(tuple(fewer)).mean
+            gap = printed(self.screening.adds(self.names, proxy, every))
+            loss = self.screening.losses(tuple(fewer)).mean
             rows.append((f"loglinear less {proxy}", fewer, None, loss, -gap.estimate, -gap.high, -gap.low, 0.0))
         return rows
 

@@ -16,6 +16,7 @@ from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut, counts_
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.trained import FEWEST_SPEAKERS
 from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import FEWEST_SPEAKERS as FEWEST_FOR_ENDS
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Votes
 
@@ -106,7 +107,8 @@ def cross_validate(make: Callable[[int], Estimator], counts: Counts, fold: Index
 def paired(first: Losses, second: Losses, groups: Index) -> Interval:
     """Loss per vote of the first minus that of the second, with a t-interval over groups (speakers).
 
-    The groups are clusters of a ratio estimate: se^2 = G / (G - 1) sum_g (d_g - mean v_g)^2 / (sum_g v_g)^2.
+    The groups are clusters of a ratio estimate: se^2 = G / (G - 1) sum_g (d_g - mean v_g)^2 / (sum_g v_g)^2. Its ends
+    decide whatever the number of groups; `printed` is what to show.
     """
     from scipy.special import stdtrit
 
@@ -119,10 +121,23 @@ def paired(first: Losses, second: Losses, groups: Index) -> Interval:
         return Interval(0.0, 0.0, 0.0)
     mean = float(difference.sum() / votes.sum())
     if count < 2:
-        return Interval(mean, -np.inf, np.inf)
+        return Interval(mean, -np.inf, np.inf, "t", count)
     spread = np.square(difference - mean * votes).sum() * count / (count - 1)
     half = float(stdtrit(count - 1, 0.975) * np.sqrt(spread) / votes.sum())
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, mean - half, mean + half, "t", count)
+
+
+def printed(gap: Interval) -> Interval:
+    """A paired difference as it is printed: without ends where these would come from one or two groups."""
+    return gap if gap.speakers >= FEWEST_FOR_ENDS else replace(gap, low=np.nan, high=np.nan, method="none")
+
+
+def gap_words(gap: Interval, by: str, unit: str = " nats per held-out vote") -> str:
+    """A paired difference in words, with its interval or why there is none; `by` is the unit of the groups."""
+    if gap.speakers >= FEWEST_FOR_ENDS:
+        return f"{gap.estimate:+.4f}{unit} ({gap.low:+.4f} to {gap.high:+.4f})"
+    groups = "utterances" if by.startswith("utterances") else "speakers"
+    return f"{gap.estimate:+.4f}{unit} (without an interval, which takes {FEWEST_FOR_ENDS} {groups} or more)"
 
 
 @dataclass(frozen=True, slots=True)

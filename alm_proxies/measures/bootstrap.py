@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.interval import Interval
+from alm_proxies.interval import FEWEST_TO_TEST, Interval
 from alm_proxies.measures.arrays import Array, same_rows
 from alm_proxies.seeds import generator
 
@@ -21,8 +21,8 @@ RESAMPLES = 2000
 FEW_SPEAKERS = 20
 FEWEST_SPEAKERS = 3
 """With two, a 95 % interval is 12.7 standard errors to either side, known from one difference: it says nothing."""
-FEWEST_TO_TEST = 6
-"""With fewer speakers no sign-flip p-value can be below 0.05: the lowest is 2^(1 - S), .0625 for five."""
+SURE = 0.05
+IT_TAKES = f"it takes {FEWEST_TO_TEST} for a p-value below {SURE}"
 _MOST_GROUPS = 1000
 _ALL_FLIPS_UP_TO = 12
 
@@ -39,7 +39,12 @@ class Paired:
     @property
     def can_be_judged(self) -> bool:
         """Whether there is an interval, and the p-value could be below 0.05 with this number of speakers."""
-        return np.isfinite(self.difference.low) and self.difference.speakers >= FEWEST_TO_TEST
+        return self.difference.can_be_judged
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the difference can be judged and its p-value is below 0.05."""
+        return self.can_be_judged and self.p_value < SURE
 
 
 def ratio(sums: Array) -> Array:

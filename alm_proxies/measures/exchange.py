@@ -12,6 +12,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.taken_off import LEAST
+from alm_proxies.printable import counted
 from alm_proxies.tables import Utterances, Votes
 
 NEEDED = 50
@@ -45,6 +46,9 @@ class Exchange:
             return f"only {self.utterances} utterances have votes of both kinds: too few for a test"
         if self.knows:
             return f"{who} predicts the votes of the fit better than held-out votes of the same utterances: {gap}"
+        if not self.gap.can_be_judged:
+            speakers = counted(self.gap.speakers, "speaker")
+            return f"{speakers} are too few to judge whether {who} predicts votes of the fit better: {gap}"
         return f"{who} predicts votes of the fit no better than held-out votes of the same utterances: {gap}"
 
 

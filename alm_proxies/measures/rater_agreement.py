@@ -22,7 +22,7 @@ class RaterAgreement:
 
     others: the probability that two votes of the others agree; difference: agreement less others, on the utterances
     with two others or more. stands_out: whether the difference is significantly below zero (one-sided t-test over
-    speakers, Bonferroni over the raters compared).
+    speakers, Bonferroni over the raters compared); None where the speakers are too few to judge.
     """
 
     rater: int
@@ -30,7 +30,7 @@ class RaterAgreement:
     agreement: Interval
     others: Interval
     difference: Interval
-    stands_out: bool
+    stands_out: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,9 @@ def raters_apart(
             interval_of_sums(each, level=level, seed=seed).within(*ends)
             for each, ends in zip(sums, ranges, strict=True)
         ]
-        apart = _p_below(gap[rows], codes, count) * len(compared) < 1.0 - level
+        apart = None
+        if three[2].can_be_judged:
+            apart = _p_below(gap[rows], codes, count) * len(compared) < 1.0 - level
         results.append(RaterAgreement(code, len(rows), three[0], three[1], three[2], apart))
     results.sort(key=lambda code: (code.difference.estimate, code.rater))
     return RatersApart(tuple(results), len(compared), everyone - len(compared))

@@ -10,7 +10,7 @@ import pytest
 from alm_proxies.estimators.chosen import choose
 from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.estimator import Estimator
-from alm_proxies.estimators.trials import Losses, folds_of, paired, score
+from alm_proxies.estimators.trials import Losses, folds_of, gap_words, paired, printed, score
 
 LABELS = ("a", "b", "c", "d")
 QUIET = pytest.mark.filterwarnings("ignore::alm_proxies.estimators.estimator.NotConvergedWarning")
@@ -215,6 +215,18 @@ def test_paired_intervals_cover_a_known_difference_that_varies_over_speakers_of_
 def test_one_speaker_gives_no_interval():
     single = paired(Losses(np.ones(9), np.ones(9)), Losses(np.zeros(9), np.ones(9)), np.zeros(9, dtype=np.int64))
     assert (single.estimate, single.low, single.high) == (1.0, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize(("speakers", "ends"), [(1, False), (2, False), (3, True)])
+def test_a_difference_is_printed_with_an_interval_only_of_three_speakers_or_more(speakers, ends):
+    rng = np.random.default_rng(0)
+    first, second = (Losses(rng.random(12), np.ones(12)) for _ in range(2))
+    gap = paired(first, second, np.arange(12) % speakers)
+    assert np.isfinite(printed(gap).low) == ends
+    assert printed(gap).estimate == gap.estimate
+    assert (" to " in gap_words(gap, "speakers")) == ends
+    assert ("which takes 3 speakers or more" in gap_words(gap, "speakers")) != ends
+    assert ("which takes 3 utterances or more" in gap_words(gap, "utterances (speakers are not known)")) != ends
 
 
 def test_left_out_votes_are_scored_from_the_others_alone():

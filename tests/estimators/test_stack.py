@@ -239,6 +239,19 @@ def test_a_corpus_of_one_speaker_is_folded_by_utterance():
     assert "all are of one speaker" in {f.kind: f.message for f in stack.findings_}["chosen"]
 
 
+def test_two_speakers_give_no_interval_in_findings_trials_and_account():
+    human, proxy, _ = crowd(200)
+    counts = replace(counts_with(human, proxy=proxy, other=proxy[::-1]), speakers=np.arange(len(human)) % 2)
+    stack = Stack(folds=2).fit(counts)
+    (message,) = (f.message for f in stack.findings_ if f.kind == "proxies")
+    assert "without an interval, which takes 3 speakers or more" in message
+    assert stack.trials_["low"].is_nan().all()
+    assert stack.trials_["high"].is_nan().all()
+    gains = [proxy["lowers_log_loss_by"] for proxy in account_of(stack, counts)["proxies"]]
+    assert [(gain["low"], gain["high"]) for gain in gains] == [(None, None)] * 2
+    assert all(gain["value"] is not None for gain in gains)
+
+
 def test_too_few_utterances_to_stack_are_said():
     human, proxy, _ = crowd(10)
     stack = Stack().fit(counts_with(human, proxy=proxy))

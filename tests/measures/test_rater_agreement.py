@@ -45,6 +45,13 @@ def test_a_rater_who_answers_at_random_stands_out_among_twelve_and_nobody_else_d
     assert worst.items == len(np.unique(unit[rater == 7]))
 
 
+def test_no_rater_stands_out_or_not_where_speakers_are_too_few_to_judge() -> None:
+    unit, rater, vote = made_up(1, random_raters=(7,))
+    few, enough = (raters_apart(unit, rater, vote, unit % speakers).lowest for speakers in (5, 6))
+    assert [row.rater for row in enough if row.stands_out] == [7]
+    assert {row.stands_out for row in few} == {None}
+
+
 def test_the_agreement_of_honest_raters_is_that_of_the_shares_they_draw_from() -> None:
     unit, rater, vote = made_up(2, units=2000)
     expected = (0.4 * 1.4 * LABELS) / ((0.4 * LABELS) * (0.4 * LABELS + 1))  # sum_k E p_k^2 of the Dirichlet

@@ -94,10 +94,10 @@ def _audit_table(material: Material, comparison: Comparison) -> Table | None:
             change = fused.gain.difference
             if known < FEWEST_SPEAKERS:
                 verdict = f"not judged: {in_speakers(known, unknown) if known else 'speakers are not known'}"
-            elif change.high < 0:
+            elif change.is_below_zero:
                 verdict = "better than human votes alone"
             else:
-                verdict = "worse than human votes alone" if change.low > 0 else "no significant difference"
+                verdict = "worse than human votes alone" if change.is_above_zero else "no significant difference"
             size = [fused.utterances, known or None, *([unknown] if some_unknown else [])]
             rows.append([f"{title}: {value}", *size, fused.nll, fused.jsd, change, verdict])
     columns = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alm_proxies.compare.strata import Words
-from alm_proxies.interval import Interval
+from alm_proxies.interval import FEWEST_TO_TEST, Interval
 from alm_proxies.measures.agreement import among_raters
 from alm_proxies.measures.rater_agreement import (
     FEWEST_ITEMS,
@@ -27,6 +27,7 @@ _OPEN = 15
 """A table of raters with more rows than this is folded."""
 _NAMED = 3
 """Maximum number of raters named in a sentence."""
+_STANDS_OUT = {True: "yes", False: "no", None: f"under {FEWEST_TO_TEST} speakers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ def _raters_table(people: People) -> Table:
             rater.agreement,
             rater.others.estimate,
             rater.difference,
-            "yes" if rater.stands_out else "no",
+            _STANDS_OUT[rater.stands_out],
         ]
         for rater in people.apart.lowest
     ]

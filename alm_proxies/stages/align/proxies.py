@@ -87,7 +87,7 @@ def unlike_measured(proxy: ProxyAnnotator, card: AnnotatorCard | None) -> Findin
     if card is None or card.measured is None or proxy.takes_off is None:
         return None
     here, there = proxy.takes_off, card.measured
-    if not here.high < there.takes_off:
+    if not (here.can_be_judged and here.high < there.takes_off):
         return None
     message = (
         f"takes {here.estimate:.0%} ({here.low:.0%} to {here.high:.0%}) off the log loss of class shares here, "

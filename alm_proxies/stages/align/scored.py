@@ -45,8 +45,9 @@ class Scored:
         best = min(others, key=lambda name: scores.of(name).nll.estimate)
         if scores.of(best).nll.estimate >= scores.of(ALONE).nll.estimate:
             return None
-        clearly = scores.paired(best, ALONE).difference.high < 0
-        return best if clearly or self.behind[best].low <= 0 else None
+        clearly = scores.paired(best, ALONE).difference.is_below_zero
+        behind = self.behind[best]
+        return best if clearly or (behind.can_be_judged and not behind.is_above_zero) else None
 
 
 def scored_of(prepared: Prepared, utterances: Utterances, *, consensus: bool, seed: int) -> Scored | None:

@@ -13,7 +13,7 @@ from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
 from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import mean_by_speaker
+from alm_proxies.measures.bootstrap import IT_TAKES, mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.measures.ranges import DIFFERENCE, SHARE
 from alm_proxies.report.charts import Bars, Heat, Series
@@ -118,11 +118,11 @@ def shares_section(shares: Shares, labels: Sequence[str], notes: Sequence[str]) 
     parts = [f"{listed(more)} more often than humans" if more else ""]
     parts += [f"{listed(less)} less often{'' if more else ' than humans'}" if less else ""]
     differences = ", ".join(part for part in parts if part)
-    lead = (
-        f"On the same utterances proxies say {differences}."
-        if differences
-        else "No label is clearly over- or under-used by proxies."
-    )
+    if not any(row.difference.can_be_judged for row in shares.labels):
+        lead = f"Too few speakers to judge whether proxies over- or under-use a label; {IT_TAKES}."
+    else:
+        none = "No label is clearly over- or under-used by proxies."
+        lead = f"On the same utterances proxies say {differences}." if differences else none
     blocks: list[Block] = [chart, _confusion_chart(shares.confusion, labels)]
     blocks.append(Text(_corpus_words(shares.corpus)))
     if shares.corpus is not None:
@@ -132,8 +132,8 @@ def shares_section(shares: Shares, labels: Sequence[str], notes: Sequence[str]) 
 
 
 def _differs(difference: Interval) -> bool:
-    """Whether the interval excludes 0, and the difference is not 0.000 in the table beside the sentence."""
-    return (difference.low > 0 or difference.high < 0) and round(difference.estimate, 3) != 0
+    """Whether the difference is judged not to be 0, and is not 0.000 in the table beside the sentence."""
+    return (difference.is_above_zero or difference.is_below_zero) and round(difference.estimate, 3) != 0
 
 
 def _shares_chart(shares: Shares) -> Chart:

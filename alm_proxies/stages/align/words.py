@@ -10,6 +10,7 @@ from alm_proxies.compare.comparison import Comparison, Score
 from alm_proxies.compare.rivals import ALONE, AUTO_ALONE, FUSED, METHOD_OF, PLAIN, POOL, WEIGHTED
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import IT_TAKES
 from alm_proxies.report.drawing import listed, number, signed_number
 from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.curves import ALL_PROXIES
@@ -83,13 +84,13 @@ def _verdict(results: Results) -> str:
     gain = _gain(results.scored.comparison.of(FUSED))
     if not results.uses_proxies:
         return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
-    if gain.high < 0:
+    if gain.is_below_zero:
         parts = (_lowered(results.scored), _of_another_method(results.scored), _where_they_helped(results))
         return " ".join(part for part in parts if part)
-    if gain.low > 0:
+    if gain.is_above_zero:
         return "The proxies made the labels worse: human votes alone predict held-out votes better."
-    if math.isnan(gain.low):
-        return "Too few speakers to judge whether the proxies helped on these held-out votes."
+    if not gain.can_be_judged:
+        return f"Too few speakers to judge whether the proxies helped on these held-out votes; {IT_TAKES}."
     return "The proxies made no significant difference on these held-out votes."
 
 
@@ -99,9 +100,9 @@ def _lowered(scored: Scored) -> str:
     gain = _gain(scores.of(FUSED))
     jsd = scored.jsd_gain
     before, after = (number(scores.of(name).jsd.estimate) for name in (ALONE, FUSED))
-    if jsd.high < 0:
+    if jsd.is_below_zero:
         apart = f"and the JSD from {before} to {after}"
-    elif jsd.low > 0:
+    elif jsd.is_above_zero:
         apart = f"but raise the JSD from {before} to {after}"
     else:
         apart = f"with no significant change of the JSD ({before} and {after})"
@@ -123,7 +124,7 @@ def _better_rival(results: Results) -> str | None:
     scored = results.scored
     if scored is None:
         return None
-    better = [name for name, behind in scored.behind.items() if behind.high < 0]
+    better = [name for name, behind in scored.behind.items() if behind.is_below_zero]
     return min(better, key=lambda name: scored.comparison.of(name).nll.estimate) if better else None
 
 
@@ -205,7 +206,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
 
 def _may_help(results: Results) -> bool:
     """Whether the labels use proxies, unless held-out votes show that they are worth nothing."""
-    return results.uses_proxies and (results.scores is None or _gain(results.scores.of(FUSED)).high < 0)
+    return results.uses_proxies and (results.scores is None or _gain(results.scores.of(FUSED)).is_below_zero)
 
 
 def _beside(results: Results, scores: Comparison) -> tuple[Score, Score, str]:
@@ -221,17 +222,17 @@ def _gain(score: Score) -> Interval:
 
 
 def _against(gain: Interval) -> str:
-    if gain.high < 0:
+    if gain.is_below_zero:
         return "They predict held-out votes better than human votes alone."
-    if gain.low > 0:
+    if gain.is_above_zero:
         return ""  # the rival's own sentence covers it
-    if math.isnan(gain.low):
-        return "Too few speakers to judge whether they predict held-out votes as well as human votes alone."
+    if not gain.can_be_judged:
+        few = "Too few speakers to judge whether they predict held-out votes as well as human votes alone"
+        return f"{few}; {IT_TAKES}."
     return "They predict held-out votes as well as human votes alone."
 
 
 def _where_they_helped(results: Results) -> str:
-    """The stratum where the log loss fell most, if there is one; where it rose; where the change is not significant."""
     inside = results.scores.within if results.scores else {}
     gains = {
         stratum: {
@@ -240,11 +241,33 @@ def _where_they_helped(results: Results) -> str:
         for stratum in OBSERVABLE
         if len(inside.get(stratum, {})) > 1
     }
+    return _strata_words(gains)
+
+
+def _strata_words(every: Mapping[str, Mapping[str, Interval]]) -> str:
+    """The stratum where the log loss fell most, if there is one; where it rose; where the change is not significant.
+
+    Strata of too few speakers are counted and not judged.
+    """
+    gains = {
+        stratum: judged
+        for stratum, values in every.items()
+        if (judged := {value: gain for value, gain in values.items() if gain.can_be_judged})
+    }
     if not gains:
         return "They improve on human votes alone."
+    few = sum(map(len, every.values())) - sum(map(len, gains.values()))
+    if not few:
+        return _of_strata(gains, "known beforehand")
+    others = "The other one has" if few == 1 else f"The other {few} have"
+    return f"{_of_strata(gains, 'known beforehand that can be judged')} {others} too few speakers."
+
+
+def _of_strata(gains: Mapping[str, Mapping[str, Interval]], which: str) -> str:
+    """The same about strata that can all be judged; `which` ones these are."""
     best = _clearly_best(gains)
     most = f"The log loss of held-out votes fell most {best}" if best else ""
-    harmed = [(name, [v for v, gain in values.items() if gain.low > 0]) for name, values in gains.items()]
+    harmed = [(name, [v for v, gain in values.items() if gain.is_above_zero]) for name, values in gains.items()]
     unsure = [(name, [v for v, gain in values.items() if gain.low <= 0 <= gain.high]) for name, values in gains.items()]
     if any(values for _, values in harmed):
         rose = listed([where(*place) for place in harmed if place[1]])
@@ -252,10 +275,10 @@ def _where_they_helped(results: Results) -> str:
     doubtful = [place for place in unsure if place[1]]
     count, of = sum(len(values) for _, values in unsure), sum(len(values) for values in gains.values())
     if not doubtful:
-        verdict = "fell in every stratum known beforehand"
+        verdict = f"fell in every stratum {which}"
         return f"{most}, and {verdict}." if most else f"The log loss of held-out votes {verdict}."
     named = where(*doubtful[0]) if len(doubtful) == 1 and count <= _NAMED else ""
-    named = named or f"in {count} of the {of} strata known beforehand"
+    named = named or f"in {count} of the {of} strata {which}"
     if most:
         return f"{most}; the improvement is not significant {named}."
     return f"The log loss of held-out votes fell; the improvement is not significant {named}."
@@ -264,6 +287,8 @@ def _where_they_helped(results: Results) -> str:
 def _clearly_best(gains: Mapping[str, Mapping[str, Interval]]) -> str:
     """The stratum of the first stratification whose interval is below all the others; empty if there is none."""
     stratum, values = next(iter(gains.items()))
+    if len(values) < 2:
+        return ""
     best = min(values, key=lambda value: values[value].estimate)
     others = [gain.low for value, gain in values.items() if value != best]
     return where(stratum, [best]) if values[best].high < min(0.0, *others) else ""

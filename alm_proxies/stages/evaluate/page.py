@@ -10,8 +10,8 @@ from alm_proxies.compare.ambiguity import halved_section, strength_section
 from alm_proxies.compare.sections import LOG_LOSS, calibration_section, findings_section, held_out_section, roles_of
 from alm_proxies.compare.strata import AGREEMENT, OBSERVABLE, OUTCOME, speaker_count
 from alm_proxies.files import canonical_json
-from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import FEWEST_TO_TEST, Paired
+from alm_proxies.interval import FEWEST_TO_TEST, Interval
+from alm_proxies.measures.bootstrap import IT_TAKES, Paired
 from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
@@ -24,11 +24,7 @@ from alm_proxies.tables import ATTRIBUTES, Labels
 
 PAIRS = "Pairwise comparison"
 """The title of the section on models in pairs."""
-_SURE = 0.05
-_FEW = (
-    "too few speakers to judge which predicts held-out votes better; "
-    f"it takes {FEWEST_TO_TEST} for a p-value below {_SURE}"
-)
+_FEW = f"too few speakers to judge which predicts held-out votes better; {IT_TAKES}"
 _NOT_FINITE = "no difference of their log losses can be given, as one gives no probability to a label with votes"
 
 
@@ -91,8 +87,8 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
         gain = comparison.paired(best, SHARES)
         better = (
             "predicts held-out votes better than"
-            if _significant(gain) and gain.difference.estimate < 0
-            else ("predicts held-out votes worse than" if _significant(gain) else "is not significantly better than")
+            if gain.is_significant and gain.difference.estimate < 0
+            else ("predicts held-out votes worse than" if gain.is_significant else "is not significantly better than")
         )
         return (
             f"{best} {better} class shares" if gain.can_be_judged else f"{best} and class shares: {_why_none(gain)}",
@@ -101,7 +97,7 @@ def _words(measured: Measured, models: list[str]) -> tuple[str, str]:
         )
     second = ranked[1]
     gain = comparison.paired(best, second)
-    if _significant(gain):
+    if gain.is_significant:
         headline = f"{best} predicts held-out votes best"
     elif not gain.can_be_judged:
         headline = f"{best} and {second}: {_why_none(gain)}"
@@ -235,10 +231,6 @@ def _maker(labels: Labels) -> str:
     return f"{maker.stage}" + (f", model {model}" if model else "")
 
 
-def _significant(paired: Paired) -> bool:
-    return math.isfinite(paired.p_value) and paired.p_value < _SURE
-
-
 def _is_infinite(gain: Paired) -> bool:
     return not math.isfinite(gain.difference.estimate)
 
@@ -256,7 +248,7 @@ def _better(gain: Paired, first: str, second: str) -> str:
     """The better of two by log loss, or why none is."""
     if not gain.can_be_judged:
         return "not known" if _is_infinite(gain) else f"under {FEWEST_TO_TEST} speakers"
-    if not _significant(gain):
+    if not gain.is_significant:
         return "not significant"
     return first if gain.difference.estimate < 0 else second
 

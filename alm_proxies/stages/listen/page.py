@@ -12,9 +12,9 @@ from alm_proxies.ballots import which_count
 from alm_proxies.compare.sections import LOG_LOSS
 from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
-from alm_proxies.measures.bootstrap import interval_by_speaker
+from alm_proxies.measures.bootstrap import IT_TAKES, Paired, interval_by_speaker, paired_by_speaker
 from alm_proxies.measures.exchange import exchange
-from alm_proxies.measures.ranges import range_of
+from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
@@ -47,14 +47,15 @@ def page_of(
     prior /= prior.sum()
     judged, own = (held, False) if held.any() else (material.votes, True)
     rows = np.flatnonzero(judged.any(1))
+    shares = np.tile(prior, (len(ids), 1))
     scores = [_loss(predictions, judged, rows, speakers) for predictions in fitted.rounds]
-    alone = _loss(np.tile(prior, (len(ids), 1)), judged, rows, speakers)
-    better = alone.estimate - scores[-1].estimate
+    alone = _loss(shares, judged, rows, speakers)
+    gaps = [_less(predictions, shares, judged, rows, speakers) for predictions in fitted.rounds]
     unit = "speakers" if by_speaker else "utterances"
     which = "their own votes, which the models that predict them have not seen" if own else "held-out human votes"
     page = Page(
         kind="Listener",
-        headline=f"The listener predicts human votes by {better:.3f} nats per vote better than the class shares",
+        headline=_headline(gaps[-1]),
         summary=(
             f"A head on {_what(settings)} was trained on the human votes of this corpus, for each of {material.folds} "
             f"folds on the {unit} of the others, and votes on "
@@ -66,14 +67,24 @@ def page_of(
             Figure(str(settings.rounds), "round" if settings.rounds == 1 else "rounds"),
         ),
         sections=(
-            _score_section(scores, alone, which, unit),
+            _score_section(scores, gaps, alone, which, unit),
             _exchange_section(fitted, material, held, speakers),
             _stopping(fitted, unit),
             _folds_section(material, fitted, by_speaker=by_speaker),
         ),
         made={"settings": canonical_json(deciding(settings)), "findings": str(len(findings))},
     )
-    return page, better
+    return page, -gaps[-1].difference.estimate
+
+
+def _headline(gap: Paired) -> str:
+    """Whether the listener is better than the class shares, if its speakers are enough to judge it."""
+    if not gap.can_be_judged:
+        return f"The listener and class shares: too few speakers to judge which predicts human votes better; {IT_TAKES}"
+    if not gap.is_significant:
+        return "The listener predicts human votes not significantly better than the class shares"
+    nats, which = gap.difference.estimate, "better" if gap.difference.estimate < 0 else "worse"
+    return f"The listener predicts human votes by {abs(nats):.3f} nats per vote {which} than the class shares"
 
 
 def _what(settings: ListenSettings) -> str:
@@ -99,11 +110,25 @@ def _loss(shares: Array, votes: Array, rows: NDArray[np.int64], speakers: Array)
     return interval_by_speaker(columns, speakers[rows]).within(*range_of("nll_per_vote"))
 
 
-def _score_section(scores: Sequence[Interval], alone: Interval, which: str, unit: str) -> Section:
-    rows: list[list[Cell]] = [["class shares", alone]]
-    rows += [[f"listener, round {place}", score] for place, score in enumerate(scores, 1)]
-    lead = f"Scored against {which}, with 95 % intervals over {unit}."
-    return Section("Against human votes", lead, (Table.of(["Prediction", LOG_LOSS], rows),))
+def _less(first: Array, second: Array, votes: Array, rows: NDArray[np.int64], speakers: Array) -> Paired:
+    """The log loss of the first minus that of the second, on the same votes."""
+    total = votes[rows].sum(1)
+    losses = [-(votes * np.log(np.maximum(shares, 1e-9))).sum(1)[rows] / total for shares in (first, second)]
+    within = range_of_difference("nll_per_vote")
+    return paired_by_speaker(losses[0], losses[1], speakers[rows], weights=total, within=within)
+
+
+def _score_section(
+    scores: Sequence[Interval], gaps: Sequence[Paired], alone: Interval, which: str, unit: str
+) -> Section:
+    rows: list[list[Cell]] = [["class shares", alone, None, None]]
+    rows += [
+        [f"listener, round {place}", score, gap.difference, gap.p_value]
+        for place, (score, gap) in enumerate(zip(scores, gaps, strict=True), 1)
+    ]
+    columns = [Column("Prediction"), LOG_LOSS, Column("Log loss, minus class shares", signed=True), Column("p")]
+    lead = f"Scored against {which}, with 95 % intervals over {unit}; p-values of a sign-flip test over {unit}."
+    return Section("Against human votes", lead, (Table.of(columns, rows),))
 
 
 def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers: Array) -> Section:

@@ -56,9 +56,10 @@ class Listened(Shown):
     def line(self) -> str:
         """A summary in one line."""
         votes = self.counts["votes"]
+        where = "ahead of" if self.gain >= 0 else "behind"
         return (
-            f"{counted(votes, 'vote')} by {counted(len(self.models), 'model')}, {self.gain:.3f} nats a vote ahead "
-            "of the class shares"
+            f"{counted(votes, 'vote')} by {counted(len(self.models), 'model')}, {abs(self.gain):.3f} nats a vote "
+            f"{where} the class shares"
         )
 
 

@@ -78,16 +78,22 @@ def share(label: str, human: float, difference: Interval) -> LabelShare:
 
 
 def test_a_difference_that_is_shown_as_zero_is_no_headline() -> None:
-    rare = [share(name, 1e-6, Interval(2e-6, 1e-6, 3e-6)) for name in ("fear", "disgust")]
-    none = share("contempt", 0.0, Interval(1e-5, 1e-6, 4e-4))
-    more, less = share("happy", 0.3, Interval(0.1, 0.05, 0.15)), share("sad", 0.4, Interval(-0.1, -0.15, -0.05))
+    def of(estimate: float, low: float, high: float) -> Interval:
+        return Interval(estimate, low, high, "percentile", 30)
+
+    rare = [share(name, 1e-6, of(2e-6, 1e-6, 3e-6)) for name in ("fear", "disgust")]
+    none = share("contempt", 0.0, of(1e-5, 1e-6, 4e-4))
+    more, less = (
+        share("happy", 0.3, of(0.1, 0.05, 0.15)),
+        share("sad", 0.4, of(-0.1, -0.15, -0.05)),
+    )
     table = np.full((4, 4), 0.25)
 
     def lead(*rows: LabelShare) -> str:
         return shares_section(Shares(rows, table, None), [row.label for row in rows], []).lead
 
     assert lead(*rare, more, less) == "On the same utterances proxies say happy more often than humans, sad less often."
-    assert lead(*rare, none, more, share("angry", 0.2, Interval(0.0, 0.0, 0.0))).count("proxies say happy more") == 1
-    assert lead(*rare, none, share("angry", 0.2, Interval(0.1, -0.1, 0.3))) == (
+    assert lead(*rare, none, more, share("angry", 0.2, of(0.0, 0.0, 0.0))).count("proxies say happy more") == 1
+    assert lead(*rare, none, share("angry", 0.2, of(0.1, -0.1, 0.3))) == (
         "No label is clearly over- or under-used by proxies."
     )

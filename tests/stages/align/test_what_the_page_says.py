@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -9,12 +10,12 @@ import pytest
 from wording import Wording
 
 from alm_proxies.about import MadeBy
-from alm_proxies.compare.rivals import METHOD_OF
+from alm_proxies.compare.rivals import FUSED, METHOD_OF
 from alm_proxies.compare.strata import AGREEMENT
 from alm_proxies.interval import Interval
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
-from alm_proxies.stages.align.words import _clearly_best
+from alm_proxies.stages.align.words import _clearly_best, _strata_words
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import Labels, Utterances, Votes
 
@@ -160,7 +161,8 @@ def test_a_stratum_is_named_best_only_if_its_interval_is_below_the_others(
     assert _clearly_best({AGREEMENT: result}) == claimed
 
 
-def test_two_speakers_are_too_few_to_judge_the_proxies() -> None:
+def with_a_proxy_of(speakers: int) -> Alignment:
+    """60 utterances with three votes to fit, three held out, and a proxy that gives the true distributions."""
     random = generator(5, "two speakers")
     rows: list[dict[str, Any]] = []
     for place, share in enumerate(random.dirichlet([0.4] * 4, 60)):
@@ -173,10 +175,42 @@ def test_two_speakers_are_too_few_to_judge_the_proxies() -> None:
     frame = pl.DataFrame(rows, schema_overrides={"draw": pl.Int32}).with_columns(pl.col("draw").fill_null(0))
     votes = Votes.of(frame, taxonomy=LABELS)
     ids = [f"c/u{place:03}" for place in range(60)]
-    people = {"utterance_id": ids, "speaker": [f"c/s{place % 2}" for place in range(60)], "corpus": "c"}
+    people = {"utterance_id": ids, "speaker": [f"c/s{place % speakers}" for place in range(60)], "corpus": "c"}
     utterances = Utterances.of(pl.DataFrame(people))
     labels = fuse(votes, FuseSettings(method="gated"), utterances=utterances).labels
-    written = align(labels, votes, utterances, QUICK)
+    return align(labels, votes, utterances, QUICK)
+
+
+@pytest.mark.parametrize(("speakers", "judged"), [(5, False), (6, True)])
+def test_verdicts_are_given_only_where_speakers_suffice_for_a_small_p_value(speakers: int, judged: bool) -> None:
+    written = with_a_proxy_of(speakers)
+    (gain,) = (s["less_baseline"] for s in written.metrics["scores"]["overall"] if s["method"] == FUSED)
+    assert gain["high"] < 0, "without the rule the proxies help"
+    assert ("The proxies lower the log loss" in written.page.headline) == judged
+    few = "Too few speakers to judge whether the proxies helped on these held-out votes; it takes 6 for a p-value below"
+    assert (few in written.page.headline) != judged
+    shares = "Too few speakers to judge whether proxies over- or under-use a label"
+    assert (shares in page(written)) != judged
+    (tested,) = written.findings.frame.filter(pl.col("kind") == "exchange")["message"]
+    assert ("5 speakers are too few to judge whether model predicts votes of the fit better" in tested) != judged
+
+
+def test_strata_of_too_few_speakers_are_not_judged() -> None:
+    sure, few = Interval(-0.09, -0.12, -0.06, "t", 6), Interval(0.09, 0.06, 0.12, "t", 5)
+    assert (sure.is_below_zero, few.is_above_zero, few.can_be_judged) == (True, False, False)
+    assert _clearly_best({AGREEMENT: {"all agree": sure}}) == ""
+    assert _strata_words({AGREEMENT: {"all agree": sure, "no majority": few}}) == (
+        "The log loss of held-out votes fell in every stratum known beforehand that can be judged. "
+        "The other one has too few speakers."
+    )
+    known = replace(few, speakers=6)
+    rose = _strata_words({AGREEMENT: {"all agree": sure, "no majority": known}})
+    assert rose.endswith("rose where no label has a majority of the human votes.")
+    assert _strata_words({AGREEMENT: {"all agree": few, "no majority": few}}) == "They improve on human votes alone."
+
+
+def test_two_speakers_are_too_few_to_judge_the_proxies() -> None:
+    written = with_a_proxy_of(2)
     assert written.page.headline.startswith("Too few speakers to judge whether the proxies helped")
     assert "n/a to n/a" not in page(written)
     assert "too few speakers for an interval, over 60 utterances" in page(written)

@@ -14,7 +14,11 @@ from alm_proxies import cache
 from alm_proxies.alone import alone_in
 from alm_proxies.audio.measured import NAMES
 from alm_proxies.errors import InputError
+from alm_proxies.interval import Interval
+from alm_proxies.measures.bootstrap import Paired
+from alm_proxies.report.page import Table
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
+from alm_proxies.stages.listen.page import _headline
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.stages.listen.stage import Listened, listen
 from alm_proxies.tables import Utterances, Votes, combine
@@ -342,6 +346,38 @@ def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[L
     assert titles == ["Against human votes", "Exchange test", "Early stopping", "Folds"]
     for words in ("round 1", "round 2", "class shares", "Temperature"):
         assert words in html
+
+
+@pytest.mark.parametrize(
+    ("estimate", "p_value", "speakers", "claim"),
+    [
+        (-0.2, 0.03, 6, "by 0.200 nats per vote better than the class shares"),
+        (0.2, 0.03, 6, "by 0.200 nats per vote worse than the class shares"),
+        (-0.2, 0.06, 6, "not significantly better"),
+        (-0.2, 0.03, 5, "too few speakers to judge which predicts human votes better; it takes 6 for a p-value below"),
+    ],
+)
+def test_the_headline_judges_the_listener_only_where_speakers_suffice(
+    estimate: float, p_value: float, speakers: int, claim: str
+) -> None:
+    gap = Paired(Interval(estimate, estimate - 0.1, estimate + 0.1, "t", speakers), p_value)
+    assert claim in _headline(gap)
+
+
+def test_the_page_has_the_paired_difference_to_the_class_shares(listened: tuple[Listened, Path]) -> None:
+    result, _ = listened
+    (table,) = result.page.sections[0].blocks
+    assert isinstance(table, Table)
+    assert [column.name for column in table.columns][2:] == ["Log loss, minus class shares", "p"]
+    alone, *rounds = table.rows
+    for row in rounds:
+        loss, less, baseline = row[1], row[2], alone[1]
+        assert isinstance(loss, Interval)
+        assert isinstance(less, Interval)
+        assert isinstance(baseline, Interval)
+        assert less.estimate == pytest.approx(loss.estimate - baseline.estimate)
+        assert less.speakers == loss.speakers
+    assert result.gain == pytest.approx(-rounds[-1][2].estimate)  # type: ignore[union-attr]
 
 
 def test_every_sentence_of_the_page_is_pinned(listened: tuple[Listened, Path], wording: Wording) -> None:
