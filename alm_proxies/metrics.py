@@ -366,6 +366,8 @@ METRICS: dict[str, Metric] = {
     "padding": Metric(TRAINING, "The share of a batch that is padding.", "0 to 1", "", "lower"),
     "samples_per_second": Metric(TRAINING, "Utterances trained on a second.", "1/s", "", "higher"),
     "waiting": Metric(TRAINING, "The share of the time spent waiting for recordings.", "0 to 1", "", "lower"),
+    "most_memory_gib": Metric(TRAINING, "The largest memory of a GPU that was held at once so far; only with a GPU.",
+                              "GiB", "", "lower"),
     "score": Metric(TRAINING, "The score of early stopping: nll_per_vote of the development speakers if they have "
                     "human votes, else cross_entropy.", "nats a vote", "", "lower"),
     "cross_entropy": Metric(TRAINING, "Of the development speakers' labels, weighted.", "nats",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +29,7 @@ from alm_proxies.settings import deciding
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
 from alm_proxies.training.alm_clips import ClipBatches
-from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward
+from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward, made_ahead
 from alm_proxies.training.alm_head import class_shares, described, headed_model, heading, sparse
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
 from alm_proxies.training.alm_saved import save_headed, save_model, take_weights, trained_weights, with_adapter
@@ -47,7 +46,7 @@ from alm_proxies.training.checkpoint import (
 from alm_proxies.training.gradients import accumulate, not_finite, prepared, share_weights, trained
 from alm_proxies.training.muon import Muon
 from alm_proxies.training.recipes import Outcome
-from alm_proxies.training.run_log import RunLog, accelerator_of
+from alm_proxies.training.run_log import Pace, RunLog, accelerator_of, most_memory
 from alm_proxies.training.schedule import NewBob, rate_of
 from alm_proxies.training.settings import ChangeSettings, TrainSettings
 from alm_proxies.training.targets import Targets, targets_of
@@ -140,7 +139,7 @@ def train_alm(
     for epoch in range(len(epochs), settings.epochs):
         if state["best"] is not None and len(epochs) - state["best"]["epoch"] >= settings.patience:
             break
-        started = time.monotonic()
+        pace = Pace()
         losses: list[float] = []
         window = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
         with ExitStack() as stack, Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as bar:
@@ -153,15 +152,15 @@ def train_alm(
                 end = None if adapts else lm.inputs.end_of_turn
                 forward = Asking(model, lm, hearing, accelerator, end)
             model.train()
-            for step in learned.epoch(epoch, window):
+            ahead = made_ahead(learned, epoch, lambda: state["micro"], window)
+            while (made := pace.next(ahead)) is not None:
                 number = epoch * len(learned) + len(losses) + 1
                 rate = rate_of(number - 1, warm, steps, settings.schedule, state["newbob"])
                 for optimizer in optimizers:
                     for group in optimizer.param_groups:
                         group["lr"] = group["highest"] * rate
-                part_loss = partial(forward.part_loss, total=learned.total(step))
-                done = accumulate(weights, partial(learned.parts, step), part_loss, accelerator, settings, step=number,
-                                  micro=state["micro"], quiet=quiet)  # fmt: skip
+                done = accumulate(weights, made.divided, partial(forward.part_loss, total=made.total), accelerator,
+                                  settings, step=number, micro=state["micro"], quiet=quiet)  # fmt: skip
                 state["micro"] = done.micro
                 if done.finding is not None:
                     findings.append(done.finding)
@@ -174,14 +173,16 @@ def train_alm(
                     optimizer.step()
                 model.zero_grad()
                 losses.append(loss)
-                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm, rate=rate)
-                bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}")
-            taken = time.monotonic() - started
+                pace.took(len(made.step.members), *made.padding)
+                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm, rate=rate, **pace.values)
+                bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}, {pace.words}")
+            taken = pace.seconds
             scored = rows.scores(looked_at.rows, forward.log_shares(looked_at, state["micro"]), heard)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
         if settings.schedule == "newbob":
             state["newbob"] = bob.after([row["score"] for row in epochs], state["newbob"])
-        log.write("epoch", number, **{name: value for name, value in epochs[-1].items() if name != "epoch"})
+        log.write("epoch", number, most_memory_gib=most_memory(),
+                  **{name: value for name, value in epochs[-1].items() if name != "epoch"})  # fmt: skip
         if state["best"] is None or scored["score"] < state["best"]["score"]:
             state["best"] = {"epoch": epoch + 1, "score": scored["score"]}
             keep_best(trained_weights(learner), checkpoints, epoch + 1, accelerator)

@@ -146,6 +146,16 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MelStep:
+    """The rows of one step, its number and epoch, and the number of frames of each clip that is used, if not all."""
+
+    members: NDArray[np.int64]
+    place: int
+    epoch: int
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Batches:
     """Batches of clips with target shares, with the labels in several orders.
 
@@ -172,10 +182,10 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
 
-    def epoch(self, number: int, window: int | None = None) -> Iterator[Batch]:
-        """All rows once, in batches of clips of similar length; with a window, only that number of frames of each."""
+    def epoch(self, number: int, window: int | None = None) -> Iterator[MelStep]:
+        """All rows once, in steps of clips of similar length; with a window, only that number of frames of each."""
         for place, members in planned(self.heard.lengths[self.rows], self.size, self.seed, number):
-            yield self._batch(members, window, generator(self.seed, "batch", number, place))
+            yield MelStep(members, place, number, window)
 
     def total(self, step: Any) -> float:
         """The sum of the weights of a step's rows."""
@@ -184,18 +194,20 @@ class Batches:
     def parts(self, step: Any, most: int | None) -> list[Batch]:
         """This process's rows of a step in parts of at most that number."""
         rank, world = self.share
-        own = range(rank, len(step), world)
-        size = most or len(step)
+        batch = self._batch(step)
+        own = range(rank, len(batch), world)
+        size = most or len(batch)
         pieces = [own[start : start + size] for start in range(0, len(own), size)]
         cuts = [slice(piece.start, piece.stop, piece.step) for piece in pieces]
         return [
-            Batch(
-                {name: tensor[cut] for name, tensor in step.tensors.items()}, step.labels, step.members[cut], step.start
-            )
+            Batch({name: tensor[cut] for name, tensor in batch.tensors.items()}, batch.labels, batch.members[cut],
+                  batch.start)
             for cut in cuts
-        ]
+        ]  # fmt: skip
 
-    def _batch(self, members: NDArray[np.int64], window: int | None, chance: np.random.Generator) -> Batch:
+    def _batch(self, step: MelStep) -> Batch:
+        members, window = step.members, step.window
+        chance = generator(self.seed, "batch", step.epoch, step.place)
         clips = [self.heard.frames(int(self.rows[member])) for member in members]
         silence = [float(clip.max()) - _SILENCE for clip in clips]
         if self.change is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
+from alm_proxies.audio.clip import decode_ahead
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import HeadOutput
@@ -129,6 +130,43 @@ class Heading(Forward):
         return np.stack([logits for logits, _ in rows]), np.stack([vector for _, vector in rows])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """A step of batches, with its parts, made for a largest number of utterances in one."""
+
+    batches: AnyBatches
+    step: Any
+    most: int | None
+    parts: list[Batch]
+
+    def divided(self, most: int | None) -> list[Batch]:
+        """The parts for a largest number, which may have become smaller meanwhile."""
+        return self.parts if most == self.most else self.batches.parts(self.step, most)
+
+    @property
+    def total(self) -> float:
+        """The sum of the weights of its rows, over all processes."""
+        return self.batches.total(self.step)
+
+    @property
+    def padding(self) -> tuple[int, int]:
+        """The numbers of tokens in the parts, without and with padding."""
+        masks = [part.tensors["attention_mask"] for part in self.parts]
+        return sum(int(mask.sum()) for mask in masks), sum(mask.numel() for mask in masks)
+
+
+def made_ahead(
+    batches: AnyBatches, epoch: int, most: Callable[[], int | None], window: int | None = None
+) -> Generator[Made, None, None]:
+    """The steps of an epoch, the next ones made by a thread while the model learns from one."""
+
+    def made(step: Any) -> Made:
+        size = most()
+        return Made(batches, step, size, batches.parts(step, size))
+
+    return decode_ahead(batches.epoch(epoch, window), made, threads=1, ahead=2)
+
+
 def _parts(batches: AnyBatches, most: int | None) -> Iterator[Batch]:
-    for step in batches.epoch(0):
-        yield from batches.parts(step, most)
+    for made in made_ahead(batches, 0, lambda: most):
+        yield from made.parts

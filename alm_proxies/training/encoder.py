@@ -46,7 +46,7 @@ from alm_proxies.training.development import read_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
 from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared, share_weights, trained
 from alm_proxies.training.objective import Objective
-from alm_proxies.training.run_log import RunLog, accelerator_of
+from alm_proxies.training.run_log import Pace, RunLog, accelerator_of, most_memory
 from alm_proxies.training.schedule import NewBob, rate_of
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets
@@ -165,17 +165,14 @@ def _fine_tune(
         stage_weights = np.zeros(len(targets))
         stage_weights[targets.train] = curricula[epoch]
         stage_weights /= stage_weights[listed[epoch]].mean()
-        epoch_started, waited, heard, taken_up = time.monotonic(), 0.0, 0, 0
+        pace = Pace()
         model.train()
         if settings.freeze:
             speech.encoder.eval()
         with Progress(f"epoch {epoch + 1}/{settings.epochs}", len(plan), quiet=quiet) as progress:
             progress.advance(first)
             steps = loader.steps(plan, first=first, share=(rank, world), epoch=epoch)
-            for _ in range(first, len(plan)):
-                waiting = time.monotonic()
-                step = next(steps)
-                waited += time.monotonic() - waiting
+            while (step := pace.next(steps)) is not None:
                 findings |= {(finding.kind, finding.utterance_id): finding for finding in step.findings}
                 unheard.difference_update(*(part.rows.tolist() for part in step.parts))
 
@@ -206,14 +203,9 @@ def _fine_tune(
                 state["epoch_sums"] = [state["epoch_sums"][0] + shared[0], state["epoch_sums"][1] + shared[1]]
 
                 # Log and checkpoint.
-                sound, room = padding_of(step.parts)
-                heard, taken_up = heard + sound, taken_up + room
-                padding = 1 - heard / taken_up if taken_up else 0.0
-                running = max(time.monotonic() - epoch_started, 1e-9)
-                speed = (number - int(steps_before[epoch]) - first) * settings.batch / running
-                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=float(norm), rate=rate, padding=padding,
-                          samples_per_second=speed, waiting=waited / running)  # fmt: skip
-                progress.advance(note="" if loss is None else f"loss {loss:.3f}, {speed:.1f}/s, padding {padding:.0%}")
+                pace.took(len(plan[step.number]), *padding_of(step.parts))
+                log.write("step", number, epoch=epoch + 1, loss=loss, gradient=float(norm), rate=rate, **pace.values)
+                progress.advance(note="" if loss is None else f"loss {loss:.3f}, {pace.words}")
                 due = number % settings.checkpoint_steps == 0 if settings.checkpoint_steps else (
                     shared[2] / world >= settings.checkpoint_minutes
                 )  # fmt: skip
@@ -231,7 +223,8 @@ def _fine_tune(
             state["step"], warm, total_steps, settings.schedule, state["newbob"]), **scores.row()}  # fmt: skip
         state["epochs"].append(row)
         state["epoch_sums"] = [0.0, 0.0]
-        log.write("epoch", state["step"], **{name: value for name, value in row.items() if name != "step"})
+        log.write("epoch", state["step"], most_memory_gib=most_memory(),
+                  **{name: value for name, value in row.items() if name != "step"})  # fmt: skip
         if state["best"] is None or scores.value < state["best"]["score"]:
             state["best"] = {"epoch": epoch + 1, "score": scores.value}
             keep_best(model.state_dict(), checkpoints, epoch + 1, accelerator)
@@ -243,7 +236,7 @@ def _fine_tune(
         save_checkpoint(accelerator, checkpoints, state["step"], state)
         last_checkpoint = time.monotonic()
         forget_other_best(checkpoints, state["best"]["epoch"], accelerator)
-        say(_epoch_line(row, state, settings, time.monotonic() - epoch_started), quiet=quiet)
+        say(_epoch_line(row, state, settings, pace.seconds), quiet=quiet)
 
     # 5. The best weights.
     model.load_state_dict(best_weights(checkpoints, state["best"]["epoch"]))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import Accelerator
 
@@ -15,7 +18,55 @@ from alm_proxies.training.settings import TrainSettings
 
 METRICS = "metrics.jsonl"
 TRACKING = "tracking"
+T = TypeVar("T")
 _WAIT = timedelta(hours=24)  # while one process encodes or calibrates; torchrun ends all if one ends
+
+
+@dataclass(slots=True)
+class Pace:
+    """The speed of an epoch so far, and what it loses: time waited for the next batch, and room in batches."""
+
+    _started: float = field(default_factory=lambda: time.monotonic())
+    _waited: float = 0.0
+    _samples: int = 0
+    _sound: int = 0
+    _room: int = 0
+
+    def next(self, steps: Iterator[T]) -> T | None:
+        """The next step, or None; the time that it takes counts as waiting."""
+        before = time.monotonic()
+        step = next(steps, None)
+        self._waited += time.monotonic() - before
+        return step
+
+    def took(self, samples: int, sound: int, room: int) -> None:
+        """Count the utterances of a step over all processes, and its numbers without and with padding."""
+        self._samples, self._sound, self._room = self._samples + samples, self._sound + sound, self._room + room
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return max(time.monotonic() - self._started, 1e-9)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """What a step's line says of it."""
+        padding = 1 - self._sound / self._room if self._room else 0.0
+        speed = self._samples / self.seconds
+        return {"padding": padding, "samples_per_second": speed, "waiting": self._waited / self.seconds}
+
+    @property
+    def words(self) -> str:
+        """The same for the progress line."""
+        values = self.values
+        return f"{values['samples_per_second']:.1f}/s, padding {values['padding']:.0%}"
+
+
+def most_memory() -> float | None:
+    """The largest memory of this process's GPU that was held at once so far, in GiB; None without a GPU."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
 
 
 class RunLog:

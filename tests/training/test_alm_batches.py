@@ -11,7 +11,8 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.models import tiny
 from alm_proxies.models.chat_inputs import ChatInputs
 from alm_proxies.tables import Labels, Utterances
-from alm_proxies.training.alm_batches import Batches, Change, Heard, audio_tokens, changed, hear
+from alm_proxies.training.alm_batches import Batch, Batches, Change, Heard, audio_tokens, changed, hear
+from alm_proxies.training.alm_forward import made_ahead
 
 AUDIO = 7
 PROMPTS = ((1, AUDIO, 2), (1, AUDIO, 3))
@@ -44,6 +45,10 @@ def batches_of(heard: Heard, change: Change | None = None, size: int = 5) -> Bat
         seed=1,
         change=change,
     )
+
+
+def made(batches: Batches, epoch: int, window: int | None = None) -> list[Batch]:
+    return [batch for step in batches.epoch(epoch, window) for batch in batches.parts(step, None)]
 
 
 def test_clips_are_heard_as_the_processor_hears_them_in_30_seconds(
@@ -90,7 +95,7 @@ def test_a_missing_recording_is_a_finding(tones: tuple[Utterances, Labels], inpu
 
 def test_an_epoch_holds_every_row_once_and_is_the_same_every_time(heard: Heard) -> None:
     batches = batches_of(heard, Change(gain=1.0, bands=8, frames=10, shift=5))
-    once, again, next_one = (list(batches.epoch(number)) for number in (0, 0, 1))
+    once, again, next_one = (made(batches, number) for number in (0, 0, 1))
     weights = torch.cat([batch.tensors["weights"] for batch in once])
     assert sorted(weights.tolist()) == pytest.approx(np.linspace(1, 2, len(heard.ids)).tolist())
     for batch, same in zip(once, again, strict=True):
@@ -99,8 +104,26 @@ def test_an_epoch_holds_every_row_once_and_is_the_same_every_time(heard: Heard) 
     assert not torch.equal(weights, other)
 
 
+def test_steps_made_ahead_are_the_same_and_are_divided_again_when_memory_ran_out(heard: Heard) -> None:
+    batches = batches_of(heard, Change(gain=1.0, bands=8, frames=10, shift=5))
+    most: list[int | None] = [None]
+    ahead = list(made_ahead(batches, 1, lambda: most[0], 40))
+    expected = made(batches, 1, 40)
+    assert len(ahead) == len(expected) == len(batches)
+    for one, whole in zip(ahead, expected, strict=True):
+        assert one.divided(None) is one.parts
+        assert all(torch.equal(tensor, whole.tensors[name]) for name, tensor in one.parts[0].tensors.items())
+        smaller = one.divided(2)
+        assert [len(part) for part in smaller] == [2] * (len(whole) // 2) + [1] * (len(whole) % 2)
+        joined = torch.cat([part.tensors["input_features"] for part in smaller])
+        assert torch.equal(joined, whole.tensors["input_features"])
+        assert one.total == pytest.approx(float(whole.tensors["weights"].sum()))
+        sound, room = one.padding
+        assert (sound, room) == (int(whole.tensors["attention_mask"].sum()), whole.tensors["attention_mask"].numel())
+
+
 def test_every_row_has_as_many_audio_tokens_as_its_frames_make_and_ends_with_prompt_and_answer(heard: Heard) -> None:
-    for batch in batches_of(heard).epoch(0):
+    for batch in made(batches_of(heard), 0):
         tensors = batch.tensors
         frames = tensors["feature_attention_mask"].sum(1)
         tokens = (tensors["input_ids"] == AUDIO).sum(1)
@@ -112,7 +135,7 @@ def test_every_row_has_as_many_audio_tokens_as_its_frames_make_and_ends_with_pro
 
 def test_a_window_begins_inside_the_clip_and_is_cut_out_of_it(heard: Heard) -> None:
     starts = set()
-    for batch in batches_of(heard, size=1).epoch(0, window=40):
+    for batch in made(batches_of(heard, size=1), 0, window=40):
         features = batch.tensors["input_features"][0].T
         row = int(np.argmin(np.abs(np.linspace(1, 2, len(heard.ids)) - float(batch.tensors["weights"][0]))))
         np.testing.assert_array_equal(features[:40], heard.frames(row)[batch.start : batch.start + 40])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +16,10 @@ from hypothesis import strategies as st
 
 from alm_proxies.audio.clip import Opened
 from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.metrics import METRICS
 from alm_proxies.models.encoder import Encoder, Inputs
 from alm_proxies.tables import Utterances
+from alm_proxies.training import run_log
 from alm_proxies.training.batches import (
     KeptClips,
     Loader,
@@ -185,3 +189,21 @@ def test_kept_clips_are_opened_once_as_far_as_there_is_room(corpus: Corpus) -> N
         first, second = (list(loader.steps(plan)) for _ in range(2))
         assert torch.equal(first[0].parts[0].inputs.values, second[0].parts[0].inputs.values)
         assert len(opened) == 6 + again if again is not None else 6 < len(opened) < 12
+
+
+def test_the_pace_of_an_epoch_is_what_its_steps_took_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(run_log, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def decoded() -> Iterator[int]:
+        for size in (10, 6):
+            now[0] += 1.0
+            yield size
+
+    pace, steps = run_log.Pace(), decoded()
+    while (size := pace.next(steps)) is not None:
+        now[0] += 3.0
+        pace.took(size, sound=3 * size, room=4 * size)
+    assert pace.values == {"padding": 0.25, "samples_per_second": 2.0, "waiting": 0.25}
+    assert pace.words == "2.0/s, padding 25%"
+    assert pace.values.keys() <= METRICS.keys()
