@@ -23,6 +23,7 @@ _MARKS = {
     "granite_speech": ("<|audio|>", "", ""),
     "glmasr": ("<|pad|>", "<|audio_bos|>", "<|audio_eos|>"),
 }
+_POSITIONS_A_SECOND = 50
 _SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -59,12 +60,13 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Hearing:
-    """The form of a Whisper encoder in a Qwen2-Audio."""
+    """The form of a Whisper encoder."""
 
     bins: int = 128
     heads: int | None = None
     feed_forward: int | None = None
     places: int = 1500
+    """The positions of its window, 50 a second: 1500 are the usual 30 s."""
     activation: str = "gelu"
 
     @classmethod
@@ -87,7 +89,7 @@ def build(
     if family not in FAMILIES:
         raise SettingsError(f"no family {family!r}", fix=f"There are: {', '.join(FAMILIES)}.")
     target = Path(folder)
-    processor = processor_for(family, sizes=sizes, words=words, bins=hearing.bins)
+    processor = processor_for(family, sizes=sizes, words=words, hearing=hearing)
     tokenizer = processor.tokenizer
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -121,9 +123,11 @@ def answer_with(folder: str | Path, conversations: Sequence[Conversation], answe
     save(lm.model, folder)
 
 
-def processor_for(family: str, *, sizes: Sizes = Sizes(), words: Sequence[str] = (), bins: int = 128) -> Any:
+def processor_for(
+    family: str, *, sizes: Sizes = Sizes(), words: Sequence[str] = (), hearing: Hearing = Hearing()
+) -> Any:
     """The processor of a family with its own small vocabulary: chat template, special tokens, spectra."""
-    return _processor(family, _tokenizer(family, sizes, words), bins)
+    return _processor(family, _tokenizer(family, sizes, words), hearing)
 
 
 def _tokenizer(family: str, sizes: Sizes, words: Sequence[str]) -> Any:
@@ -170,13 +174,13 @@ def _template(family: str) -> str:
     )
 
 
-def _processor(family: str, tokenizer: Any, bins: int) -> Any:
-    whisper = {"feature_size": bins, "sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
+def _processor(family: str, tokenizer: Any, hearing: Hearing) -> Any:
+    whisper = {"feature_size": hearing.bins, "sampling_rate": 16_000, "hop_length": 160, "n_fft": 400}
     template = tokenizer.chat_template
     if family == "granite_speech":
         extractor = tf.GraniteSpeechFeatureExtractor(projector_window_size=15, projector_downsample_rate=5)
         return tf.GraniteSpeechProcessor(extractor, tokenizer, audio_token="<|audio|>", chat_template=template)
-    extractor = tf.WhisperFeatureExtractor(**whisper, chunk_length=30)
+    extractor = tf.WhisperFeatureExtractor(**whisper, chunk_length=hearing.places // _POSITIONS_A_SECOND)
     if family == "qwen2_audio":
         return tf.Qwen2AudioProcessor(extractor, tokenizer, chat_template=template)
     if family == "audioflamingo3":
@@ -260,7 +264,11 @@ def _model(family: str, tokenizer: Any, sizes: Sizes, hearing: Hearing) -> Any:
     }
     if family == "audioflamingo3":
         config = tf.AudioFlamingo3Config(
-            audio_config={**encoder, "intermediate_size": 2 * sizes.audio_hidden},
+            audio_config={
+                **encoder,
+                "intermediate_size": 2 * sizes.audio_hidden,
+                "max_source_positions": hearing.places,
+            },
             text_config={"model_type": "qwen2", **text},
             audio_token_id=audio_token,
         )

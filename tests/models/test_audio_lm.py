@@ -74,6 +74,15 @@ def test_a_draw_depends_on_its_seed_and_not_on_what_shares_the_batch(lm, sounds)
     assert together[1][0].finish == "length"
 
 
+@pytest.mark.parametrize("family", ["qwen2_audio", "audioflamingo3", "glmasr"])
+def test_a_tiny_model_with_a_short_window_hears_what_is_in_it(family, sounds, tmp_path):
+    lm = AudioLM.load(tiny.build(tmp_path, family, hearing=tiny.Hearing(places=100)))
+    clips = [clip[: 2 * lm.inputs.rate] for clip in sounds[:2]]
+    assert lm.inputs.batch([talk(clips[0])])["input_features"].shape[-1] == 200
+    first, other = lm.score([[Asked(talk(clip), CODES)] for clip in clips])
+    assert np.abs(first - other).max() > 1e-2
+
+
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
     return AudioLM.load(tiny.build(tmp_path_factory.mktemp("qwen")))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from own_process import fit
 from small_corpus import small_corpus, tiny_encoder
-from tones_in_noise import FAMILIES, recordings
+from tones_in_noise import FAMILIES, SHORT, recordings
 
 from alm_proxies.models import tiny
 from alm_proxies.stages.train.stage import Trained
@@ -20,9 +20,9 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterances, Labels]
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """An untrained checkpoint of every family."""
+    """An untrained checkpoint of every family, with windows of two seconds."""
     folder = tmp_path_factory.mktemp("bases")
-    return {family: tiny.build(folder / family, family) for family in FAMILIES}
+    return {family: tiny.build(folder / family, family, hearing=SHORT) for family in FAMILIES}
 
 
 @dataclass(frozen=True)

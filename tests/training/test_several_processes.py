@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from processes import curve, errors_of, kill_one_after_an_epoch, train_by_torchrun, train_in_two
 from small_corpus import small_settings
-from tones_in_noise import TINY
+from tones_in_noise import SHORT, TINY
 
 from alm_proxies.models import tiny
 from alm_proxies.printable import counted
@@ -118,7 +118,7 @@ def test_two_processes_train_an_audio_language_model_with_the_losses_of_one(
     """All weights of a new Qwen2-Audio with augmentation and short windows, and an adapter of another family."""
     settings = TINY.model_copy(update={"epochs": 2, "batch": 7, "micro_batch": 2})
     if family == "glmasr":
-        given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", family)), "alm": ALONE}
+        given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", family, hearing=SHORT)), "alm": ALONE}
         settings = TrainSettings.model_validate(given | {"epochs": 2, "batch": 7})
     assert "2 x cpu" in train_in_two(*tones, None, tmp_path / "two", settings)
     done = train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
@@ -129,7 +129,8 @@ def test_two_processes_train_an_audio_language_model_with_the_losses_of_one(
 def test_two_processes_killed_after_an_epoch_and_resumed_by_torchrun_end_with_the_same_adapter(
     tones: tuple[Utterances, Labels], tmp_path: Path
 ) -> None:
-    given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", "glmasr")), "epochs": 3, "batch": 9}
+    base = tiny.build(tmp_path / "base", "glmasr", hearing=SHORT)
+    given = {"recipe": "alm", "model": str(base), "epochs": 3, "batch": 9}
     settings = TrainSettings.model_validate(given | {"alm": {"lora": {"rank": 4, "rate": 0.005, "dropout": 0.3}}})
     train_in_two(*tones, None, tmp_path / "whole", settings)
     kill_one_after_an_epoch(*tones, tmp_path / "out", settings)

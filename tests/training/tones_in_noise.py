@@ -10,6 +10,7 @@ import soundfile
 from forked import Forked
 
 from alm_proxies.about import About
+from alm_proxies.models.tiny import Hearing
 from alm_proxies.tables import Labels, Utterances
 from alm_proxies.training.settings import AlmSettings, ChangeSettings, NewModel, TrainSettings
 
@@ -17,6 +18,9 @@ LABELS = ("angry", "neutral", "sad")
 FAMILIES = ("qwen2_audio", "audioflamingo3", "glmasr")
 """Audio language models whose processors need nothing beyond the test environment."""
 HERTZ = {"angry": 2400.0, "neutral": 900.0, "sad": 250.0}
+
+SHORT = Hearing(places=100)
+"""Windows of two seconds, longer than any of the recordings; of 30 seconds nearly all would be padding."""
 
 TINY_ALM = AlmSettings(
     new=NewModel(hidden=64, layers=1, audio_hidden=64, audio_layers=1, vocabulary=640),
@@ -60,6 +64,7 @@ def recordings(folder: Path, count: int = 36) -> tuple[Utterances, Labels]:
 _IN_ITS_OWN_PROCESS = """
 import json, sys
 from alm_proxies.stages.train.stage import train
+from alm_proxies.models.tiny import Hearing
 from alm_proxies.tables import Labels, Utterances
 from alm_proxies.training.settings import TrainSettings
 folder = sys.argv[1]
