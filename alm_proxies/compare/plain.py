@@ -47,8 +47,15 @@ _BY_NAME = {
     "label_shares/correlation": "a share is the same for all utterances, or there are fewer than three",
     "alpha/value": "all votes are for the same label",
     "kappa": "all votes are for the same label",
+    "kappa/human_human/value": "all human votes are for the same label",
+    "kappa/human_proxy/value": "all votes, of people and proxies, are for the same label",
+    "kappa/difference/value": "the kappa of human votes, or with proxies, is not known: all votes are for one label",
+    **{
+        f"kappa/{pair}/per_speaker": "all votes on the speaker's utterances are for the same label"
+        for pair in ("human_human", "human_proxy", "difference")
+    },
 }
-"""By the last name of a path, or by its last two, which come first."""
+"""By the last name of a path, or by its last two or three; the longest counts."""
 _OTHERWISE = "too few utterances, votes or speakers to estimate it"
 
 
@@ -103,7 +110,8 @@ def _gather(value: Any, path: tuple[str, ...], known: Mapping[str, str], reasons
         where = "/".join(path)
         named = [part for part in path if part != "*"]
         matches = [why for pattern, why in known.items() if pattern == where or _matches(pattern.split("/"), path)]
-        by_name = _BY_NAME.get("/".join(named[-2:]), _BY_NAME.get(named[-1], _OTHERWISE))
+        endings = ("/".join(named[-length:]) for length in (3, 2, 1))
+        by_name = next((_BY_NAME[ending] for ending in endings if ending in _BY_NAME), _OTHERWISE)
         reasons[where] = matches[0] if matches else by_name
 
 

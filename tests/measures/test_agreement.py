@@ -12,6 +12,7 @@ from scipy.stats import hypergeom
 from sklearn.metrics import cohen_kappa_score
 
 from alm_proxies.ballots import Ballots
+from alm_proxies.compare.plain import plain, reasons_in
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures import agreement as a
 from alm_proxies.measures.divergence import jsd_base2
@@ -192,6 +193,20 @@ def test_kappa_between_two_single_votes_is_cohens():
     shared = a.equal_votes(human, whole(np.eye(3)[second]), np.arange(400) % 25, votes=1)
     assert shared.kappa.human_proxy.estimate == pytest.approx(cohen_kappa_score(first, second))
     assert shared.kappa.human_human.estimate == 1
+
+
+def test_where_all_votes_are_for_one_label_there_is_no_kappa_for_that_reason():
+    rng = np.random.default_rng(6)
+    alike, mixed = whole(np.full((60, 1), 4) * [[1, 0]]), whole(rng.multinomial(3, [0.5, 0.5], 60))
+    speakers = np.arange(60) % 30
+    same = reasons_in({"kappa": plain(a.equal_votes(alike, alike, speakers, votes=1).kappa)})
+    assert same["kappa/human_human/value"] == "all human votes are for the same label"
+    assert same["kappa/human_proxy/value"] == "all votes, of people and proxies, are for the same label"
+    of_people = reasons_in({"kappa": plain(a.equal_votes(alike, mixed, speakers, votes=1).kappa)})
+    assert "kappa/human_proxy/value" not in of_people
+    assert of_people["kappa/difference/value"] == (
+        "the kappa of human votes, or with proxies, is not known: all votes are for one label"
+    )
 
 
 def test_utterances_with_too_few_votes_are_left_out_and_counted():
