@@ -67,12 +67,12 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
     if not trained_on:
         return labels, []
     met, apart = _met(labels.frame["utterance_id"], utterances, trained_on)
-    findings = _apart_by_split(apart, trained_on, stage, "predictions")
+    findings = _apart_by_split(labels.frame["utterance_id"].filter(apart), trained_on, stage, "predictions")
     if not met.any():
         return labels, findings
     message = (
-        f"predictions for speakers of {_named(trained_on)} that the model was trained on, or that are not known: no "
-        "test of it"
+        f"utterances of {_named(trained_on)} whose speakers the model was trained on, or are not known: its "
+        "predictions there are no test of it"
     )
     fix = "Predict utterances of other speakers, or train without these."
     finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))
@@ -93,11 +93,15 @@ def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, sta
         own = votes.frame["annotator"] == name
         met, apart = _met(votes.frame["utterance_id"], utterances, card.trained_on)
         met = own & met
-        findings += _apart_by_split(own & apart, card.trained_on, stage, "votes", where=name)
+        ids = votes.frame["utterance_id"].filter(own & apart)
+        findings += _apart_by_split(ids, card.trained_on, stage, "votes", where=name)
         if not met.any():
             continue
         out = out | met
-        message = f"votes of {name!r} on speakers of {_named(card.trained_on)} that it was trained on"
+        message = (
+            f"utterances of {_named(card.trained_on)} whose speakers {name!r} was trained on: its votes there do not "
+            "count"
+        )
         fix = "Train it without these speakers, or take predictions out of fold."
         count = votes.frame.filter(met)["utterance_id"].n_unique()
         findings.append(Finding(stage, "proxy_trained_on", message, fix, where=name, count=count))
@@ -127,15 +131,17 @@ def _met(
 def _apart_by_split(
     apart: pl.Series, trained_on: Mapping[str, Sequence[str]], stage: str, noun: str, where: str | None = None
 ) -> list[Finding]:
-    """The finding for what is counted because its corpus's split is another than that of all training utterances."""
-    if not apart.any():
+    """The finding for the utterances whose `noun` count because the corpus's split is another than that of all training
+    utterances.
+    """
+    if apart.is_empty():
         return []
     message = (
-        f"{noun} of {_named(trained_on)} whose speaker, or a speaker of the training, is unknown: the split of the "
-        "corpus keeps them apart"
+        f"utterances of {_named(trained_on)} whose speaker, or a speaker of the training, is unknown: their {noun} "
+        "count, as the split of the corpus keeps them apart"
     )
     fix = "Leave utterances of unknown speakers out if the split is not by speaker."
-    return [Finding(stage, "apart_by_split", message, fix, where=where, count=int(apart.sum()))]
+    return [Finding(stage, "apart_by_split", message, fix, where=where, count=apart.n_unique())]
 
 
 def _named(trained_on: Mapping[str, Sequence[str]]) -> str:

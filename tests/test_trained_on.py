@@ -57,6 +57,7 @@ def test_what_the_split_alone_keeps_apart_is_counted() -> None:
     kept, findings = without_trained_on(labels, utterances, stage="evaluate")
     assert kept.frame["utterance_id"].to_list() == ["a/2", "a/3", "b/1"]
     assert [(finding.kind, finding.count) for finding in findings] == [("trained_on", 1), ("apart_by_split", 2)]
+    assert all(finding.message.startswith("utterances of a whose speaker") for finding in findings)
     votes, findings = without_trained_on_votes(proxies({"a": ["a/y", "split:train"]}), utterances, stage="fuse")
     assert votes.frame.filter(pl.col("annotator") == "m")["utterance_id"].to_list() == ["a/1", "a/3", "b/1"]
     assert [(one.kind, one.where, one.count) for one in findings] == [
@@ -103,6 +104,15 @@ def test_votes_of_a_proxy_on_what_it_was_trained_on_are_left_out_and_those_of_ot
         ("fuse", "proxy_trained_on", "m", 2)
     ]
     assert kept.about == proxies({"a": ["a/x"]}).about
+
+
+def test_findings_on_proxies_count_utterances_and_say_so_where_a_vote_has_several_rows() -> None:
+    utterances = Utterances.of(FRAME.with_columns(split=pl.Series(["train", "test", "test", "train"])))
+    given = proxies({"a": ["a/y", "split:train"]})
+    shared = pl.concat([given.frame.with_columns(label=pl.lit(label), weight=0.5) for label in given.taxonomy[:2]])
+    _, findings = without_trained_on_votes(Votes.of(shared, about=given.about), utterances, stage="fuse")
+    assert {finding.kind: finding.count for finding in findings} == {"apart_by_split": 1, "proxy_trained_on": 1}
+    assert all(finding.message.startswith("utterances of a whose speaker") for finding in findings)
 
 
 def test_without_utterances_every_speaker_of_a_corpus_may_have_been_trained_on() -> None:
