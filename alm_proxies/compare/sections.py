@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from alm_proxies.compare.comparison import FEWEST, Comparison, Score
 from alm_proxies.compare.rivals import ROLES
+from alm_proxies.compare.strata import value_words
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.interval import Interval
 from alm_proxies.printable import counted
@@ -105,7 +106,9 @@ def strata_table(comparison: Comparison, inside: Mapping[str, Mapping[str, Seque
         for value, scores in values.items():
             for score in scores:
                 gain = score.gain.difference if score.gain is not None else None
-                rows.append([f"{title}: {value}", score.utterances, score.method, score.nll.estimate])
+                rows.append(
+                    [f"{title}: {value_words(title, value)}", score.utterances, score.method, score.nll.estimate]
+                )
                 rows[-1] += [score.jsd.estimate, gain]
     caption = "All methods in all strata"
     columns: list[str | Column] = ["Stratum", "Utterances", "Method", LOG_LOSS, JSD, _gain(comparison)]
@@ -123,7 +126,7 @@ def gain_chart(
         if values:
             headings[len(rows)] = stratum
         for value, scores in values.items():
-            rows.append(value)
+            rows.append(value_words(stratum, value))
             for score in scores:
                 if score.gain is not None:
                     columns.setdefault(score.method, []).append(score.gain.difference)
@@ -145,7 +148,7 @@ def gain_chart(
 def _left_out(comparison: Comparison, titles: Iterable[str]) -> str:
     """The strata of these stratifications that are too small to be shown, in a sentence; empty if there are none."""
     few = [
-        f"{title}: {value} ({counted(count, 'utterance')})"
+        f"{title}: {value_words(title, value)} ({counted(count, 'utterance')})"
         for title in titles
         for value, count in comparison.left_out.get(title, {}).items()
     ]

@@ -117,6 +117,11 @@ def agreement(votes: Array) -> Words:
     return np.where(total <= 0, "none", words).astype(np.str_)
 
 
+def value_words(title: str, value: str) -> str:
+    """A value of a stratification of test utterances as a page shows it: with the reason where no votes are left."""
+    return f"{value}, as all are held out" if (title, value) == (AGREEMENT, "none") else value
+
+
 def in_order(values: Words) -> list[str]:
     """The distinct values: strata from clear to ambiguous, others by name."""
     distinct = [str(value) for value in np.unique(values)]

@@ -136,6 +136,17 @@ def test_a_column_with_many_values_is_a_finding_and_no_stratum(world) -> None:
     assert set(none) == set(IDS) - set(fit["utterance_id"])
 
 
+def test_a_page_says_why_the_human_votes_of_utterances_do_not_agree(world) -> None:
+    votes, utterances, predictions, _ = world
+    compared = compare(predictions, votes, utterances, baseline="flat", strata=strata_table(votes, utterances)[0])
+    assert "none" in compared.within[AGREEMENT]
+    (chart, table) = held_out_section(compared, [AGREEMENT], lead="").blocks[1:]
+    assert isinstance(chart, Dots)
+    assert isinstance(table, Table)
+    assert "none, as all are held out" in chart.rows
+    assert f"{AGREEMENT}: none, as all are held out" in {row[0] for row in table.rows}
+
+
 def test_an_utterance_that_one_method_does_not_predict_is_scored_for_none(world) -> None:
     votes, utterances, predictions, counts = world
     some = dict(predictions)

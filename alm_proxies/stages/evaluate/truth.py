@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.compare.comparison import FEWEST, Comparison
 from alm_proxies.compare.plain import plain
-from alm_proxies.compare.strata import in_order
+from alm_proxies.compare.strata import in_order, value_words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_speaker
 from alm_proxies.measures.held_out import TO_TRUTH
@@ -62,7 +62,7 @@ def to_truth_section(comparison: Comparison) -> Section | None:
     ]  # fmt: skip
     table = Table.of(columns, [[name, *_cells(comparison, name, rows)] for name in comparison.methods])
     within: list[list[Cell]] = [
-        [f"{title}: {value}", int(chosen.sum()), name, *_cells(comparison, name, chosen)]
+        [f"{title}: {value_words(title, value)}", int(chosen.sum()), name, *_cells(comparison, name, chosen)]
         for title, values in _strata(comparison, rows).items()
         for value, chosen in values.items()
         for name in comparison.methods
