@@ -12,7 +12,8 @@ import polars as pl
 
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import open_file
-from alm_proxies.pipeline.perform import RUNNING
+from alm_proxies.pipeline.perform import FINDINGS, RUNNING
+from alm_proxies.pipeline.recorded import Recorded
 from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.pipeline.run import MANIFEST
 from alm_proxies.remote.at_hand import refuse_elsewhere
@@ -70,10 +71,13 @@ class Outputs:
         return outputs
 
     def findings(self) -> pl.DataFrame:
-        """All findings, by severity and then by frequency, with the file of each."""
-        frames = [
-            Findings.read(path).frame.with_columns(file=pl.lit(self.named(path))) for path in self.tables["findings"]
-        ]
+        """All findings, by severity and then by frequency, with the file of each; those of a pipeline name its keys."""
+        recorded = Recorded()
+        frames = []
+        for path in self.tables["findings"]:
+            findings = Findings.read(path)
+            findings = recorded.findings(findings, path.parent) if path.name == FINDINGS else findings
+            frames.append(findings.frame.with_columns(file=pl.lit(self.named(path))))
         if not frames:
             empty: pl.DataFrame = Findings.gather([]).frame
             return empty.with_columns(file=pl.lit(None, pl.String))

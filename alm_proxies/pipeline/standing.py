@@ -16,6 +16,7 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import could_not_read
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.pipeline.recorded import Recorded
 from alm_proxies.printable import counted, in_money
 from alm_proxies.progress import is_running
 from alm_proxies.stages.annotate.figures import ready_at
@@ -137,7 +138,7 @@ def standing_of(place: str | Path) -> Standing:
         try:
             ledgers += status_of_ledgers(folder)
         except AlmProxiesError as error:
-            wrong.append(str(error))
+            wrong.append(Recorded().text(str(error), folder))
     markers = list(_read(outputs.markers, _Marker, wrong))
     known = [_done(path, record) for path, record in markers]
     known += [_running(path, note) for path, note in _read(outputs.running, _Note, wrong)]

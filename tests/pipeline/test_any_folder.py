@@ -84,6 +84,23 @@ def test_status_of_a_pipeline_says_what_is_done_what_it_cost_and_where_results_a
     assert status["ledgers"][0]["planned"] == 16
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_status_of_a_damaged_ledger_of_a_pipeline_names_the_key(
+    ended: bool, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(["run", str(file), "--quiet"])
+    folder = file.parent / "out" / "annotate"
+    (folder / "ledger.sqlite").write_bytes(b"no ledger")
+    if not ended:
+        (folder / "stage.json").unlink()
+    lines = printed(["status", str(file.parent / "out")], capsys)
+    assert "annotate again with [annotate] accept_loss = true, which renames it" in lines
+    alone = tmp_path / "annotate"
+    alone.mkdir()
+    (alone / "ledger.sqlite").write_bytes(b"no ledger")
+    assert "annotate again with --accept-loss, which renames it" in printed(["status", str(alone)], capsys)
+
+
 def test_findings_are_ranked_and_none_is_hidden(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(["run", str(file), "--quiet"])
     out = str(file.parent / "out")

@@ -7,14 +7,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
 from alm_proxies.pipeline.keys import in_file
+from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.run import run
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
-from alm_proxies.tables import Votes
+from alm_proxies.tables import Findings, Votes
 
 FILE = """\
 taxonomy = "crema6"
@@ -76,6 +78,31 @@ def test_check_and_run_name_the_key_and_the_command_its_flag(tmp_path: Path) -> 
     )
     with pytest.raises(InputError, match="--hold-out keep=1"):
         fuse(votes, FuseSettings(method="pool"))
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_findings_of_a_folder_name_keys_as_the_run_did_and_those_of_a_command_its_flags(
+    moved: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    path = pipeline(tmp_path, '[fuse]\nmethod = "pool"\n', word="joy")
+    ran = run(path, quiet=True).findings.frame
+    kept = Findings.read(out / "read" / "findings.parquet").frame
+    assert kept["fix"].str.contains("(--map)", literal=True).any(), "the file has the words of the command"
+    if moved:
+        out = out.rename(tmp_path / "elsewhere")
+        path.unlink()
+    for place in (out, out / "read"):
+        shown = Outputs.of(place).findings()
+        wanted = ran if place == out else ran.filter(pl.col("stage") == "read")
+        assert set(shown.select("message", "fix").rows()) == set(wanted.select("message", "fix").rows())
+    assert command(["findings", str(out)]) == 0
+    assert "--" not in capsys.readouterr().out
+    source = str(tmp_path / "votes.csv")
+    options = ["--corpus", "mine", "--taxonomy", "crema6", "--columns", "utterance_id=clip,annotator=rater,label=label"]
+    assert command(["read", "table", source, *options, "-o", str(tmp_path / "read")]) == 0
+    assert command(["findings", str(tmp_path / "read")]) == 0
+    assert "(--map)" in capsys.readouterr().out
 
 
 def test_an_error_of_a_stage_and_its_findings_name_keys(tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""The stages of a pipeline as the markers in its folder state them: what is read back then names keys of its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from alm_proxies.errors import AlmProxiesError
+from alm_proxies.pipeline.graph import Node, Run, Section
+from alm_proxies.pipeline.keys import findings_in_file, in_file
+from alm_proxies.pipeline.perform import Task
+from alm_proxies.pipeline.result_files import MARKER
+from alm_proxies.stages.registry import STAGES, stage_of
+from alm_proxies.tables import Findings
+
+
+class Recorded:
+    """Sentences that stages have written, with keys of the pipeline file in place of flags.
+
+    Those of single commands, whose folders no pipeline has marked, stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[Path, Run] = {}
+
+    def findings(self, findings: Findings, folder: Path) -> Findings:
+        """The findings of the stage of a folder."""
+        frame = findings.frame
+        if not any("--" in text for name in ("message", "fix") for text in frame[name].drop_nulls()):
+            return findings
+        known = self._of(folder)
+        return findings if known is None else findings_in_file(findings, *known)
+
+    def text(self, text: str, folder: Path) -> str:
+        """A sentence about the stage of a folder."""
+        known = self._of(folder) if "--" in text else None
+        return text if known is None else in_file(text, *known)
+
+    def _of(self, folder: Path) -> tuple[Node, Run] | None:
+        """The stage of a folder and its run; None where no pipeline wrote it."""
+        own = _section(folder / MARKER)
+        verbs = list(STAGES) if own is None else [own.stage.verb]
+        place = next((place for place in (folder, *folder.parents) if place.name in verbs), None)
+        if place is None:
+            return None
+        run = self._run(place.parent)
+        if own is None:
+            if not run.sections:
+                return None
+            stage = stage_of(place.name)  # it has not ended, so it has no marker yet
+            own = Section(stage, "", stage.settings.model_construct())
+        return Node(own, own.name, folder), run
+
+    def _run(self, folder: Path) -> Run:
+        if folder not in self._runs:
+            sections: dict[str, tuple[Section, ...]] = {}
+            for marker in sorted((*folder.glob(f"*/{MARKER}"), *folder.glob(f"*/*/{MARKER}"))):
+                verb = marker.relative_to(folder).parts[0]  # stage, or stage/block
+                if (section := _section(marker)) is not None and section.stage.verb == verb:
+                    sections[verb] = (*sections.get(verb, ()), section)
+            self._runs[folder] = Run(folder, (), sections, {}, folder)
+        return self._runs[folder]
+
+
+def _section(marker: Path) -> Section | None:
+    """The section that a marker states; None without one, or with one that cannot be read here."""
+    try:
+        task = Task(**json.loads(marker.read_bytes())["task"])
+        settings, blocks = task.typed()
+        return Section(stage_of(task.stage), task.name, settings, blocks)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, AlmProxiesError):
+        return None  # the flags stay: they name the same settings
