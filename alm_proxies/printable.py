@@ -38,11 +38,11 @@ def _json_escaped(match: re.Match[str]) -> str:
 
 def sentence(message: str, fix: str | None = "", aside: str = "") -> str:
     """A message as a sentence, an aside before its full stop, and the fix behind it; a list that breaks off keeps its
-    three dots.
+    three dots, and a question its mark.
     """
     message = message.rstrip()
     ended = f"{message}{aside}" if message.endswith("...") else f"{message.rstrip('.')}{aside}"
-    stop = "" if ended.endswith("...") else "."
+    stop = "" if ended.endswith(("...", "?")) else "."
     return f"{ended}{stop} {fix or ''}".rstrip()
 
 

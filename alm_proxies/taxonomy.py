@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -138,8 +139,8 @@ def canonical(word: str) -> str:
 
 
 def folded(word: str) -> str:
-    """The normalised spelling of a word: lower case, no outer spaces, spaces for underscores."""
-    return re.sub(r"[\s_]+", " ", word.strip().lower())
+    """The normalised spelling of a word: composed, lower case, no outer spaces, spaces for underscores."""
+    return re.sub(r"[\s_]+", " ", unicodedata.normalize("NFC", word).strip().lower())
 
 
 def label_for(word: str, labels: Sequence[str]) -> str | None:
@@ -220,7 +221,7 @@ def to_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:
 
     if low == high:
         raise SettingsError(f"a scale from {low} to {high} has no width", fix="Give its lowest and highest rating.")
-    return np.asarray((np.asarray(value, dtype=np.float64) - low) / (high - low))
+    return np.asarray((np.asarray(value, dtype=np.float64) - low) / (high - low)) + 0.0  # -0.0 becomes 0.0
 
 
 def from_unit(value: ArrayLike, low: float, high: float) -> NDArray[np.float64]:

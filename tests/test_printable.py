@@ -56,4 +56,5 @@ def test_a_message_ends_with_one_full_stop_or_the_dots_of_a_list_that_breaks_off
     assert sentence("missing: 'a', 'b' ...", "Give them.") == "missing: 'a', 'b' ... Give them."
     assert sentence("missing: 'a' ...", aside=" (3 times)") == "missing: 'a' ... (3 times)."
     assert sentence("it is missing", None) == "it is missing."
+    assert sentence("which is 'a'?", "Name it.") == "which is 'a'? Name it."
     assert str(InputError("missing: 'a' ...", fix="Give them.")) == "missing: 'a' ... Give them."

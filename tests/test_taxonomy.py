@@ -1,3 +1,5 @@
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -94,6 +96,12 @@ def test_a_key_that_is_a_labels_name_stands_for_its_synonyms_too(key: str) -> No
     assert labels_of(WORDS, {key: "sad", "joy": "neutral"}) == ["sad"] * 3 + ["neutral"] * 2 + [None] * 2
 
 
+def test_a_map_finds_a_word_however_its_accents_are_written() -> None:
+    composed, apart = (unicodedata.normalize(form, "Überdruß") for form in ("NFC", "NFD"))
+    assert meanings([apart], TAXONOMIES["crema6"], {composed: "disgust"})[apart].label == "disgust"
+    assert meanings([composed], TAXONOMIES["crema6"], {apart: "disgust"})[composed].label == "disgust"
+
+
 def test_a_map_that_says_what_holds_without_it_maps_nothing() -> None:
     mapped = meanings(["happy", "joy"], TAXONOMIES["iemocap4"], {"happy": "happy", "joy": "happy"})
     assert set(mapped.values()) == {Meaning("happy", "same")}
@@ -120,6 +128,7 @@ def test_scales_go_there_and_back(low: float, high: float, value: float) -> None
 
 def test_a_turned_scale_makes_more_of_less() -> None:
     assert to_unit(np.array([1.0, 5.0]), 5.0, 1.0).tolist() == [1.0, 0.0]
+    assert not np.signbit(to_unit(np.array([5.0]), 5.0, 1.0)).any()
     with pytest.raises(SettingsError):
         to_unit(np.array([1.0]), 3.0, 3.0)
 

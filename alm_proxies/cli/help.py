@@ -54,7 +54,7 @@ def _one(command: Command) -> Iterator[str]:
             continue
         needed = parameter.default is inspect.Parameter.empty
         names = ", ".join([*shown.name, *(shown.negative or ())])
-        value = _value(command, parameter.name)
+        value = _value(command, parameter.name, shown.name)
         flags.append((f"{names}{f' {value}' if value else ''}", f"{shown.help}{' [needed]' if needed else ''}"))
     names = " ".join(name for name, _ in arguments)
     yield f"Usage: alm-proxies {command.words} {names}{' ' if names else ''}-o PATH [flags]\n\n{command.sentence}"
@@ -75,9 +75,9 @@ def _row(left: str, right: str) -> Iterator[str]:
     yield from (" " * (_WIDEST + 4) + line for line in lines)
 
 
-def _value(command: Command, name: str) -> str:
+def _value(command: Command, name: str, spelled: Sequence[str]) -> str:
     """The placeholder for a flag's value, by its type."""
-    flag = next((flag for flag in command.flags if flag.key == name), None)
+    flag = next((flag for flag in command.flags if flag.names[0] in spelled), None)
     if flag is None:
         return "LABELS" if name == "taxonomy_" else "PATH"
     return "" if flag.switch else _word(plain(flag.annotation))

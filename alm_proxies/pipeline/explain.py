@@ -322,7 +322,13 @@ def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
     rows = frame.filter(pl.col("utterance_id") == utterance_id)
     if not rows.height:
         ids, asked = frame["utterance_id"], utterance_id.strip().lower()
-        near = ids.filter(ids.str.to_lowercase().str.ends_with(asked)).unique().sort().head(_MOST_NEAR).to_list()
+        near = (
+            ids.filter(ids.str.to_lowercase().str.contains(asked, literal=True))
+            .unique()
+            .sort()
+            .head(_MOST_NEAR)
+            .to_list()
+        )
         first = ids.head(1).to_list()
         meant = f"Did you mean {listed([repr(each) for each in near], 'or')}?" if asked and near else ""
         fix = meant or f"The first there is: {', '.join(first) or 'none'}."

@@ -61,6 +61,13 @@ def test_help_of_every_stage_has_its_flags(verb: str, capsys: pytest.CaptureFixt
         assert "--settings" in text
 
 
+def test_help_shows_what_a_flag_takes_also_where_its_key_is_a_word_of_python(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["read", "table", "--help"]) == 0
+    assert "--as VALUE" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("verb", ["fuse", "annotate", "train", "read table"])
 def test_help_imports_neither_tables_nor_what_draws_boxes(verb: str) -> None:
     # how long it takes, beside importing cyclopts and pydantic, is measured by benchmarks/house/help_time.py

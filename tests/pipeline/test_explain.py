@@ -71,7 +71,12 @@ def test_it_is_asked_from_any_folder_and_in_json(
 
 @pytest.mark.parametrize(
     ("utterance", "number", "message"),
-    [("c1", 0, "Did you mean 'mine/c1'"), ("zzz", 0, "The first there is: mine/c0"), ("mine/c1", 3, "no run 3")],
+    [
+        ("c1", 0, "Did you mean 'mine/c1'"),
+        ("INE/c1", 0, "Did you mean 'mine/c1'"),
+        ("zzz", 0, "The first there is: mine/c0"),
+        ("mine/c1", 3, "no run 3"),
+    ],
 )
 def test_what_is_not_there_is_said(file: Path, utterance: str, number: int, message: str) -> None:
     run(file, quiet=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -65,16 +66,13 @@ def recordings_under(folder: Path) -> list[str]:
 def found_in_folder(part: Part, folder: Path, where: str) -> Part:
     """The part with each utterance's recording in a folder: by the name that the source gives, else by its own id."""
     there = recordings_under(folder)
-    known: dict[str, list[str]] = {}
-    for path in there:
-        for name in dict.fromkeys(_names(path)):
-            known.setdefault(name, []).append(path)
+    known, composed = _by_name(there, str), _by_name(there, _composed)
     frame = part.utterances
     named = frame["audio"] if "audio" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
     audio: list[str | None] = []
     for utterance_id, name in zip(frame["utterance_id"], named, strict=True):
         own = str(name) if name is not None else str(utterance_id).partition("/")[2] or str(utterance_id)
-        audio.append(_found(own, known, str(folder)))
+        audio.append(_found(own, known, str(folder)) or _found(_composed(own), composed, str(folder)))
     lost = [utterance_id for utterance_id, path in zip(frame["utterance_id"], audio, strict=True) if path is None]
     if frame.height and len(lost) == frame.height:
         example = f"it holds {there[0]!r}" if there else f"it holds no file that ends in {', '.join(SOUNDS)}"
@@ -95,6 +93,20 @@ def found_in_folder(part: Part, folder: Path, where: str) -> Part:
     frame = frame.with_columns(audio=pl.Series(audio, dtype=pl.String))
     root = None if remote_of(folder) is not None else folder
     return replace(part, utterances=frame, findings=findings, root=root, about=about)
+
+
+def _by_name(paths: Iterable[str], spelled: Callable[[str], str]) -> dict[str, list[str]]:
+    """The recordings by each of the names that they may have, as `spelled`."""
+    known: dict[str, list[str]] = {}
+    for path in paths:
+        for name in dict.fromkeys(_names(spelled(path))):
+            known.setdefault(name, []).append(path)
+    return known
+
+
+def _composed(name: str) -> str:
+    """A name with one character for a letter and its accent: file systems differ in whether they write one or two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _names(path: str) -> Iterator[str]:

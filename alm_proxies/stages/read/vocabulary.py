@@ -52,7 +52,7 @@ class Vocabulary:
         frame = frame.with_columns(status=_status(frame))
         if several:
             frame = _one_row_a_label(frame)
-        findings += _word_findings(meaning, spoken, "votes", where)
+        findings += _word_findings(meaning, spoken, "vote", where)
         if "secondary" in frame.columns:
             frame, besides, lost = self._secondary(frame, where)
             spoken = {word: spoken.get(word, 0) + besides.get(word, 0) for word in {**spoken, **besides}}
@@ -69,7 +69,7 @@ class Vocabulary:
         )
         frame = frame[np.repeat(np.arange(frame.height), frame["count"].to_numpy())]
         frame = frame.with_columns(status=_status(frame), draw=pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE))
-        findings = [*_word_findings(meaning, spoken, "votes", where), *self._not_used(spoken, "vote says", where)]
+        findings = [*_word_findings(meaning, spoken, "vote", where), *self._not_used(spoken, "vote says", where)]
         return frame.drop("count", "word"), findings
 
     def shares(self, shares: dict[str, pl.Series], where: str) -> tuple[pl.DataFrame, list[Finding]]:
@@ -157,7 +157,7 @@ class Vocabulary:
         each = pl.element().replace_strict(labels, default=None, return_dtype=pl.String)
         mapped = pl.col("secondary").list.eval(each).list.drop_nulls().list.unique(maintain_order=True)
         mapped = pl.when(mapped.list.len() > 0).then(mapped)
-        return frame.with_columns(secondary=mapped), spoken, _word_findings(meaning, spoken, "secondary labels", where)
+        return frame.with_columns(secondary=mapped), spoken, _word_findings(meaning, spoken, "secondary label", where)
 
 
 def _status(frame: pl.DataFrame) -> pl.Expr:
@@ -184,9 +184,9 @@ def _one_row_a_label(frame: pl.DataFrame) -> pl.DataFrame:
     return merged.with_columns(stated=pl.when(pl.col("stated") != "").then("stated")).select(frame.columns)
 
 
-def _word_findings(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
+def _word_findings(meaning: dict[str, Meaning], spoken: Mapping[str, int], thing: str, where: str) -> list[Finding]:
     """A finding for every word that was mapped or lost, most frequent first; rare words and synonyms share one."""
-    findings = _synonyms(meaning, spoken, things, where)
+    findings = _synonyms(meaning, spoken, thing, where)
     often = sorted(((spoken.get(word, 0), word) for word, became in meaning.items() if became.how != "same"))[::-1]
     tail = {word: count for count, word in often if meaning[word].how == "unknown"}
     for word in list(tail)[:_SHOWN]:
@@ -194,24 +194,24 @@ def _word_findings(meaning: dict[str, Meaning], spoken: Mapping[str, int], thing
     for count, word in often:
         became = meaning[word]
         if became.how == "mapped":
-            message = f"{count} {things} {word!r} became {became.label!r} by the map"
+            message = f"{counted(count, thing)} {word!r} became {became.label!r} by the map"
             findings.append(finding("mapped", message, where=where, count=count))
         elif became.how == "outside":
-            message = f"{count} {things} {word!r} are left outside by the map"
+            message = f"{counted(count, thing)} {word!r} {'is' if count == 1 else 'are'} left outside by the map"
             findings.append(finding("outside", message, where=where, count=count))
         elif word not in tail:
-            message = f"{count} {things} are {_short(word)}, which is not a label"
+            message = f"{_are(count, thing)} {_short(word)}, which is not a label"
             findings.append(finding("out_of_vocabulary", message, fix=_fix(word), where=where, count=count))
     if tail:
         count, first = sum(tail.values()), _short(next(iter(tail)))
-        message = f"{count} {things} are one of {len(tail)} further words that are not labels, such as {first}"
+        message = f"{_are(count, thing)} one of {len(tail)} further words that are not labels, such as {first}"
         findings.append(
             finding("out_of_vocabulary", message, fix="Map them, or leave them outside.", where=where, count=count)
         )
     return findings
 
 
-def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: str, where: str) -> list[Finding]:
+def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], thing: str, where: str) -> list[Finding]:
     """One finding for all words that were taken as the label they are a usual synonym of."""
     taken = [
         (spoken.get(word, 0), word, became.label)
@@ -223,9 +223,13 @@ def _synonyms(meaning: dict[str, Meaning], spoken: Mapping[str, int], things: st
     taken.sort(key=lambda item: (-item[0], item[1]))
     count = sum(times for times, _, _ in taken)
     shown = ", ".join(f"{word!r} as {label!r} ({times})" for times, word, label in taken[:_SHOWN])
-    message = f"{count} {things} are a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
+    message = f"{_are(count, thing)} a usual synonym of a label: {shown}" + (" ..." if len(taken) > _SHOWN else "")
     fix = f'If one means something else, map it: map = {{ "{taken[0][1]}" = "<label>" }} (--map), or "outside".'
     return [finding("synonyms", message, fix=fix, where=where, count=count)]
+
+
+def _are(count: int, thing: str) -> str:
+    return counted(count, f"{thing} is", f"{thing}s are")
 
 
 def _short(word: str) -> str:

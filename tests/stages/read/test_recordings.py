@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import polars as pl
 import pytest
@@ -12,6 +13,7 @@ from long_table import put, table
 from alm_proxies.errors import InputError
 from alm_proxies.stages.read.recordings import recordings_absent
 
+Form = Literal["NFC", "NFD"]
 COLUMNS = {"utterance_id": "id", "audio": "f"}
 
 
@@ -67,6 +69,31 @@ def test_recordings_in_a_folder_of_their_own_are_found_by_id_name_or_path(tmp_pa
     assert found_in(tmp_path, "id\na\nb\nc.take2\n", recordings=sounds) == ["a.wav", "deep/b.flac", "deep/c.take2.ogg"]
     named = "id,f\n1,old/place/a.mp3\n2,deep/b.wav\n3,c.take2.ogg\n"
     assert found_in(tmp_path, named, columns=COLUMNS, recordings=sounds) == ["a.wav", "deep/b.flac", "deep/c.take2.ogg"]
+
+
+@pytest.mark.parametrize(("table_form", "file_form"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_a_recording_is_found_however_its_accents_are_written(
+    tmp_path: Path, table_form: Form, file_form: Form
+) -> None:
+    file = unicodedata.normalize(file_form, "tag/Ä_größe.wav")
+    put(tmp_path / "sounds" / file, "sound")
+    ids = unicodedata.normalize(table_form, "id\nÄ_größe\n")
+    assert found_in(tmp_path, ids, recordings=tmp_path / "sounds") == [file]
+
+
+def test_of_two_recordings_that_differ_in_how_accents_are_written_the_one_so_written_is_found(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "é.wav") for form in get_args(Form)]
+    for name in names:
+        put(tmp_path / "sounds" / name, "sound")
+    assert (
+        found_in(
+            tmp_path,
+            "id,f\n" + "".join(f"{n},{name}\n" for n, name in enumerate(names)),
+            columns=COLUMNS,
+            recordings=tmp_path / "sounds",
+        )
+        == names
+    )
 
 
 def test_utterances_without_a_recording_in_the_folder_are_a_finding_and_none_at_all_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def test_a_map_moves_the_word_it_names_and_no_other(tmp_path: Path) -> None:
     corpus = heard(tmp_path / "t.csv", map={"Joy": "sad"})
     assert corpus.votes.frame["label"].to_list() == ["happy", "happy", "happy", "sad", "sad"]
     assert corpus.findings.counts() == {"mapped": 1, "synonyms": 1}
-    assert "'joy' became 'sad'" in finding_of(corpus, "mapped")["message"]
+    assert finding_of(corpus, "mapped")["message"] == "1 vote 'joy' became 'sad' by the map"
+    assert finding_of(corpus, "synonyms")["message"].startswith("1 vote is a usual synonym of a label: ")
 
 
 def test_a_map_of_a_word_to_what_it_is_anyway_is_not_said(tmp_path: Path) -> None:
