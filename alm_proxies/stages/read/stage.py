@@ -141,6 +141,7 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
     utterances = combine(*(table for table, _, _ in tables))
     votes = combine(*(table for _, table, _ in tables))
     labels = [table for _, _, table in tables if table is not None]
+    findings += _not_described(votes, utterances)
     if settings.hold_out is not None:
         votes, held = hold_out(votes, utterances, settings.hold_out, settings.seed)
         findings += held
@@ -157,6 +158,17 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
         _signed(combine(*labels), made_by) if labels else None,
     )
     return replace(corpus, scores=tuple(scores))
+
+
+def _not_described(votes: Votes, utterances: Utterances) -> list[Finding]:
+    """A finding if there are votes on utterances that no source has."""
+    others = votes.frame.select("utterance_id").join(utterances.frame, on="utterance_id", how="anti")["utterance_id"]
+    if not len(others):
+        return []
+    message = f"{counted(len(others), 'vote is', 'votes are')} on {counted(others.n_unique(), 'utterance')} that no "
+    message += f"source describes, such as {others.min()!r}"
+    fix = "Compare their ids with those of the utterances: without speaker, split and recording they are of little use."
+    return [finding("not_described", message, fix=fix, count=len(others))]
 
 
 def _signed(labels: Labels, made_by: MadeBy) -> Labels:

@@ -12,7 +12,9 @@ from long_table import COLUMNS, LONG, put, table
 
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
+from alm_proxies.tables import Utterances
 
 
 def votes(corpus: Corpus, *columns: str) -> list[tuple[Any, ...]]:
@@ -233,6 +235,17 @@ def test_groups_travel_as_text_and_columns_left_behind_are_named(tmp_path: Path)
     corpus = table(path, columns={"utterance_id": "id"}, groups=["age"])
     assert corpus.utterances.frame["age"].to_list() == ["44"]
     assert corpus.findings.frame["message"].to_list() == ["1 column was not read: 'room'"]
+
+
+def test_votes_on_utterances_that_no_source_has_are_a_finding(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "id,who,how\na,r1,sad\nb,r1,happy\nb,r2,happy\n")
+    corpus = table(path, columns={"utterance_id": "id", "annotator": "who", "label": "how"})
+    corpus.write(tmp_path / "part")
+    Utterances(corpus.utterances.frame.head(1), corpus.utterances.about).write(tmp_path / "part" / "utterances.parquet")
+    again = read(TablesSource(source=tmp_path / "part"))
+    (row,) = again.findings.frame.filter(kind="not_described").select("message", "count").rows()
+    assert row == ("2 votes are on 1 utterance that no source describes, such as 'mine/b'", 2)
+    assert len(again.votes) == 3
 
 
 def test_unknown_speakers_and_genders_are_left_empty_and_counted(tmp_path: Path) -> None:
