@@ -113,6 +113,14 @@ def test_every_python_block_of_the_how_to_pages_runs(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{page}\n{text}\n{done.stderr}"
 
 
+def test_every_message_that_the_page_of_problems_explains_is_said_somewhere() -> None:
+    text = (DOCS / "how-to" / "problems.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\*\*`([^`]+)`\.\*\*", text, flags=re.MULTILINE)
+    package = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "alm_proxies").rglob("*.py"))
+    assert len(messages) >= 4
+    assert [message for message in messages if message not in package] == []
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("page", ["index", "concepts/fusion", "reference/python", "tutorials/corpus-owner"])
 def test_a_page_asks_the_network_for_nothing_and_does_not_complain(browser: Any, site: Path, page: str) -> None:
