@@ -228,7 +228,7 @@ def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[La
         return unknown_key(key, str(path[-1]), keys_at(model, path[:-1]), place, _own_place(model, path, layer), more)
     if problem["type"] == "missing":
         return SettingsError(f"{key!r} is missing{more}", where=place, fix="Write it.")
-    message = _reason(problem["msg"])
+    message = _reason(problem)
     if not path:
         named = f"{key}: " if layer.at else ""
         return SettingsError(f"{named}{message}{more}", where=place)
@@ -242,7 +242,7 @@ def _refused_flag(
 ) -> SettingsError:
     fix = f"See alm-proxies {layer.verb} --help."
     if not path:
-        return SettingsError(f"{layer.verb}: {_reason(problem['msg'])}", fix=fix)
+        return SettingsError(f"{layer.verb}: {_reason(problem)}", fix=fix)
     flag = f"--{str(path[0]).replace('_', '-')}"
     if problem["type"] == "missing":
         rest = f": {'.'.join(map(str, path[1:]))} is needed" if path[1:] else " is needed"
@@ -251,7 +251,7 @@ def _refused_flag(
         return unknown_key(str(path[-1]), str(path[-1]), keys_at(model, path[:-1]), flag, more=more)
     given = [] if isinstance(problem["input"], dict) else [_shown(problem["input"])]
     named = " ".join([flag, *(str(part) for part in path[1:]), *given])
-    return SettingsError(f"{named}: {_reason(problem['msg'])}{more}", fix=fix)
+    return SettingsError(f"{named}: {_reason(problem)}{more}", fix=fix)
 
 
 def unknown_key(
@@ -290,8 +290,14 @@ def _shown(given: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _reason(message: str) -> str:
-    return message.removeprefix("Value error, ").rstrip(".")
+def _reason(problem: Any) -> str:
+    """What is wrong with a value, in words also where it does not match the pattern of a name."""
+    name = re.fullmatch(r".*\[[^]]+\]\[((?:A-Z)?)a-z0-9([_./-]*)\]\*.*", problem.get("ctx", {}).get("pattern", ""))
+    if problem["type"] != "string_pattern_mismatch" or name is None:
+        return str(problem["msg"]).removeprefix("Value error, ").rstrip(".")
+    letters = "the letters a to z" if name[1] else "the small letters a to z"
+    before = '"human" or "proxy:" and a name; a name' if "proxy:" in problem["ctx"]["pattern"] else "it"
+    return f"{before} may have {letters}, digits and {' '.join(name[2])} only, and begins with a letter or digit"
 
 
 def _is_branch(part: str) -> bool:

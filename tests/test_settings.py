@@ -44,6 +44,30 @@ def test_an_unknown_key_of_a_flag_is_named_with_the_nearest() -> None:
     assert str(refused.value).startswith("--source: unknown key 'modalty'. Did you mean 'modality'? Known here: ")
 
 
+class Named(BaseModel):
+    name: str = Field(default="x", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    small: str = Field(default="x", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    proxy: str = Field(default="human", pattern=r"^(human|proxy:[A-Za-z0-9][A-Za-z0-9_.-]*)$")
+    number: str = Field(default="1", pattern=r"^[0-9]+$")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("name", "it may have the letters a to z, digits and _ . - only, and begins with a letter or digit"),
+        ("small", "it may have the small letters a to z, digits and _ - only"),
+        ("proxy", '"human" or "proxy:" and a name; a name may have the letters a to z'),
+        ("number", "should match pattern '^[0-9]+$'"),
+    ],
+)
+def test_what_a_name_may_have_is_said_in_words(tmp_path: Path, key: str, words: str) -> None:
+    (tmp_path / "s.toml").write_text(f'{key} = "Mein Labor"\n')
+    with pytest.raises(SettingsError) as refused:
+        read_settings(tmp_path / "s.toml", Named)
+    assert f"line 1: {key} = 'Mein Labor': " in str(refused.value)
+    assert words in str(refused.value)
+
+
 def test_a_right_file_becomes_its_model(tmp_path: Path) -> None:
     path = tmp_path / "file.toml"
     path.write_text('seed = 3\n[[read]]\ncorpus = "x"\n')

@@ -24,6 +24,7 @@ from alm_proxies.printable import counted
 from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 _MISSING = ["", "NA", "NaN", "nan", "null"]
 _WHOLE_COPY = "Write it again, or check that it was copied whole."
 _BATCH = 100_000
@@ -76,7 +77,8 @@ def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | N
     """The rows of a label file, with those of the wanted columns that it has (by default all)."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        fix = f"A label file is one of {', '.join(SUFFIXES)}."
+        sheet = "Save the sheet as CSV. " if suffix in _SHEETS else ""
+        fix = f"{sheet}A label file is one of {', '.join(SUFFIXES)}."
         raise InputError(f"has an unknown format ({suffix or 'no suffix'})", where=str(path), fix=fix)
     try:
         if suffix == ".parquet":

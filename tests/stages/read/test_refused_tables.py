@@ -183,3 +183,8 @@ def test_only_our_errors_escape_and_they_name_the_file(
     path.write_bytes(data)
     result = outcome(TableSource.model_validate({"corpus": "mine", "source": path, **mapping}))
     assert isinstance(result, Corpus) or str(path) in str(result)
+
+
+def test_a_sheet_is_refused_with_how_to_save_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"t\.xlsx: has an unknown format \(\.xlsx\)\. Save the sheet as CSV\."):
+        table(put(tmp_path / "t.xlsx", "PK"), columns={"utterance_id": "id"})
