@@ -72,7 +72,8 @@ class Attributes:
     Output columns of each attribute: <name>, the posterior mean, clipped to 0..1; <name>_sd, the SPREAD OF HUMAN
     RATINGS: the standard deviation of one more listener's rating about that mean, with each utterance's variance shrunk
     towards the corpus's (it does not fall as votes are added); <name>_error, the standard deviation of the posterior of
-    the mean (it falls). Without any rating of an attribute, its columns are null.
+    the mean (it falls). They are null where nothing is known of an utterance but the corpus's mean: neither a human
+    rating nor one of a proxy that could be calibrated.
 
     Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
     regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
@@ -308,17 +309,17 @@ def _within(ratings: _Ratings, rows: int, bias: Array) -> tuple[Array, Array]:
 
 
 def _fused(model: AttributeModel, ratings: _Ratings, rows: int) -> list[Array]:
-    """Mean, spread of human ratings and error of the mean for each utterance."""
+    """Mean, spread of human ratings and error of the mean for each utterance; NaN without a rating that counts."""
+    counts = ratings.proxy_draws > 0
+    rated = (np.bincount(ratings.utterance, minlength=rows) > 0) | (counts & (model.proxy_slope != 0.0)).any(1)
     bias = np.append(model.rater_bias, 0.0)
     rater_variance = np.append(model.rater_variance, model.typical_variance + model.bias_variance)
     centre, doubt = _human_posterior(ratings, rows, model.mean, model.variance, bias, rater_variance)
     precision, pull = 1.0 / doubt, centre / doubt
-    for there in np.unique(ratings.proxy_draws > 0, axis=0):
+    for there in np.unique(counts, axis=0):
         if not there.any():
             continue
-        chosen = np.flatnonzero(
-            (ratings.proxy_draws > 0)[:, there].all(1) & ~(ratings.proxy_draws > 0)[:, ~there].any(1)
-        )
+        chosen = np.flatnonzero(counts[:, there].all(1) & ~counts[:, ~there].any(1))
         noise = model.proxy_noise[there] / ratings.proxy_draws[np.ix_(chosen, there)]
         covariance = model.proxy_covariance[np.ix_(there, there)] + noise[:, :, None] * np.eye(int(there.sum()))
         slope = model.proxy_slope[there]
@@ -328,4 +329,5 @@ def _fused(model: AttributeModel, ratings: _Ratings, rows: int) -> list[Array]:
     squares, free = _within(ratings, rows, bias)
     own = (model.spread_strength * model.spread_variance + squares) / (model.spread_strength + free)
     spread = np.sqrt(own + model.bias_variance * any(not is_crowd(rater) for rater in model.raters))
-    return [np.clip(pull / precision, 0.0, 1.0), spread, np.sqrt(1.0 / precision)]
+    mean, error = np.clip(pull / precision, 0.0, 1.0), np.sqrt(1.0 / precision)
+    return [np.where(rated, column, np.nan) for column in (mean, spread, error)]
