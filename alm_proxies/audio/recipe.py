@@ -116,7 +116,8 @@ CONDITIONS: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "telephone": ("telephone", {}),
     "room": ("room", {"seconds": 0.5, "direct": 0.0}),
 }
-"""Degraded conditions for tests of a model: pink noise at 10 dB SNR, a telephone band, 0.5 s of reverberation."""
+"""Degraded conditions for tests of a model: pink noise 10 dB below the sound's energy-weighted level, a telephone band,
+0.5 s of reverberation."""
 
 
 def in_condition(clip: Clip, condition: str, utterance_id: str) -> Clip:

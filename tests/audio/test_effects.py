@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alm_proxies.audio.clip import open_clip
 from alm_proxies.audio.effects import EFFECTS, apply, level_of, mix, parameters_of
 from alm_proxies.audio.prosody import pitch_of, track
 from alm_proxies.errors import InputError, SettingsError
@@ -116,6 +118,23 @@ def test_white_noise_is_even_over_hertz_and_pink_over_octaves() -> None:
     pink = after("noise", sound, snr=0, colour="pink") - sound
     assert decibels(band_power(white, 2000, 4000) / band_power(white, 4000, 6000)) == pytest.approx(0, abs=1.0)
     assert decibels(band_power(pink, 500, 1000) / band_power(pink, 4000, 8000)) == pytest.approx(0, abs=1.5)
+
+
+def test_noise_10_db_below_loud_speech_has_the_stated_ratio_to_the_whole_clip(test_data: Path) -> None:
+    ratios = []
+    for path in sorted((test_data / "emodb" / "wav").glob("*.wav"))[::25]:
+        sound = open_clip(path).samples.astype(np.float64)
+        added = after("noise", sound, snr=10) - sound
+        ratios.append(decibels(np.sqrt(np.mean(sound**2) / np.mean(added**2))))
+    assert np.mean(ratios) == pytest.approx(4, abs=1)
+
+
+@pytest.mark.parametrize("seconds", [1.0, 8.0])
+def test_pink_noise_can_be_heard_at_its_ratio_however_long_the_clip(seconds: float) -> None:
+    sound = voice(seconds)
+    added = after("noise", sound, snr=10, colour="pink") - sound
+    heard = band_power(added, 50, 8000) / (band_power(added, 0, 50) + band_power(added, 50, 8000))
+    assert heard == pytest.approx(np.log2(8000 / 50) / np.log2(8000 / 20), abs=0.1)
 
 
 def test_a_room_decays_by_60_db_in_its_time_at_its_ratio() -> None:

@@ -25,8 +25,9 @@ class PredictSettings(Settings):
     changes of pitch and tempo; for the recipe features: each group of measured features, set to its average.
     """
     condition: Literal["noise", "telephone", "room"] | None = None
-    """Predict degraded recordings: with pink noise at 10 dB SNR, in a telephone band, or with 0.5 s of reverberation;
-    null = as recorded. `evaluate` compares such predictions with those of the recordings as they are.
+    """Predict degraded recordings: with pink noise 10 dB below the loud parts of the speech (an SNR of about 4 dB over
+    the whole clip), in a telephone band, or with 0.5 s of reverberation; null = as recorded. `evaluate` compares such
+    predictions with those of the recordings as they are.
     """
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
