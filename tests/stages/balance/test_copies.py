@@ -56,12 +56,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances
     return Labels.of(frame, taxonomy=LABELS), Utterances.of(about, about=About(roots={"made": str(root)}))
 
 
+@pytest.fixture(scope="module")
+def many(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> tuple[Balanced, Path]:
+    """Copies of the corpus, and their folder."""
+    folder = tmp_path_factory.mktemp("many")
+    return balance(*corpus, folder, MANY), folder
+
+
 def copies_of(balanced: Balanced) -> pl.DataFrame:
     return balanced.utterances.frame.filter(pl.col("recipe").is_not_null())
 
 
-def test_copies_are_within_a_point_of_every_wanted_share(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
-    balanced = balance(*corpus, tmp_path / "out", MANY)
+def test_copies_are_within_a_point_of_every_wanted_share(
+    corpus: tuple[Labels, Utterances], many: tuple[Balanced, Path]
+) -> None:
+    balanced, folder = many
     rows = balanced.labels.frame.join(balanced.utterances.frame, on="utterance_id").filter(pl.col("split") == "train")
     assert rows["weight"].unique().to_list() == [1.0]
     assert balanced.metrics["copies"]["items"] == len(rows)
@@ -78,13 +87,13 @@ def test_copies_are_within_a_point_of_every_wanted_share(corpus: tuple[Labels, U
     assert worst == pytest.approx(max(away))
     assert worst <= 0.01
     assert "copies_off_target" not in balanced.findings.counts()
-    assert balanced.metrics["copies"]["worst"] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert balanced.metrics["copies"]["worst"] in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_copy_beyond_the_first_has_an_effect_and_its_parents_speaker_words_and_target(
-    corpus: tuple[Labels, Utterances], tmp_path: Path
+    corpus: tuple[Labels, Utterances], many: tuple[Balanced, Path]
 ) -> None:
-    balanced = balance(*corpus, tmp_path / "out", MANY)
+    balanced, _ = many
     copies = copies_of(balanced)
     assert copies.height == balanced.metrics["copies"]["augmented"] > 200
     parents = {row["utterance_id"]: row for row in corpus[1].frame.iter_rows(named=True)}
@@ -132,9 +141,9 @@ def test_the_effects_named_emotional_are_those_that_move_the_simulators_truth(ef
 
 
 def test_other_splits_are_never_copied_and_without_the_option_nothing_is(
-    corpus: tuple[Labels, Utterances], tmp_path: Path
+    corpus: tuple[Labels, Utterances], many: tuple[Balanced, Path], tmp_path: Path
 ) -> None:
-    balanced = balance(*corpus, tmp_path / "out", MANY)
+    balanced, _ = many
     test = corpus[1].frame.filter(pl.col("split") == "test")["utterance_id"]
     kept = balanced.labels.frame.filter(pl.col("utterance_id").is_in(test.implode()))
     assert kept.height == len(test)
@@ -176,9 +185,9 @@ def test_a_seed_gives_the_same_files_and_another_one_others(corpus: tuple[Labels
 
 
 def test_the_page_has_copies_to_listen_to_beside_their_parents_where_the_corpus_may_be_shown(
-    corpus: tuple[Labels, Utterances], tmp_path: Path
+    corpus: tuple[Labels, Utterances], many: tuple[Balanced, Path], tmp_path: Path
 ) -> None:
-    hidden = balance(*corpus, tmp_path / "hidden", MANY)
+    hidden, _ = many
     assert "<audio" not in hidden.page.html()
     assert hidden.findings.counts()["kept_back"] == 1
     shown = balance(*corpus, tmp_path / "shown", MANY.model_copy(update={"may_leave": ("made",)}))
@@ -227,13 +236,13 @@ def with_one_recording(utterances: Utterances, path: Path) -> Utterances:
 
 
 def test_a_recording_that_cannot_be_used_is_not_copied_and_counts_as_left_out(
-    corpus: tuple[Labels, Utterances], tmp_path: Path
+    corpus: tuple[Labels, Utterances], many: tuple[Balanced, Path], tmp_path: Path
 ) -> None:
     labels, utterances = corpus
     (tmp_path / "damaged.wav").write_bytes(b"RIFF")
     damaged = with_one_recording(utterances, tmp_path / "damaged.wav")
     balanced = balance(labels, damaged, tmp_path / "out", MANY)
-    whole = balance(labels, utterances, tmp_path / "whole", MANY)
+    whole, _ = many
     assert (whole.recordings, whole.left_out) == (len(set(copies_of(whole)["recipe"].map_elements(parent_of))), 0)
     lost = set(damaged.frame.filter(pl.col("audio").str.ends_with("damaged.wav"))["utterance_id"])
     parents = set(copies_of(balanced)["recipe"].map_elements(parent_of))

@@ -24,6 +24,20 @@ from alm_proxies.stages.simulate.stage import simulate
 from alm_proxies.tables import Labels, Utterances
 
 HALF = BalanceSettings(generated=Generated(size=0.5, controls=30), classes="square_root")
+FEW_CONTROLS = HALF.model_copy(update={"generated": Generated(size=0.5, controls=5)})
+
+
+@pytest.fixture(scope="module")
+def cache_of_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def the_same_recordings_are_measured_once(
+    a_cache_of_its_own: None, cache_of_features: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One cache for all tests of this module, which keeps features by the content of their recordings."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_of_features))
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +50,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances
 
 
 @pytest.fixture(scope="module")
-def balanced(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
-    return balance(*corpus, tmp_path_factory.mktemp("made"), HALF)
+def balanced(
+    corpus: tuple[Labels, Utterances], cache_of_features: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Balanced:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_of_features))
+        return balance(*corpus, tmp_path_factory.mktemp("made"), HALF)
 
 
 def items_of(balanced: Balanced) -> list[dict[str, object]]:
@@ -104,7 +122,7 @@ def test_a_transcript_is_carried_only_where_both_parents_say_it(
         assert item["transcript"] in (None, known[first])
         assert item["transcript"] is None or known[first] == known[second]
     same = Utterances.of(utterances.frame.with_columns(transcript=pl.lit("the same words")), about=utterances.about)
-    again = balance(labels, same, tmp_path / "out", HALF)
+    again = balance(labels, same, tmp_path / "out", FEW_CONTROLS)
     sounds = Sounds(again.utterances, stage="balance")
     transcripts = []
     for item in items_of(again):
@@ -205,7 +223,7 @@ def test_recordings_that_cannot_be_used_are_findings_and_count_as_left_out(
     for rows in (damaged.frame.height, 40):  # too few to generate anything: they are counted and named all the same
         some = damaged.frame["utterance_id"].head(rows)
         part = Labels(labels.frame.filter(pl.col("utterance_id").is_in(some.implode())), labels.about)
-        balanced = balance(part, damaged, tmp_path / f"out{rows}", HALF)
+        balanced = balance(part, damaged, tmp_path / f"out{rows}", FEW_CONTROLS)
         assert (balanced.recordings, balanced.left_out) == (rows, 5)
         kinds = dict.fromkeys(("missing", "empty", "silent", "not_finite", "no_audio"), 1)
         assert balanced.findings.counts().items() >= kinds.items()
