@@ -30,7 +30,9 @@ class DirichletMultinomial:
         self._transposed: Any = self._cells.T.tocsr()
         self._label = cells[0].astype(np.int64)
         self._count = cells[1]
+        self._by_label = _sums_into(self._label, counts.shape[1])
         self._totals, self._total = np.unique(counts.sum(1), return_inverse=True)
+        self._by_total = _sums_into(self._total, len(self._totals))
 
     def log(self, alpha: Array) -> Array:
         """Rows x classes."""
@@ -39,9 +41,8 @@ class DirichletMultinomial:
         cell = alpha[:, self._label].T
         strength = alpha.sum(1)
         total = gammaln(strength) - gammaln(self._totals[:, None] + strength)
-        log_probability: Array = (
-            self._cells @ (gammaln(self._count[:, None] + cell) - gammaln(cell)) + total[self._total]
-        )
+        before = gammaln(alpha)[:, self._label].T
+        log_probability: Array = self._cells @ (gammaln(self._count[:, None] + cell) - before) + total[self._total]
         return log_probability
 
     def gradient(self, responsibility: Array, alpha: Array) -> Array:
@@ -50,14 +51,18 @@ class DirichletMultinomial:
 
         cell = alpha[:, self._label].T
         strength = alpha.sum(1)
-        by_cell = (self._transposed @ responsibility) * (digamma(self._count[:, None] + cell) - digamma(cell))
-        slopes = np.zeros_like(alpha)
-        np.add.at(slopes.T, self._label, by_cell)
-        by_total = np.zeros((len(self._totals), len(alpha)))
-        np.add.at(by_total, self._total, responsibility)
-        slope = by_total * (digamma(strength) - digamma(self._totals[:, None] + strength))
-        slopes += slope.sum(0)[:, None]
+        before = digamma(alpha)[:, self._label].T
+        by_cell = (self._transposed @ responsibility) * (digamma(self._count[:, None] + cell) - before)
+        slope = (self._by_total @ responsibility) * (digamma(strength) - digamma(self._totals[:, None] + strength))
+        slopes: Array = (self._by_label @ by_cell).T + slope.sum(0)[:, None]
         return slopes
+
+
+def _sums_into(places: Index, count: int) -> Any:
+    """The sparse matrix that adds each row to the sum at its place."""
+    from scipy import sparse
+
+    return sparse.csr_matrix((np.ones(len(places)), (places, np.arange(len(places)))), shape=(count, len(places)))
 
 
 def softmax(logits: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -87,6 +88,8 @@ class _Objective:
         self.labels, self.blocks = human.shape[1], blocks
         self.centre = np.log(shares)
         self.votes = human.sum(1)
+        self.voted = np.flatnonzero(human)
+        self.cast = human.ravel()[self.voted]
         wide = self.labels + 2  # a block's features: log shares, entropy, missing
         self.diagonal = [(wide * b + np.arange(self.labels), np.arange(self.labels)) for b in range(blocks)]
 
@@ -111,6 +114,13 @@ class _Objective:
             slopes[place] += power
         return bias, slopes, strength, strength_slope
 
+    def _of_votes(self, function: Callable[[Array], Array], alpha: Array) -> Array:
+        """f(n + alpha) - f(alpha), which is 0 without votes and is not computed there."""
+        differences = np.zeros_like(alpha)
+        given = alpha.ravel()[self.voted]
+        differences.ravel()[self.voted] = function(self.cast + given) - function(given)
+        return differences
+
     def __call__(self, theta: Array) -> tuple[float, Array]:
         from scipy.special import digamma, gammaln
 
@@ -121,8 +131,8 @@ class _Objective:
         strength = np.exp(np.clip(free, -_LOG_STRENGTH, _LOG_STRENGTH))
         alpha = strength[:, None] * mean
         total = strength + self.votes
-        value = float((gammaln(self.human + alpha) - gammaln(alpha)).sum() + (gammaln(strength) - gammaln(total)).sum())
-        by_alpha = digamma(self.human + alpha) - digamma(alpha) + (digamma(strength) - digamma(total))[:, None]
+        value = float(self._of_votes(gammaln, alpha).sum() + (gammaln(strength) - gammaln(total)).sum())
+        by_alpha = self._of_votes(digamma, alpha) + (digamma(strength) - digamma(total))[:, None]
         weighed = alpha * by_alpha
         by_strength = weighed.sum(1)
         by_logit = weighed - mean * by_strength[:, None]

@@ -95,17 +95,18 @@ class _Objective:
     def __call__(self, theta: Array) -> tuple[float, Array]:
         alphas, logits = self.parts(theta)
         weight = softmax(logits[None, :])[0]
-        logs = np.tile(np.log(weight + 1e-300), (self.rows, 1))
+        posterior = np.tile(np.log(weight + 1e-300), (self.rows, 1))
         for (likelihood, which, _, _), alpha in zip(self.parts_, alphas, strict=True):
-            logs += likelihood.log(alpha)[which]
-        top = logs.max(1, keepdims=True)
-        posterior = np.exp(logs - top)
+            posterior += likelihood.log(alpha).take(which, axis=0)
+        top = posterior.max(1, keepdims=True)
+        posterior -= top
+        np.exp(posterior, out=posterior)
         total = posterior.sum(1)
         value = float((np.log(total) + top[:, 0]).sum())
         posterior /= total[:, None]
         slopes = []
         for (likelihood, _, order, first), alpha, shares in zip(self.parts_, alphas, self.shares, strict=True):
-            grouped = np.add.reduceat(posterior[order], first, axis=0)
+            grouped = np.add.reduceat(posterior.take(order, axis=0), first, axis=0)
             away = np.log(alpha) - np.log(_BASE_STRENGTH * shares)
             value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
             slopes.append((likelihood.gradient(grouped, alpha) * alpha - _ALPHA_PENALTY * away).ravel())
