@@ -134,12 +134,15 @@ def refuse_where(bad: pl.Series, shown: pl.Series, message: str, where: str, fix
 
 
 def _check(series: pl.Series, column: Column, where: str) -> None:
-    if not column.nullable and series.null_count():
+    missing = series.null_count()
+    if not column.nullable and missing:
         refuse_where(series.is_null(), series, "is not allowed", where, f"Fill {column.name}.")
-    if column.allowed is not None:
+    if missing == series.len():
+        return
+    if column.allowed is not None and not {*column.allowed, None}.issuperset(series.unique()):
         bad = series.is_not_null() & ~series.is_in(list(column.allowed))
         refuse_where(bad, series, "is not allowed", where, f"Allowed: {', '.join(column.allowed)}.")
-    if column.dtype.is_float():
+    if column.dtype.is_float() and not series.is_finite().all():
         bad = series.is_not_null() & ~series.is_finite()
         refuse_where(bad, series, "is not a finite number", where, "Leave unknown values empty (null).")
     if column.low is not None or column.high is not None:
