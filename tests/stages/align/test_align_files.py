@@ -99,16 +99,21 @@ def by_files(folder: Path, **limits: int) -> Alignment:
     return align_files(folder / "labels.parquet", votes, people, page, SETTINGS, quiet=True, **limits)
 
 
-@pytest.mark.parametrize("part_rows", [40, 700, 10_000])
-def test_parts_of_any_size_give_the_report_of_the_tables(files: Path, part_rows: int) -> None:
+@pytest.fixture(scope="module")
+def of_tables(files: Path) -> Alignment:
+    """The report on the tables in memory."""
     votes = combine(Votes.read(files / "human.parquet"), Votes.read(files / "proxies.parquet"))
-    whole = align(Labels.read(files / "labels.parquet"), votes, Utterances.read(files / "utterances.parquet"), SETTINGS)
+    return align(Labels.read(files / "labels.parquet"), votes, Utterances.read(files / "utterances.parquet"), SETTINGS)
+
+
+@pytest.mark.parametrize("part_rows", [40, 700, 10_000])
+def test_parts_of_any_size_give_the_report_of_the_tables(files: Path, of_tables: Alignment, part_rows: int) -> None:
     parts = by_files(files, part_rows=part_rows, whole_rows=0)
-    kinds = set(whole.findings.frame["kind"])
+    kinds = set(of_tables.findings.frame["kind"])
     assert {"sampled", "no_label", "no_votes", "proxy_trained_on", "exchange"} <= kinds
-    assert parts.findings.frame.equals(whole.findings.frame)
-    assert canonical_json(parts.metrics) == canonical_json(whole.metrics)
-    assert parts.page.html() == whole.page.html()
+    assert parts.findings.frame.equals(of_tables.findings.frame)
+    assert canonical_json(parts.metrics) == canonical_json(of_tables.metrics)
+    assert parts.page.html() == of_tables.page.html()
 
 
 def in_shape(shape: str, path: Path, folder: Path) -> Path:

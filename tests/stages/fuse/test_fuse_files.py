@@ -19,9 +19,10 @@ from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes, 
 
 LABELS = ("angry", "happy", "sad")
 SMALL = {"part_rows": 700, "whole_rows": 0}
+COUNT = 200
 
 
-def human(utterances: int = 400, *, seed: int = 0, secondary: bool = False) -> pl.DataFrame:
+def human(utterances: int = COUNT, *, seed: int = 0, secondary: bool = False) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     heard = np.repeat(rng.integers(3, size=utterances), 3)
     answers = np.where(rng.random(3 * utterances) < 0.6, heard, rng.integers(3, size=3 * utterances))
@@ -39,7 +40,7 @@ def human(utterances: int = 400, *, seed: int = 0, secondary: bool = False) -> p
     return frame
 
 
-def proxies(utterances: int = 400, *, seed: int = 1) -> Votes:
+def proxies(utterances: int = COUNT, *, seed: int = 1) -> Votes:
     rng = np.random.default_rng(seed)
     heard = np.random.default_rng(0).integers(3, size=utterances)
     parts = []
@@ -80,7 +81,7 @@ def proxies(utterances: int = 400, *, seed: int = 1) -> Votes:
     return Votes.of(frame, taxonomy=LABELS, about=About(annotators=cards))
 
 
-def people(utterances: int = 400) -> Utterances:
+def people(utterances: int = COUNT) -> Utterances:
     rows = {"utterance_id": [f"c/{i:05d}" for i in range(utterances + 50)]}
     frame = pl.DataFrame(rows).with_columns(speaker=pl.lit("s") + (pl.int_range(pl.len()) % 17).cast(pl.String()))
     return Utterances.of(frame.with_columns(duration=(pl.int_range(pl.len()) * 7919 % 101) / 20.0))
@@ -121,7 +122,7 @@ def test_labels_made_in_parts_are_those_made_at_once(files, tmp_path: Path, meth
         settings = FuseSettings(method=method, columns=("duration",))
     once = fuse_files(votes, tmp_path / "once.parquet", settings, utterances=utterances)
     parts = fuse_files(votes, tmp_path / "parts.parquet", settings, utterances=utterances, **SMALL)
-    assert once.labels == parts.labels == 400
+    assert once.labels == parts.labels == COUNT
     assert rows_of(once) == rows_of(parts)
     assert once.trials.equals(parts.trials)
     first, second = Labels.read(tmp_path / "once.parquet"), Labels.read(tmp_path / "parts.parquet")
@@ -279,7 +280,7 @@ def test_what_a_killed_run_left_behind_is_neither_read_nor_kept(files, tmp_path:
     for number in (0, 999999):
         (left / f"{number:06d}.parquet").write_bytes(b"half of it")
     fuse_files(files[0], tmp_path / "l.parquet", FuseSettings(method="human"), **SMALL)
-    assert len(Labels.read(tmp_path / "l.parquet")) == 400
+    assert len(Labels.read(tmp_path / "l.parquet")) == COUNT
     assert not left.exists()
 
 
