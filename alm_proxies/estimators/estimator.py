@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 from warnings import warn
 
@@ -126,10 +127,17 @@ def nothing_to_learn(name: str, unused: Mapping[str, int] | None = None) -> Inpu
 
 def one_thread() -> AbstractContextManager[object]:
     """Linear algebra in one thread: the matrices are small, and sums are then rounded the same on every machine."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # the package has no types
-
-    limits: AbstractContextManager[object] = threadpool_limits(1, "blas")
+    limits: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
     return limits
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> Any:
+    """The loaded libraries of linear algebra, numpy's and scipy's; a search takes as long as a step of a fit."""
+    import scipy.special  # noqa: F401  # scipy's own library is loaded with it
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # the package has no types
+
+    return ThreadpoolController()
 
 
 def minimise(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from alm_proxies.estimators.counts import Array, Index, unique_rows
 
 
 class DirichletMultinomial:
@@ -21,18 +20,19 @@ class DirichletMultinomial:
     """
 
     def __init__(self, counts: Array) -> None:
+        row, label = np.nonzero(counts)
+        cells, cell = unique_rows(np.stack([label.astype(np.float64), counts[row, label]], axis=1))
+        self._cells = _ones(cell, np.bincount(row, minlength=len(counts)), len(cells))
+        self._label = cells[:, 0].astype(np.int64)
+        self._count = cells[:, 1]
+        self._totals, self._total = np.unique(counts.sum(1), return_inverse=True)
+
+    @cached_property
+    def _by_cell_and_total(self) -> Any:
+        """The matrix that sums rows by their cells, and by their totals."""
         from scipy import sparse
 
-        row, label = np.nonzero(counts)
-        cells, cell = np.unique(np.stack([label.astype(np.float64), counts[row, label]]), axis=1, return_inverse=True)
-        shape = (len(counts), cells.shape[1])
-        self._cells: Any = sparse.csr_matrix((np.ones(len(row)), (row, cell.ravel())), shape=shape)
-        self._transposed: Any = self._cells.T.tocsr()
-        self._label = cells[0].astype(np.int64)
-        self._count = cells[1]
-        self._by_label = _sums_into(self._label, counts.shape[1])
-        self._totals, self._total = np.unique(counts.sum(1), return_inverse=True)
-        self._by_total = _sums_into(self._total, len(self._totals))
+        return sparse.vstack([self._cells.T.tocsr(), _sums_at(self._total, len(self._totals))], format="csr")
 
     def log(self, alpha: Array) -> Array:
         """Rows x classes."""
@@ -52,17 +52,27 @@ class DirichletMultinomial:
         cell = alpha[:, self._label].T
         strength = alpha.sum(1)
         before = digamma(alpha)[:, self._label].T
-        by_cell = (self._transposed @ responsibility) * (digamma(self._count[:, None] + cell) - before)
-        slope = (self._by_total @ responsibility) * (digamma(strength) - digamma(self._totals[:, None] + strength))
-        slopes: Array = (self._by_label @ by_cell).T + slope.sum(0)[:, None]
+        grouped = self._by_cell_and_total @ responsibility
+        by_cell, by_total = grouped[: len(self._label)], grouped[len(self._label) :]
+        by_cell *= digamma(self._count[:, None] + cell) - before
+        slope = by_total * (digamma(strength) - digamma(self._totals[:, None] + strength))
+        slopes = np.zeros_like(alpha)
+        np.add.at(slopes.T, self._label, by_cell)
+        slopes += slope.sum(0)[:, None]
         return slopes
 
 
-def _sums_into(places: Index, count: int) -> Any:
-    """The sparse matrix that adds each row to the sum at its place."""
+def _ones(columns: Index, lengths: Index, width: int) -> Any:
+    """The sparse matrix with ones in these columns, some for each row."""
     from scipy import sparse
 
-    return sparse.csr_matrix((np.ones(len(places)), (places, np.arange(len(places)))), shape=(count, len(places)))
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return sparse.csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(lengths), width))
+
+
+def _sums_at(places: Index, count: int) -> Any:
+    """The sparse matrix that adds each row to the sum at its place."""
+    return _ones(np.argsort(places, kind="stable"), np.bincount(places, minlength=count), len(places))
 
 
 def softmax(logits: Array) -> Array:

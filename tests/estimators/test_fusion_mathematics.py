@@ -1,5 +1,10 @@
 """Likelihoods, gradients and posteriors against brute force."""
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -175,3 +180,20 @@ def test_an_annotator_whose_votes_are_entered_twice_moves_loss_and_concentration
     once, again = (Gated(8).fit(c).posterior(c) for c in (counts, twice))
     assert nll(truth, again.mean) == pytest.approx(nll(truth, once.mean), rel=0.01)
     assert again.concentration.mean() == pytest.approx(once.concentration.mean(), rel=0.01)
+
+
+SCIPY_LATER = """
+import json
+from alm_proxies.estimators.estimator import one_thread
+with one_thread():
+    import scipy.linalg
+    from threadpoolctl import threadpool_info
+    print(json.dumps([library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]))
+"""
+
+
+def test_linear_algebra_has_one_thread_from_the_first_fit_on() -> None:
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", SCIPY_LATER]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) == {1}
