@@ -41,8 +41,7 @@ def page_of(
     joined = ids.to_frame("utterance_id").join(
         utterances.frame.select("utterance_id", "speaker"), on="utterance_id", how="left", maintain_order="left"
     )
-    named = joined["speaker"] if by_speaker else joined["utterance_id"]
-    speakers = named.fill_null(pl.lit("?") + joined["utterance_id"]).rank("dense").to_numpy().astype(np.float64)
+    speakers = _codes(joined, "speaker" if by_speaker else "utterance_id")
     prior = material.votes.sum(0) + 1.0
     prior /= prior.sum()
     judged, own = (held, False) if held.any() else (material.votes, True)
@@ -51,11 +50,14 @@ def page_of(
     scores = [_loss(predictions, judged, rows, speakers) for predictions in fitted.rounds]
     alone = _loss(shares, judged, rows, speakers)
     gaps = [_less(predictions, shares, judged, rows, speakers) for predictions in fitted.rounds]
+    verdict = gaps[-1]
+    if not by_speaker and joined["speaker"].null_count() <= 0.5 * len(ids):  # known, but too few for folds of speakers
+        verdict = _less(fitted.rounds[-1], shares, judged, rows, _codes(joined, "speaker"))
     unit = "speakers" if by_speaker else "utterances"
     which = "their own votes, which the models that predict them have not seen" if own else "held-out human votes"
     page = Page(
         kind="Listener",
-        headline=_headline(gaps[-1]),
+        headline=_headline(verdict),
         summary=(
             f"A head on {_what(settings)} was trained on the human votes of this corpus, for each of {material.folds} "
             f"folds on the {unit} of the others, and votes on "
@@ -75,6 +77,12 @@ def page_of(
         made={"settings": canonical_json(deciding(settings)), "findings": str(len(findings))},
     )
     return page, -gaps[-1].difference.estimate
+
+
+def _codes(utterances: pl.DataFrame, column: str) -> Array:
+    """A code for each speaker, or for each utterance; an utterance of an unknown speaker has its own."""
+    named = utterances[column].fill_null(pl.lit("?") + utterances["utterance_id"])
+    return named.rank("dense").to_numpy().astype(np.float64)
 
 
 def _headline(gap: Paired) -> str:

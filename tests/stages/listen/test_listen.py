@@ -321,6 +321,19 @@ def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus,
     assert "other speakers" not in page
 
 
+def test_two_known_speakers_are_too_few_to_judge_a_listener_whose_folds_are_of_utterances(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    two = pl.concat_str(pl.lit("toy/s"), (pl.int_range(pl.len()) % 2).cast(pl.String))
+    frame = corpus.utterances.frame.with_columns(speaker=two)
+    result = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path / "two", SETTINGS)
+    assert result.findings.counts()["folds_of_utterances"] == 1
+    assert "too few speakers to judge which predicts human votes better" in result.page.headline
+    nobody = corpus.utterances.frame.with_columns(speaker=pl.lit(None, dtype=pl.String))
+    unknown = listen(Utterances(nobody, corpus.utterances.about), corpus.votes, tmp_path / "unknown", SETTINGS)
+    assert "too few speakers" not in unknown.page.headline
+
+
 def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     few = corpus.votes.frame.filter(pl.col("utterance_id") < "toy/010")
     with pytest.raises(InputError, match="only 10 utterances have both human votes and a recording"):
