@@ -13,7 +13,7 @@ classifier combination (iBCC, variational) is written out below, since no packag
 actors (CREMA-D) or utterances (crowds), losses averaged over seeds.
 
 crowd-kit comes with the tests' environment; cleanlab and peerannot are taken where they can be imported, for example
-from `pip install --no-deps --target FOLDER cleanlab termcolor peerannot` with FOLDER on PYTHONPATH.
+from `pip install --no-deps --target FOLDER cleanlab termcolor peerannot sparse` with FOLDER on PYTHONPATH.
 
     ALM_PROXIES_TEST_DATA=... python benchmarks/fusion/rivals.py [--seeds 5] [--features FILE]
 """
