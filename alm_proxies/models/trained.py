@@ -104,7 +104,7 @@ class Predictions:
     attributes: Array | None
     """Valence, arousal, dominance, NaN if not trained; None = the model has no such head."""
     deviation: Array | None
-    """Their standard deviations."""
+    """The standard deviations of labels' means about them: how far the model may be off, not how far raters differ."""
 
 
 class TrainedModel:
