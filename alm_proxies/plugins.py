@@ -17,10 +17,11 @@ from traceback import walk_tb
 from typing import Any
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import digest_of, package_folder, shipped_folder
+from alm_proxies.files import digest_file, digest_of, package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
 
 OURS = "alm-proxies"
+REGISTERED = "registered"
 
 
 THINGS: dict[str, tuple[str, str | None]] = {
@@ -51,6 +52,12 @@ class Plugin:
     def origin(self) -> str:
         """The distribution, for provenance; empty for those of alm-proxies."""
         return "" if self.distribution == OURS else f"{self.distribution} {self.version}"
+
+    @property
+    def state(self) -> str:
+        """The origin, with a digest of the installed package's code: what a finished stage depends on."""
+        installed = self.distribution != REGISTERED and ":" in self.target
+        return f"{self.origin}, code {_code_digest(self.target)}" if self.origin and installed else self.origin
 
     def load(self) -> Any:
         """The thing itself; an error in a third party's module names its distribution."""
@@ -107,6 +114,24 @@ def fault_of(error: Exception) -> SettingsError | None:
             fix = "Correct it there, or tell its authors: --debug shows the traceback."
             return SettingsError(message, where=f"{frame.f_code.co_filename}, line {line}", fix=fix)
     return None
+
+
+@cache
+def _code_digest(target: str) -> str:
+    """Changes when a file of the package that an entry point names does; found without importing it."""
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(target.partition(":")[0].partition(".")[0])
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return "unknown"
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = {str(path.relative_to(folder)): path for folder in folders for path in folder.rglob("*.py")}
+    if not folders and spec.origin is not None:
+        files = {Path(spec.origin).name: Path(spec.origin)}
+    return digest_of({name: digest_file(path) for name, path in sorted(files.items())})
 
 
 def _described(thing: Any) -> str:
@@ -196,7 +221,7 @@ def register(kind: str, name: str, thing: Any) -> None:
     target = (
         str(thing) if kind == "prompts" else f"{getattr(thing, '__module__', '')}:{getattr(thing, '__name__', name)}"
     )
-    added = Plugin(kind, name, target, "registered", _source_digest(thing), None if kind == "prompts" else thing)
+    added = Plugin(kind, name, target, REGISTERED, _source_digest(thing), None if kind == "prompts" else thing)
     if kind != "prompts":
         added.load()
     own[name] = added

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 import alm_proxies
 from alm_proxies.plugins import KINDS, plugins
+from alm_proxies.tables import Labels
 
 CHECKOUT = Path(alm_proxies.__file__).parents[1]
 PROJECT = """\
@@ -208,12 +210,35 @@ def test_they_work_like_ours_and_stand_in_the_provenance(extras: Path, tmp_path:
         stage: json.loads((tmp_path / "out" / stage / "stage.json").read_text())["depends"].get("plugins")
         for stage in ("read", "fuse", "export/pairs")
     }
-    assert plugged == {
+    assert {stage: {name: state.split(",")[0] for name, state in used.items()} for stage, used in plugged.items()} == {
         "read": {"readers pipes": "speech-extras 1.2"},
         "fuse": {"estimators level": "speech-extras 1.2"},
         "export/pairs": {"exports pairs": "speech-extras 1.2"},
     }
     assert "--separator" in say(tmp_path, [extras], "read", "pipes", "--help").stdout
+
+
+def test_a_finished_stage_runs_again_when_their_code_changes_though_their_version_does_not(
+    extras: Path, tmp_path: Path
+) -> None:
+    packages = tmp_path / "packages"
+    shutil.copytree(extras, packages)
+    (tmp_path / "votes.txt").write_text("a|r1|happy\na|r2|sad\nb|r1|happy\n")
+    (tmp_path / "p.toml").write_text(
+        'taxonomy = "happy,sad"\nfolder = "out"\n[[read]]\nformat = "pipes"\ncorpus = "c"\nsource = "votes.txt"\n'
+        '[fuse]\nmethod = "level"\n'
+    )
+
+    def concentration() -> float:
+        done = say(tmp_path, [packages], "run", "p.toml")
+        assert done.returncode == 0, done.stderr
+        return float(Labels.read(tmp_path / "out" / "fuse" / "labels.parquet").frame["concentration"][0])
+
+    assert concentration() == 3.0
+    assert "2 unchanged" in say(tmp_path, [packages], "run", "p.toml").stdout
+    code = packages / "speech_extras" / "heavy.py"
+    code.write_text(code.read_text().replace("np.full(len(counts), 3.0)", "np.full(len(counts), 4.0)"))
+    assert concentration() == 4.0
 
 
 def test_an_engine_and_a_prompt_of_theirs_vote(extras: Path, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def _origins(task: Task) -> dict[str, str]:
         named += [(stage.choice.kind, values[stage.choice.key]) for values in own if stage.choice.key in values]
     named += [(kind, task.settings[key]) for key, kind in stage.plugins.items() if task.settings.get(key)]
     used = (plugin(kind, name) for kind, name in dict.fromkeys(named))
-    return {f"{plug_in.kind} {plug_in.name}": plug_in.origin for plug_in in used if plug_in.origin}
+    return {f"{plug_in.kind} {plug_in.name}": plug_in.state for plug_in in used if plug_in.origin}
 
 
 def _marker(folder: Path) -> Record | None:

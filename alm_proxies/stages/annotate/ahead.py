@@ -50,7 +50,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
     }
     engines = [plugins("engines").get(annotator.file.engine) for annotator in panel]
     return inputs | {
-        f"engine {engine.name}": engine.origin for engine in engines if engine is not None and engine.origin
+        f"engine {engine.name}": engine.state for engine in engines if engine is not None and engine.origin
     }
 
 
