@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -229,13 +229,22 @@ def register(kind: str, name: str, thing: Any) -> None:
 
 
 def _source_digest(definition: Any) -> str:
-    """Changes when the source of a class or function does; the repr of what has none."""
+    """Changes when the source of a class or function does, or of those that a Reader, Format or EngineKind names."""
+    if isinstance(definition, type) or not is_dataclass(definition):
+        return digest_of(_source_of(definition))
+    parts = [getattr(definition, field.name) for field in fields(definition)]
+    return digest_of([repr(definition), *(_source_of(part) for part in parts if isinstance(part, type | str))])
+
+
+def _source_of(thing: Any) -> str:
+    """The source of a class or function, or of that named "module:name"; the repr of what has none."""
     import inspect
 
     try:
-        return digest_of(inspect.getsource(definition))
-    except (TypeError, OSError):
-        return digest_of(repr(definition))
+        named = isinstance(thing, str) and ":" in thing
+        return inspect.getsource(load_named(thing) if named else thing)
+    except (TypeError, OSError, SettingsError, ImportError, AttributeError):
+        return repr(thing)
 
 
 @cache

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,23 @@ def test_what_is_registered_is_known_by_name_and_its_source_is_its_version() -> 
     register("estimators", "mine_of_tests", Pool)
     assert plugin("estimators", "mine_of_tests").load() is Pool
     assert plugin("estimators", "mine_of_tests").version != before
+
+
+def test_the_version_of_a_registered_reader_is_the_source_of_its_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from alm_proxies.stages.read.settings import Reader, Source
+
+    monkeypatch.syspath_prepend(tmp_path)
+    versions = []
+    for number, text in enumerate(("return 1", "return 22", "return 22")):
+        (tmp_path / "own_reader_of_tests.py").write_text(f"def read_own(source, vocabulary, card):\n    {text}\n")
+        sys.modules.pop("own_reader_of_tests", None)
+        importlib.invalidate_caches()
+        shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+        register("readers", "own_of_tests", Reader(Source, "own_reader_of_tests:read_own"))
+        versions.append(plugin("readers", "own_of_tests").version)
+        assert number == 0 or (versions[-1] == versions[-2]) == (number == 2)
 
 
 def test_what_is_registered_has_to_be_of_its_kind() -> None:
