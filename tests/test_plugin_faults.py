@@ -23,6 +23,11 @@ posterior = "faulty_speech:Odd"
 learns = "faulty_speech:Learns"
 [project.entry-points."alm_proxies.engines"]
 away = "faulty_speech:AWAY"
+mute = "faulty_speech:MUTE"
+number = "faulty_speech:NUMBER"
+closed = "faulty_speech:CLOSED"
+[project.entry-points."alm_proxies.recipes"]
+none = "faulty_speech:train_none"
 [project.entry-points."alm_proxies.exports"]
 nothing = "faulty_speech:NOTHING"
 one_module = "faulty_speech:ONE_MODULE"
@@ -32,6 +37,7 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 from pydantic import BaseModel
+from alm_proxies.engines.engine import Abilities, Reply
 from alm_proxies.engines.registry import EngineKind
 from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.stages.export.formats import Format
@@ -79,6 +85,32 @@ class Away:
     async def open(cls, model, serve):
         raise ConnectionError("no service at 9000")
 
+class Answering:
+    abilities = Abilities(engine="answering", model="m", local=True)
+    @classmethod
+    async def open(cls, model, serve):
+        return cls()
+    async def token_counts(self, texts):
+        return (1,) * len(texts)
+    async def close(self):
+        pass
+
+class Mute(Answering):
+    async def ask(self, request):
+        return None
+
+class Number(Answering):
+    async def ask(self, request):
+        return Reply(request.key, texts=(3,) * len(request.seeds), finish=("stop",) * len(request.seeds))
+
+class Closed(Answering):
+    @classmethod
+    async def open(cls, model, serve):
+        return None
+
+def train_none(labels, utterances, folder, settings, *, votes=None, quiet=False):
+    return None
+
 def nothing(items, folder):
     pass
 
@@ -88,11 +120,13 @@ def one_module(items, folder):
 RAISES, COLUMNS, TUPLES, WITHOUT_IDS, NOWHERE = (
     Reader(Lines, f"faulty_speech:read_{name}") for name in ("raises", "columns", "tuples", "without_ids", "nowhere")
 )
-AWAY = EngineKind(Serve, "faulty_speech:Away")
+AWAY, MUTE, NUMBER, CLOSED = (
+    EngineKind(Serve, f"faulty_speech:{name}") for name in ("Away", "Mute", "Number", "Closed")
+)
 NOTHING = Format("nothing", "nobody", "faulty_speech:nothing", needs_audio=False)
 ONE_MODULE = Format("one_module", "anybody", "faulty_speech:one_module", needs_audio=False)
 '''
-ANNOTATOR = 'name = "a"\nengine = "away"\nmodel = "m"\nprompt = "listener"\nanswer = "words"\n'
+ANNOTATOR = 'name = "a"\nengine = "{engine}"\nmodel = "m"\nprompt = "listener"\nanswer = "words"\n'
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +144,8 @@ def made(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("made")
     soundfile.write(folder / "a.wav", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
-    (folder / "away.toml").write_text(ANNOTATOR)
+    for engine in ("away", "mute", "number", "closed"):
+        (folder / f"{engine}.toml").write_text(ANNOTATOR.format(engine=engine))
     (folder / "v.csv").write_text("clip,rater,heard\na,r1,happy\na,r2,sad\nb,r1,happy\n")
     words = ["--columns", "utterance_id=clip,annotator=rater,label=heard", "--corpus", "c", "--taxonomy", "happy,sad"]
     for call in (
@@ -136,6 +171,7 @@ CALLS = '    return vocabulary.votes(pl.DataFrame({"utterance_id": ["a"], "label
 FAILED = "the plug-in package faulty-speech 1.2 failed: "
 READ = ["v.csv", "--corpus", "c", "--taxonomy", "happy,sad", "-o", "out"]
 FUSE = ["fuse", "c", "-o", "out.parquet", "--method"]
+ANNOTATE = ["annotate", "c", "-o", "out", "--annotator"]
 EXPORT = ["export", "labels.parquet", "--utterances", "c", "-o", "out", "--format"]
 FAULTS = {
     "a reader raises": (
@@ -172,8 +208,18 @@ FAULTS = {
         ["the estimator 'posterior': posterior() gave a mean of shape (2, 1)", "not (2, 2) (utterances, labels)"],
     ),
     "an engine's server is away": (
-        ["annotate", "c", "--annotator", "away.toml", "-o", "out"],
+        [*ANNOTATE, "away.toml"],
         [line('        raise ConnectionError("no service at 9000")') + FAILED + "ConnectionError: no service at 9000."],
+    ),
+    "an engine gives no reply": ([*ANNOTATE, "mute.toml"], ["the engine 'mute': ask() gave NoneType for 'c/a'."]),
+    "an engine gives a number": (
+        [*ANNOTATE, "number.toml"],
+        ["the engine 'number': ask() gave the answer 3 for 'c/a', which is no text."],
+    ),
+    "an engine is none": ([*ANNOTATE, "closed.toml"], ["the engine 'closed': open() gave NoneType, which has no"]),
+    "a recipe gives nothing": (
+        ["train", "labels.parquet", "--utterances", "c", "-o", "out", "--recipe", "none"],
+        ["the recipe 'none': it gave NoneType, not Trained(folder, epochs, findings)."],
     ),
     "an export writes no file": ([*EXPORT, "nothing"], ["the function faulty_speech:nothing wrote no file."]),
 }

@@ -12,6 +12,7 @@ import polars as pl
 
 from alm_proxies.alone import alone_in
 from alm_proxies.ballots import with_shares_of_votes
+from alm_proxies.errors import SettingsError
 from alm_proxies.plugins import plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.train.settings import STAGE, TrainSettings
@@ -74,7 +75,10 @@ def train(
         )
         findings = [Finding.of("drawn_to_common", message, "Set targets = votes, or fuse with a listener's votes.")]
     if recipe.origin:  # a third party's recipe with the same arguments and result
-        theirs: Trained = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+        theirs = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+        if not isinstance(theirs, Trained):
+            message = f"it gave {type(theirs).__name__}, not Trained(folder, epochs, findings)"
+            raise SettingsError(message, where=f"the recipe {recipe.name!r}", fix=f"Correct {recipe.target}.")
         return replace(theirs, findings=combine(Findings.gather(findings, STAGE.verb), theirs.findings))
     if settings.recipe == "alm":
         from alm_proxies.training.alm import train_alm as train_recipe
