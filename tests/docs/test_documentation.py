@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -111,6 +112,13 @@ def test_every_python_block_of_the_how_to_pages_runs(tmp_path: Path) -> None:
     for page, text in listed:
         done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{page}\n{text}\n{done.stderr}"
+
+
+def test_the_first_page_lists_what_the_extra_all_brings() -> None:
+    (listed,) = re.findall(r"`all` is ([^;]+) together", (DOCS / "index.md").read_text(encoding="utf-8"))
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (everything,) = project["optional-dependencies"]["all"]
+    assert f"alm-proxies[{','.join(re.findall('`([^`]+)`', listed))}]" == everything
 
 
 def test_every_message_that_the_page_of_problems_explains_is_said_somewhere() -> None:

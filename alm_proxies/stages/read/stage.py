@@ -67,6 +67,12 @@ class Corpus(Shown):
         return map_page(self.utterances, self.votes, self.findings, self.scores)
 
     @property
+    def line(self) -> str:
+        """The number of utterances and votes."""
+        votes = len(self.votes) - self.consensus_labels
+        return f"{counted(len(self.utterances), 'utterance')}, {counted(votes, 'vote')}"
+
+    @property
     def counts(self) -> dict[str, float]:
         """The number of utterances, votes and left-out votes."""
         votes = len(self.votes) - self.consensus_labels

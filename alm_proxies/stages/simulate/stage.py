@@ -17,6 +17,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, read_text, whole, write_bytes, write_json
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.shown import Shown
@@ -46,6 +47,11 @@ class Corpus(Shown):
     votes: Votes
     truth: Labels
     findings: Findings
+
+    @property
+    def line(self) -> str:
+        """The number of utterances and votes."""
+        return f"{counted(len(self.utterances), 'utterance')}, {counted(len(self.votes), 'vote')}"
 
     @property
     def counts(self) -> dict[str, float]:
