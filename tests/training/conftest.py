@@ -20,9 +20,12 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterances, Labels]
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """An untrained checkpoint of every family, with windows of two seconds."""
+    """An untrained checkpoint of every family, with windows of two seconds.
+
+    With the seed 0 the Qwen2-Audio is certain of one label, and training hardly moves such an answer.
+    """
     folder = tmp_path_factory.mktemp("bases")
-    return {family: tiny.build(folder / family, family, hearing=SHORT) for family in FAMILIES}
+    return {family: tiny.build(folder / family, family, seed=1, hearing=SHORT) for family in FAMILIES}
 
 
 @dataclass(frozen=True)
