@@ -12,7 +12,7 @@ import soundfile
 
 from alm_proxies.compare.examples import most_disputed
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.stages.align.stage import AlignSettings, align
+from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.tables import About, Labels, Utterances, Votes
 
 LABELS = ("angry", "happy", "sad")
@@ -51,17 +51,22 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Votes, Utt
     return Gated(4, 0.01).fit(votes).predict(votes), votes, utterances
 
 
+@pytest.fixture(scope="module")
+def plain(corpus: tuple[Labels, Votes, Utterances]) -> Alignment:
+    """The report without examples."""
+    return align(*corpus, AlignSettings(examples=0))
+
+
 def _with_corpus(utterances: Utterances, name: str) -> Utterances:
     about = utterances.about.with_(roots={name: next(iter(utterances.about.roots.values()))})
     return Utterances.of(utterances.frame.with_columns(corpus=pl.lit(name)), about=about)
 
 
-def test_how_intervals_are_made_is_stated_as_it_is(corpus: tuple[Labels, Votes, Utterances]) -> None:
-    report = align(*corpus, AlignSettings(examples=0))
-    stated = report.page.made["Intervals"]
-    assert report.metrics["scores"]["overall"][0]["nll_per_vote"]["method"] == "t"
+def test_how_intervals_are_made_is_stated_as_it_is(plain: Alignment) -> None:
+    stated = plain.page.made["Intervals"]
+    assert plain.metrics["scores"]["overall"][0]["nll_per_vote"]["method"] == "t"
     assert "a t-interval under 20 speakers" in stated
-    curve = report.metrics["learning"]["human"]
+    curve = plain.metrics["learning"]["human"]
     assert {(point["method"], point["speakers"]) for point in curve} == {("percentile", 6)}
     assert "on the learning curve percentiles over speakers and draws, none under five" in stated
 
@@ -103,11 +108,10 @@ def test_text_of_users_is_always_escaped(corpus: tuple[Labels, Votes, Utterances
     assert "<i>here</i>" not in html
 
 
-def test_every_chart_is_saved_beside_the_report(corpus: tuple[Labels, Votes, Utterances], tmp_path: Path) -> None:
-    page = align(*corpus, AlignSettings(examples=0)).page
-    page.write(tmp_path / "report.html")
+def test_every_chart_is_saved_beside_the_report(plain: Alignment, tmp_path: Path) -> None:
+    plain.page.write(tmp_path / "report.html")
     saved = {path.name for path in (tmp_path / "report_charts").iterdir()}
-    assert saved == {f"{chart.name}.{kind}" for chart in page.charts for kind in ("svg", "png")}
+    assert saved == {f"{chart.name}.{kind}" for chart in plain.page.charts for kind in ("svg", "png")}
 
 
 def test_recordings_and_transcripts_are_shown_only_when_asked_for(corpus: tuple[Labels, Votes, Utterances]) -> None:
