@@ -37,6 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"crema{name}" / "tabulatedVotes.csv").write_text("\n".join([header, *rows]))
         (folder / f"table{name}.csv").write_text(f"utterance_id,annotator,label\na,r{number},happy\n")
         (folder / f"folds{name}.csv").write_text(f"speaker,fold\ns,{number}\n")
+        (folder / f"splits{name}.csv").write_text(f"speaker,split\ns,{('train', 'test')[number]}\n")
         (folder / f"sounds{name}").mkdir()
         (folder / f"sounds{name}" / f"a{name}.wav").write_bytes(b"RIFF")
         (folder / f"model{name}").mkdir()

@@ -29,10 +29,14 @@ from alm_proxies.plugins import plugins
 from alm_proxies.settings import PLACE, marks_of
 from alm_proxies.stages.registry import STAGES, stage_of
 
-_PROXY = {"corpus": "mine", "as": "proxy:p", "trained_on_these_votes": "out_of_fold", "folds": "@folds.csv"}
+_PROXY = {
+    "corpus": "mine", "as": "proxy:p", "trained_on_these_votes": "out_of_fold", "folds": "@folds.csv",
+    "split": "speakers:.7,.1,.2", "keep_splits": "@splits.csv",
+}  # fmt: skip
 _SOURCE = {
     "recordings": "@sounds",
     "corpus": "other", "map": {"Puzzled": "sad"}, "split": "folds:2", "as": "proxy:q", "folds": "@folds_2.csv",
+    "keep_splits": "@splits_2.csv",
     "trained_on_these_votes": {"trained_on_these_votes": "no", "folds": None},
 }  # fmt: skip
 _CREMA = {"format": "crema_d", "source": "@crema", **_PROXY}
@@ -184,6 +188,7 @@ def test_every_key_of_a_data_card_is_noticed_where_cards_decide(verb: str, tmp_p
 CONTENT = (
     ("read", "table.csv", lambda text: text.replace("happy", "sad")),
     ("read", "folds.csv", lambda text: text + "t,2\n"),
+    ("read", "splits.csv", lambda text: text + "t,train\n"),
     ("balance", "labels.parquet", None),
     ("listen", "model/weights.bin", None),
     ("train", "model/weights.bin", None),
