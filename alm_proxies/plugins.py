@@ -60,11 +60,13 @@ class Plugin:
         return f"{self.origin}, code {_code_digest(self.target)}" if self.origin and installed else self.origin
 
     def load(self) -> Any:
-        """The thing itself; an error in a third party's module names its distribution."""
+        """The thing itself, of a prompt its file; an error in a third party's module names its distribution."""
         if self.thing is not None:
             return self._fitting(self.thing)
         module, _, attribute = self.target.partition(":")
         try:
+            if self.kind == "prompts":
+                return self._file()
             attribute_value = getattr(import_module(module), attribute)
             thing = attribute_value[self.name] if isinstance(attribute_value, dict) else attribute_value
         except Exception as error:
@@ -74,6 +76,14 @@ class Plugin:
             fix = f"Update or uninstall {self.distribution}, or choose another of the {self.kind}."
             raise SettingsError(f"{message}: {type(error).__name__}: {error}", where=self.target, fix=fix) from error
         return thing if self.distribution == OURS else self._fitting(thing)
+
+    def _file(self) -> Path:
+        """The file of a prompt; raises where an entry point names no package with such files."""
+        path = Path(self.target)
+        if self.distribution in (OURS, REGISTERED) or path.is_file():
+            return path
+        import_module(self.target)
+        raise FileNotFoundError("it has no TOML file")
 
     def _fitting(self, thing: Any) -> Any:
         """The thing of a third party; an error if it is not what plug-ins of its kind are."""
@@ -105,8 +115,8 @@ def load_named(target: str) -> Any:
 
 def fault_of(error: Exception) -> SettingsError | None:
     """The error that a third party's installed plug-in raised, or caused by a call of ours, as a sentence."""
-    points = [point for kind in KINDS for point in _entry_points(kind)]
-    owners = {point.target.partition(":")[0].partition(".")[0]: point.origin for point in points if ":" in point.target}
+    points = [point for kind in KINDS if kind != "prompts" for point in _entry_points(kind)]
+    owners = {point.target.partition(":")[0].partition(".")[0]: point.origin for point in points}
     for frame, line in reversed(list(walk_tb(error.__traceback__))):
         origin = owners.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])
         if origin is not None:
@@ -128,10 +138,18 @@ def _code_digest(target: str) -> str:
     if spec is None:
         return "unknown"
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    files = {str(path.relative_to(folder)): path for folder in folders for path in folder.rglob("*.py")}
+    files = {name: path for folder in folders for name, path in _modules_in(folder)}
     if not folders and spec.origin is not None:
         files = {Path(spec.origin).name: Path(spec.origin)}
     return digest_of({name: digest_file(path) for name, path in sorted(files.items())})
+
+
+def _modules_in(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The modules in a package's folder by their paths in it, without hidden files such as the locks of editors."""
+    for path in folder.rglob("*.py"):
+        inside = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+            yield inside.as_posix(), path
 
 
 def _described(thing: Any) -> str:
@@ -299,10 +317,15 @@ def _entry_points(kind: str) -> Iterator[Plugin]:
 
 
 def _prompts_of(package: str, distribution: str, version: str) -> Iterator[Plugin]:
-    """The TOML files of a package of prompts, found without importing it."""
+    """The TOML files of a package of prompts, found without importing it; of one without any, the package itself."""
     from importlib.util import find_spec
 
-    spec = find_spec(package)
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        for path in sorted(Path(folder).glob("*.toml")):
-            yield Plugin("prompts", path.stem, str(path), distribution, version)
+    try:
+        spec = find_spec(package)
+    except Exception:  # of any kind, from the package above it: load() shows it
+        spec = None
+    folders = (spec.submodule_search_locations or []) if spec is not None else []
+    paths = [path for folder in folders for path in sorted(Path(folder).glob("*.toml"))]
+    yield from (Plugin("prompts", path.stem, str(path), distribution, version) for path in paths)
+    if not paths:
+        yield Plugin("prompts", package, package, distribution, version)

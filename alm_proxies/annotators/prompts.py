@@ -188,7 +188,7 @@ def prompt_of(name: str, beside: Path | None = None) -> Prompt:
             fix = f'{fix} or name a shipped prompt, such as prompt = "listener".'
             raise SettingsError("the prompt file does not exist", where=str(path), fix=fix)
     else:
-        path = Path(plugin("prompts", name).target)
+        path = plugin("prompts", name).load()
     return read_prompt(path)
 
 

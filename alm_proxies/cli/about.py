@@ -42,8 +42,6 @@ def plugins(*, common: Common = _COMMON) -> Outcome:
 
 def _broken(plugin: Plugin) -> list[str]:
     """The error of a broken third-party plug-in, in one line; empty if it loads."""
-    if plugin.kind == "prompts":
-        return []
     try:
         plugin.load()
     except SettingsError as error:

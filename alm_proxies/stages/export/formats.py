@@ -50,7 +50,7 @@ class Format:
     @property
     def writer(self) -> Callable[[Items, Path], None]:
         """The function that writes its files."""
-        ours = (Path(__file__).parent / "writers" / self.write.partition(":")[0]).with_suffix(".py").is_file()
+        ours = (Path(__file__).parent / "writers" / f"{self.write.partition(':')[0]}.py").is_file()
         package = "alm_proxies.stages.export.writers." if ours else ""
         return load_named(package + self.write)  # type: ignore[no-any-return]  # named, not imported
 
