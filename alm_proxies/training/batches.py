@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +137,8 @@ class KeptClips:
 
     def add(self, name: str, opened: Opened) -> None:
         """Cache an utterance's clip if there is room for it."""
+        if opened.clip is not None and opened.clip.pcm is not None:
+            opened = replace(opened, clip=replace(opened.clip, pcm=None))  # the same samples once more
         size = 0 if opened.clip is None else opened.clip.samples.nbytes
         with self._lock:
             if name not in self._clips and size <= self._left:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from alm_proxies.audio.clip import Opened
+from alm_proxies.audio.clip import Clip, Opened
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.metrics import METRICS
 from alm_proxies.models.encoder import Encoder, Inputs
@@ -189,6 +189,17 @@ def test_kept_clips_are_opened_once_as_far_as_there_is_room(corpus: Corpus) -> N
         first, second = (list(loader.steps(plan)) for _ in range(2))
         assert torch.equal(first[0].parts[0].inputs.values, second[0].parts[0].inputs.values)
         assert len(opened) == 6 + again if again is not None else 6 < len(opened) < 12
+
+
+def test_a_kept_clip_is_held_once() -> None:
+    samples = np.zeros(1000, dtype=np.float32)
+    kept = KeptClips(samples.nbytes)
+    kept.add("a", Opened("a", Clip(samples, 16_000, "WAV", pcm=bytes(2000))))
+    held = kept.get("a")
+    assert held is not None
+    assert held.clip is not None
+    assert held.clip.samples is samples
+    assert held.clip.pcm is None  # the same samples again, which the limit would not count
 
 
 def test_the_pace_of_an_epoch_is_what_its_steps_took_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
