@@ -31,22 +31,33 @@ def split_word(word: str) -> str:
     return SPLITS.get(lowered, lowered if lowered in ("train", "development", "test") else word)
 
 
-def kept_splits(source: Source) -> dict[str, str]:
-    """The split of each speaker in the table of an earlier split that the source names; empty if it names none."""
-    if source.keep_splits is None or source.split_of_speakers is None:
+def kept_splits(source: Source, utterances: pl.DataFrame) -> dict[str, str]:
+    """The split of each speaker of these utterances that has one in the table of an earlier split.
+
+    Empty if the source names no such table; a table that has none of the speakers is refused. Other speakers in it, as
+    of the other corpora of a combined table, may have any split.
+    """
+    speakers: set[str] = set(utterances["speaker"].drop_nulls()) if "speaker" in utterances.columns else set()
+    if source.keep_splits is None or source.split_of_speakers is None or not speakers:
         return {}
     path = source.keep_splits / UTTERANCES if source.keep_splits.is_dir() else source.keep_splits
     rows = read_rows(path)
     rows.need("speaker", "split")
     known = shares_of(source.split_of_speakers)
+    table = rows.frame.select(pl.col("speaker", "split").cast(pl.String))
+    table = table.with_columns(prefixed("speaker", source.corpus))
+    ours = table["speaker"].is_in(list(speakers)).fill_null(value=False)
     rows.refuse(
-        ~rows.frame["split"].cast(pl.String).is_in(list(known)).fill_null(value=True),
+        ours & ~table["split"].is_in(list(known)).fill_null(value=True),
         "split",
         f"is no split of {source.split_of_speakers!r}, which makes {', '.join(known)}",
         "Ask for the split that it was made by.",
     )
-    table = rows.frame.select(pl.col("speaker", "split").cast(pl.String)).drop_nulls()
-    table = table.with_columns(prefixed("speaker", source.corpus)).unique().sort("speaker", "split")
+    if not ours.any():
+        message = f"has no speaker of {source.corpus}, so it keeps no split"
+        fix = f"Name the table that an earlier read of {source.corpus} wrote, or leave keep_splits out (--keep-splits)."
+        raise TableError(message, where=str(path), fix=fix)
+    table = table.filter(ours).drop_nulls().unique().sort("speaker", "split")
     twice = table.filter(pl.col("speaker").is_duplicated())["speaker"]
     if len(twice):
         raise TableError(f"has speaker {twice[0]!r} in several splits", where=str(path), fix="Keep one split of each.")

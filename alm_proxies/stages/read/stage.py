@@ -286,7 +286,7 @@ def _described(
             where = str(source.source)
             findings.append(finding("not_described", message, fix=fix, where=where, count=frame.height))
     if (split := source.split_of_speakers) is not None:
-        frame, losses = split_by_speaker(frame, split, seed, source.corpus, kept_splits(source))
+        frame, losses = split_by_speaker(frame, split, seed, source.corpus, kept_splits(source, frame))
         findings += losses
     return frame, findings
 

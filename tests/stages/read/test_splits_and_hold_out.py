@@ -118,8 +118,14 @@ def test_a_grown_corpus_keeps_the_split_of_the_table_that_is_named(tmp_path: Pat
     assert set(after.values()) == {"train", "development", "test"}
 
 
+def test_a_table_of_several_corpora_keeps_the_split_of_one_whatever_the_splits_of_the_others(tmp_path: Path) -> None:
+    (tmp_path / "all.csv").write_text("speaker,split\nc/a,test\nd/a,test2\nd/b,fold1\nd/b,fold2\n")
+    assert splits_of(grown(tmp_path, keep_splits=tmp_path / "all.csv"))["c/a"] == "test"
+
+
 def test_kept_splits_that_cannot_be_kept_are_refused(tmp_path: Path, wording: Wording) -> None:
-    for text in ("speaker,split\na,fold1\n", "speaker,split\na,test\nc/a,train\n", "who,split\na,test\n"):
+    of_another = "speaker,split\nd/a,test\nd/b,train\n"
+    for text in ("speaker,split\na,fold1\n", "speaker,split\na,test\nc/a,train\n", "who,split\na,test\n", of_another):
         (tmp_path / "own.csv").write_text(text)
         with wording.refused(TableError):
             grown(tmp_path, keep_splits=tmp_path / "own.csv")
