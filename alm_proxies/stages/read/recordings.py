@@ -66,13 +66,14 @@ def recordings_under(folder: Path) -> list[str]:
 def found_in_folder(part: Part, folder: Path, where: str) -> Part:
     """The part with each utterance's recording in a folder: by the name that the source gives, else by its own id."""
     there = recordings_under(folder)
-    known, composed = _by_name(there, str), _by_name(there, _composed)
+    known = _by_name(there, str)
+    composed = known if all(map(str.isascii, there)) else _by_name(there, _composed)
     frame = part.utterances
     named = frame["audio"] if "audio" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
     audio: list[str | None] = []
     for utterance_id, name in zip(frame["utterance_id"], named, strict=True):
         own = str(name) if name is not None else str(utterance_id).partition("/")[2] or str(utterance_id)
-        audio.append(_found(own, known, str(folder)) or _found(_composed(own), composed, str(folder)))
+        audio.append(_found(own, known, composed, str(folder)))
     lost = [utterance_id for utterance_id, path in zip(frame["utterance_id"], audio, strict=True) if path is None]
     if frame.height and len(lost) == frame.height:
         example = f"it holds {there[0]!r}" if there else f"it holds no file that ends in {', '.join(SOUNDS)}"
@@ -115,12 +116,13 @@ def _names(path: str) -> Iterator[str]:
     yield from (path, pure.with_suffix("").as_posix(), pure.name, pure.stem)
 
 
-def _found(name: str, known: dict[str, list[str]], folder: str) -> str | None:
+def _found(name: str, known: dict[str, list[str]], composed: dict[str, list[str]], folder: str) -> str | None:
+    """The recording of the most exact name: by its path before its name alone, as it is spelled before composed."""
     plain = PurePosixPath(name.removeprefix("file://"))
     ends = plain.suffix.lower() in SOUNDS
     stem = plain.with_suffix("").as_posix() if ends else plain.as_posix()
     for wanted in dict.fromkeys((plain.as_posix(), stem, plain.name, PurePosixPath(stem).name)):
-        paths = known.get(wanted, [])
+        paths = known.get(wanted) or composed.get(_composed(wanted), [])
         if len(paths) > 1:
             fix = "Name them by their path in the folder: --columns audio=..."
             raise InputError(f"holds {paths[0]!r} and {paths[1]!r}: which is {name!r}?", where=folder, fix=fix)

@@ -96,6 +96,14 @@ def test_of_two_recordings_that_differ_in_how_accents_are_written_the_one_so_wri
     )
 
 
+def test_a_path_counts_before_a_name_alone_however_accents_are_written(tmp_path: Path) -> None:
+    right, other = unicodedata.normalize("NFD", "x/é.wav"), unicodedata.normalize("NFC", "y/é.wav")
+    for name in (right, other):
+        put(tmp_path / "sounds" / name, "sound")
+    text = unicodedata.normalize("NFC", "id,f\na,x/é.wav\n")
+    assert found_in(tmp_path, text, columns=COLUMNS, recordings=tmp_path / "sounds") == [right]
+
+
 def test_utterances_without_a_recording_in_the_folder_are_a_finding_and_none_at_all_is_refused(tmp_path: Path) -> None:
     put(tmp_path / "sounds" / "a.wav", "sound")
     path = put(tmp_path / "t.csv", "id\na\nb\nc\n")
