@@ -287,7 +287,7 @@ def _pairs_table(metrics: dict[str, Any]) -> Table:
         Column("First"),
         Column("Second"),
         Column("Log loss, first minus second", 3, "Below zero the first is better.", signed=True),
-        Column("p", 4, "Of a sign-flip test over speakers, this pair alone."),
+        Column("p", 4, "Of a sign-flip test over speakers, this pair alone.", chance=True),
         Column("Better", 3, "Where it is significant among all pairs."),
     ]
     return Table.of(columns, rows, "Runs in pairs")

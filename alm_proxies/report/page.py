@@ -58,6 +58,11 @@ class Column:
     hint: str = ""
     signed: bool = False
     """A difference: above zero it has a plus sign."""
+    chance: bool = False
+    """A p-value: one that would be rounded to zero is shown as below the smallest number, < 0.001."""
+
+
+P_VALUE = Column("p", chance=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class Table:
         cells = []
         for index, (cell, column) in enumerate(zip(row, self.columns, strict=True)):
             words, key = _cell(cell, column.digits, column.signed)
+            if column.chance and isinstance(cell, float) and cell < 10**-column.digits:
+                words = f"< {number(10**-column.digits, column.digits)}"
             kind = "" if isinstance(cell, str) else ' class="figure"'
             if isinstance(cell, str) and len(cell) > _LONG:
                 kind = ' class="words"'

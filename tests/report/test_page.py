@@ -13,7 +13,19 @@ import soundfile
 from alm_proxies.interval import Interval
 from alm_proxies.report.charts import Bars, Curves, Dots, Heat, Line, Series, votes_picture
 from alm_proxies.report.drawing import Drawing
-from alm_proxies.report.page import Column, Example, Examples, Figure, Page, Section, Sound, Table, Text, interval_words
+from alm_proxies.report.page import (
+    P_VALUE,
+    Column,
+    Example,
+    Examples,
+    Figure,
+    Page,
+    Section,
+    Sound,
+    Table,
+    Text,
+    interval_words,
+)
 from alm_proxies.report.simplex import Cloud, Simplex
 
 EVIL = "</script><script>alert(1)</script>\"'<img src=http://example.org/x onerror=alert(1)>"
@@ -275,3 +287,10 @@ def test_a_difference_has_its_sign_and_other_figures_have_none() -> None:
     assert ">0.250<" in html
     assert ">0.000<" in html
     assert ">−0.200<" in html
+
+
+def test_a_p_value_that_rounds_to_zero_is_shown_as_below_the_smallest_number() -> None:
+    rows = [["a", 0.0001], ["b", 0.001], ["c", 0.25], ["d", float("nan")], ["e", None]]
+    html = str(Table.of(["what", P_VALUE], rows).html())
+    shown = re.findall(r'<td class="figure" data-key="([^"]*)">([^<]*)</td>', html)
+    assert shown == [("0.0001", "&lt; 0.001"), ("0.001", "0.001"), ("0.25", "0.250"), ("", "–"), ("", "–")]

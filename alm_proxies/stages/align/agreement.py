@@ -14,7 +14,7 @@ from alm_proxies.measures.agreement import EqualVotes, equal_votes_by_group
 from alm_proxies.measures.alt_test import AltTest, Kind, alt_test
 from alm_proxies.measures.tally import Tally
 from alm_proxies.report.charts import Dots, Series
-from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
+from alm_proxies.report.page import P_VALUE, Block, Cell, Chart, Column, Section, Table, Text
 from alm_proxies.stages.align.prepared import Prepared
 
 _MOST_AT_ONCE = 3
@@ -158,5 +158,6 @@ def _raters_table(tests: Sequence[AltTest]) -> Table:
         for test in tests
         for r in test.raters
     ]
-    columns = ["Proxy", "Rater", "Items", "Proxy at least as close", "Rater at least as close", "p", "Proxy"]
+    closer = ("Proxy at least as close", "Rater at least as close")
+    columns: list[str | Column] = ["Proxy", "Rater", "Items", *closer, P_VALUE, "Proxy"]
     return Table.of(columns, rows, "Rater by rater", folded=True)

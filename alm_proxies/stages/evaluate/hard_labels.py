@@ -6,7 +6,7 @@ from alm_proxies.measures.bootstrap import Paired
 from alm_proxies.measures.hard_labels import UNDECIDED, WITH_TIES, decided
 from alm_proxies.printable import counted
 from alm_proxies.report.drawing import listed
-from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
+from alm_proxies.report.page import P_VALUE, Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.evaluate.measured import Measured, pairs_of
 
 _TITLES = {"macro_f1_with_ties": "Macro-F1 with ties", "uar_with_ties": "UAR with ties"}
@@ -55,7 +55,7 @@ def _with_ties(measured: Measured) -> list[Block]:
     columns = [Column("Prediction")]
     for measure, title in _TITLES.items():
         against = Column(f"{title}, minus {comparison.baseline}", 3, signed=True)
-        columns += [Column(title, 3, _MEANINGS[measure]), against, Column("p")]
+        columns += [Column(title, 3, _MEANINGS[measure]), against, P_VALUE]
     rows: list[list[Cell]] = []
     for name in comparison.methods:
         cells: list[Cell] = [name]
@@ -75,7 +75,7 @@ def _with_ties(measured: Measured) -> list[Block]:
     if pairs:
         columns = [Column("First"), Column("Second")]
         for title in _TITLES.values():
-            columns += [Column(f"{title}, first minus second", 3, signed=True), Column("p")]
+            columns += [Column(f"{title}, first minus second", 3, signed=True), P_VALUE]
         blocks.append(Table.of(columns, pairs, "Predictions in pairs, with ties", folded=True))
     return blocks
 

@@ -15,7 +15,7 @@ from alm_proxies.measures.bootstrap import IT_TAKES, Paired
 from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Heat, Line, Series
 from alm_proxies.report.drawing import number, signed_number
-from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.report.page import P_VALUE, Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.evaluate.hard_labels import hard_labels_section
 from alm_proxies.stages.evaluate.measured import SHARES, Measured
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
@@ -140,9 +140,9 @@ def _pairs(measured: Measured, models: list[str]) -> Section | None:
     for place, first in enumerate(models):
         for second in models[place + 1 :]:
             nll, jsd = comparison.paired(first, second), comparison.paired(first, second, "jsd_base2")
-            rows.append([first, second, nll.difference, _p(nll.p_value), jsd.difference, _better(nll, first, second)])
+            rows.append([first, second, nll.difference, nll.p_value, jsd.difference, _better(nll, first, second)])
     columns = [
-        Column("First"), Column("Second"), Column("Log loss, first minus second", signed=True), Column("p"),
+        Column("First"), Column("Second"), Column("Log loss, first minus second", signed=True), P_VALUE,
         Column("JSD, first minus second", signed=True), Column("Better by log loss"),
     ]  # fmt: skip
     lead = "Paired differences on the same utterances; p-values of a sign-flip test over speakers (5 % level)."

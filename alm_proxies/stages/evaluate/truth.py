@@ -15,7 +15,7 @@ from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_sp
 from alm_proxies.measures.held_out import TO_TRUTH
 from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.printable import counted
-from alm_proxies.report.page import Cell, Column, Section, Table
+from alm_proxies.report.page import P_VALUE, Cell, Column, Section, Table
 
 JSD, KLD = TO_TRUTH
 _KLD = Column(
@@ -57,7 +57,7 @@ def to_truth_section(comparison: Comparison) -> Section | None:
         return None
     against = f"minus {comparison.baseline}"
     columns = [
-        Column("Prediction"), _KLD, Column(f"KLD, {against}", signed=True), Column("p"), _JSD,
+        Column("Prediction"), _KLD, Column(f"KLD, {against}", signed=True), P_VALUE, _JSD,
         Column(f"JSD, {against}", signed=True),
     ]  # fmt: skip
     table = Table.of(columns, [[name, *_cells(comparison, name, rows)] for name in comparison.methods])

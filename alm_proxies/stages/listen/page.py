@@ -17,7 +17,7 @@ from alm_proxies.measures.exchange import exchange
 from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Line, Series
-from alm_proxies.report.page import Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.report.page import P_VALUE, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.settings import deciding
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -134,7 +134,7 @@ def _score_section(
         [f"listener, round {place}", score, gap.difference, gap.p_value]
         for place, (score, gap) in enumerate(zip(scores, gaps, strict=True), 1)
     ]
-    columns = [Column("Prediction"), LOG_LOSS, Column("Log loss, minus class shares", signed=True), Column("p")]
+    columns = [Column("Prediction"), LOG_LOSS, Column("Log loss, minus class shares", signed=True), P_VALUE]
     lead = f"Scored against {which}, with 95 % intervals over {unit}; p-values of a sign-flip test over {unit}."
     return Section("Against human votes", lead, (Table.of(columns, rows),))
 
@@ -161,7 +161,7 @@ def _exchange_section(fitted: Fitted, material: Material, held: Array, speakers:
         "Log score of a clip's own fitted votes minus that of its held-out votes, in nats per vote.",
         signed=True,
     )
-    table = Table.of([Column("Round"), gap, Column("p, one-sided"), Column("Utterances")], rows)
+    table = Table.of([Column("Round"), gap, Column("p, one-sided", chance=True), Column("Utterances")], rows)
     return Section(title, f"{lead} Round {len(tests)}: {tests[-1].words()}.", (table,))
 
 
