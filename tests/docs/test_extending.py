@@ -8,10 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import alm_proxies.plugins
 from alm_proxies import FuseSettings, Labels, SettingsError, Votes, register
 from alm_proxies.estimators.dirichlet import Pool
 from alm_proxies.plugins import plugin, plugins
@@ -24,6 +26,13 @@ SAID = ("", "60 labels by halfway", "mine/b", "2 votes, 2 cells", "120 of 120 vo
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("extend")
+
+
+@pytest.fixture(autouse=True)
+def _forget_what_was_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(alm_proxies.plugins, "_REGISTERED", {})
+    yield
+    plugins.cache_clear()
 
 
 @pytest.mark.parametrize(("number", "kind", "text"), [(n, *block) for n, block in enumerate(BLOCKS)])
