@@ -113,17 +113,22 @@ def _held_out(ids: pl.Series, votes: Votes) -> Array:
 
 
 def _loss(shares: Array, votes: Array, rows: NDArray[np.int64], speakers: Array) -> Interval:
-    loss = -(votes * np.log(np.maximum(shares, 1e-9))).sum(1)
-    columns = np.stack([loss[rows], votes[rows].sum(1)], axis=1)
+    columns = np.stack([_summed_loss(shares, votes, rows), votes[rows].sum(1)], axis=1)
     return interval_by_speaker(columns, speakers[rows]).within(*range_of("nll_per_vote"))
 
 
 def _less(first: Array, second: Array, votes: Array, rows: NDArray[np.int64], speakers: Array) -> Paired:
     """The log loss of the first minus that of the second, on the same votes."""
     total = votes[rows].sum(1)
-    losses = [-(votes * np.log(np.maximum(shares, 1e-9))).sum(1)[rows] / total for shares in (first, second)]
+    mine, theirs = (_summed_loss(shares, votes, rows) / total for shares in (first, second))
     within = range_of_difference("nll_per_vote")
-    return paired_by_speaker(losses[0], losses[1], speakers[rows], weights=total, within=within)
+    return paired_by_speaker(mine, theirs, speakers[rows], weights=total, within=within)
+
+
+def _summed_loss(shares: Array, votes: Array, rows: NDArray[np.int64]) -> Array:
+    """The log loss of all votes on each of the rows."""
+    loss: Array = -(votes * np.log(np.maximum(shares, 1e-9))).sum(1)[rows]
+    return loss
 
 
 def _score_section(
