@@ -29,6 +29,18 @@ KINDS: dict[str, Kind] = {
         "info", "Published consensus labels are not votes and are not counted.", "consensus = true counts them."
     ),
     "held_out": Kind("info", "Human votes are held out for scoring and not fitted."),
+    "held_out_kept": Kind("info", "Votes that an earlier table holds out stay held out."),
+    "held_out_lost": Kind(
+        "warning",
+        "Votes that an earlier table holds out are not found again.",
+        "Read with the taxonomy and the map of the earlier read.",
+    ),
+    "held_out_moved": Kind(
+        "warning",
+        "Votes that an earlier table has in the fit are held out now.",
+        "Train and fuse again, or keep its splits and hold out as it does.",
+    ),
+    "held_out_stays": Kind("info", "Utterances have fewer votes in the fit than asked for: the others stay held out."),
     "no_label": Kind("info", "Votes, or utterances, have no label and are left out where labels are compared."),
     "refused": Kind("warning", "An engine refused to answer.", "Reword the prompt, or use another model."),
     "unparsable": Kind("warning", "A reply could not be read as a label.", "Use answer codes, or constrain replies."),

@@ -32,11 +32,12 @@ from alm_proxies.stages.registry import STAGES, stage_of
 _PROXY = {
     "corpus": "mine", "as": "proxy:p", "trained_on_these_votes": "out_of_fold", "folds": "@folds.csv",
     "split": "speakers:.7,.1,.2", "keep_splits": "@splits.csv",
+    "keep_held_out": "@votes.parquet",
 }  # fmt: skip
 _SOURCE = {
     "recordings": "@sounds",
     "corpus": "other", "map": {"Puzzled": "sad"}, "split": "folds:2", "as": "proxy:q", "folds": "@folds_2.csv",
-    "keep_splits": "@splits_2.csv",
+    "keep_splits": "@splits_2.csv", "keep_held_out": "@corpus_2",
     "trained_on_these_votes": {"trained_on_these_votes": "no", "folds": None},
 }  # fmt: skip
 _CREMA = {"format": "crema_d", "source": "@crema", **_PROXY}
@@ -189,6 +190,7 @@ CONTENT = (
     ("read", "table.csv", lambda text: text.replace("happy", "sad")),
     ("read", "folds.csv", lambda text: text + "t,2\n"),
     ("read", "splits.csv", lambda text: text + "t,train\n"),
+    ("read", "votes.parquet", None),
     ("balance", "labels.parquet", None),
     ("listen", "model/weights.bin", None),
     ("train", "model/weights.bin", None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -11,22 +13,30 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
+from alm_proxies.stages.read.kept_votes import HELD, NEW, Earlier, kept_findings, sides_of
 from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Finding, Utterances, Votes
 
 
-def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -> tuple[Votes, list[Finding]]:
+def hold_out(
+    votes: Votes, utterances: Utterances, wanted: HoldOut | None, seed: int, earlier: Earlier | None = None
+) -> tuple[Votes, list[Finding]]:
     """The votes with the column `held_out`; the choice for an utterance depends on the seed and its id only.
 
-    Only draws with status ok are counted. A consensus label is held out where any vote behind it is.
+    Only draws with status ok are counted. A consensus label is held out where any vote behind it is. Votes that the
+    earlier table holds out are held out, and of the others those that it has in the fit are the last to be; without
+    settings no others than those that are held out already.
     """
-    _known_splits(wanted, utterances)
-    away = utterances.frame.filter(pl.col("split").is_in(list(wanted.splits)))["utterance_id"]
+    splits = () if wanted is None else wanted.splits
+    _known_splits(splits, utterances)
+    away = utterances.frame.filter(pl.col("split").is_in(list(splits)))["utterance_id"]
+    sides = None if earlier is None else sides_of(votes.frame, earlier)
     human = votes.frame.select(
         "utterance_id",
         "annotator",
         "draw",
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
+        pl.lit(NEW, pl.Int8).alias("side") if sides is None else sides.of_rows.alias("side"),
         ok=pl.col("status") == "ok",
         human=pl.col("source") == "human",
     )
@@ -37,6 +47,7 @@ def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -
         "row",
         "draw",
         "ok",
+        "side",
         utterance=_places(human["utterance_id"], ids),
         annotator=_places(human["annotator"], annotators),
     )
@@ -46,34 +57,42 @@ def hold_out(votes: Votes, utterances: Utterances, wanted: HoldOut, seed: int) -
             annotators.to_frame().select(OF_CONSENSUS).to_series().arg_true().implode()
         ),
     )
+    keep = None if wanted is None else wanted.keep
     held = human["away"].to_numpy()
-    if wanted.keep is not None:
-        held = held | _surplus(human, ids, wanted.keep, seed)
-    flags = np.zeros(len(votes), dtype=np.bool_)
+    if keep is not None or earlier is not None:
+        held = held | _surplus(human, ids, keep, seed)
+    flags = np.zeros(len(votes), dtype=np.bool_) if wanted is not None else votes.frame["held_out"].to_numpy().copy()
     flags[human["row"].to_numpy()[held]] = True
     flagged = Votes(votes.frame.with_columns(held_out=pl.Series(flags)), votes.about)
-    return flagged, _findings(human, held, wanted)
+    findings = _findings(human, flags[human["row"].to_numpy()], keep)
+    if earlier is not None and sides is not None:
+        findings += kept_findings(flagged, utterances, wanted, earlier, sides)
+    return flagged, findings
 
 
 def _places(names: pl.Series, known: pl.Series) -> pl.Series:
     return names.cast(pl.Enum(known)).to_physical()
 
 
-def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int, seed: int) -> NDArray[np.bool_]:
-    """Which rows are held out beyond `keep` draws of each utterance whose split is not held out, chosen by the seed."""
+def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int | None, seed: int) -> NDArray[np.bool_]:
+    """Which rows are held out beyond `keep` draws of each utterance whose split is not held out, chosen by the seed:
+    first those that an earlier table holds out, all of them, and last those that it has in the fit.
+    """
     here = human.with_row_index("place").filter(~pl.col("away"))
     alone = pl.col("consensus").all().over("utterance") if here["consensus"].any() else pl.lit(value=False)
     here = here.with_columns(alone=alone)
     voted = here.filter(pl.col("ok") & (~pl.col("consensus") | pl.col("alone"))).sort("utterance", "annotator", "draw")
     draw = voted.select(pl.struct("utterance", "annotator", "draw").rle_id()).to_series().to_numpy()
-    utterance = voted["utterance"].to_numpy()[np.diff(draw, prepend=-1) > 0]
+    firsts = np.diff(draw, prepend=-1) > 0
+    utterance, side = (voted[name].to_numpy()[firsts] for name in ("utterance", "side"))
     starts = np.flatnonzero(np.diff(utterance.astype(np.int64), prepend=-1))
     sizes = np.diff(starts, append=len(utterance))
-    beyond = np.zeros(len(utterance), dtype=np.bool_)
-    many = sizes > keep
+    beyond = side == HELD
+    many = sizes > keep if keep is not None else np.zeros(len(sizes), dtype=np.bool_)
     names = ids.gather(utterance[starts[many]]).to_list()
     for name, start, size in zip(names, starts[many].tolist(), sizes[many].tolist(), strict=True):
-        beyond[start + generator(seed, "hold_out", name).permutation(size)[keep:]] = True
+        order = start + generator(seed, "hold_out", name).permutation(size)
+        beyond[order[np.argsort(side[order], kind="stable")][keep:]] = True
     chosen = np.zeros(human.height, dtype=np.bool_)
     chosen[voted["place"].to_numpy()[beyond[draw]]] = True
     behind = here.filter(pl.col("consensus") & ~pl.col("alone"))
@@ -82,16 +101,16 @@ def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int, seed: int) -> NDArr
     return chosen
 
 
-def _known_splits(wanted: HoldOut, utterances: Utterances) -> None:
+def _known_splits(splits: Sequence[str], utterances: Utterances) -> None:
     known = sorted(utterances.frame["split"].drop_nulls().unique().to_list())
-    for name in wanted.splits:
+    for name in splits:
         if name not in known:
             there = f"There are: {', '.join(known)}." if known else "No utterance has a split; set split to make one."
             fix = f"{did_you_mean(name, known)} {there}".strip()
             raise SettingsError(f"no utterance is in the split {name!r}, which hold_out names", fix=fix)
 
 
-def _findings(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> list[Finding]:
+def _findings(human: pl.DataFrame, held: NDArray[np.bool_], keep: int | None) -> list[Finding]:
     away = human.filter(pl.Series(held)).select("utterance", "annotator", "draw", "consensus").unique()
     whose = away["utterance"].n_unique()
     published = int(away["consensus"].sum())
@@ -103,8 +122,8 @@ def _findings(human: pl.DataFrame, held: NDArray[np.bool_], wanted: HoldOut) -> 
     message = f"{counted(votes, 'human vote')} of {counted(whose, 'utterance')} {are} held out{beside}"
     findings = [Finding("read", "held_out", message, count=votes)]
     bare = human["utterance"].n_unique() - whose
-    if wanted.keep is not None and bare:
+    if keep is not None and bare:
         has = counted(bare, "utterance has", "utterances have")
-        message = f"{has} no vote beyond the {wanted.keep} kept for the fit, so nothing to be scored by"
+        message = f"{has} no vote beyond the {keep} kept for the fit, so nothing to be scored by"
         findings.append(Finding("read", "nothing_held_out", message, "Keep fewer, or hold out a split.", count=bare))
     return findings

@@ -15,7 +15,7 @@ from alm_proxies.stage import Choice, Need, Stage
 from alm_proxies.taxonomy import checked_taxonomy
 
 TrainedOn = Literal["no", "out_of_fold", "yes"]
-UTTERANCES = "utterances.parquet"
+UTTERANCES, VOTES = "utterances.parquet", "votes.parquet"
 _NAMES = ("train", "development", "test")
 _FIX = 'Write "speakers:.7,.1,.2" (train, development, test), "speakers:.8,.2" (train, test) or "folds:5".'
 
@@ -49,6 +49,11 @@ def checked_split(split: str) -> str:
     return split
 
 
+def _file_in(place: Path | None, name: str) -> Path | None:
+    """The file of this name if the place is a folder, else the place itself."""
+    return place / name if place is not None and place.is_dir() else place
+
+
 class Source(Settings):
     """One corpus to read: a [[read]] block of a pipeline file; each format has a class of its own with more keys."""
 
@@ -74,6 +79,12 @@ class Source(Settings):
     keep_splits: Annotated[Path, PLACE] | None = None
     """The table of an earlier split, with the columns speaker and split, such as the utterances.parquet of the corpus
     before it grew: its speakers keep their split, and split assigns the others. Copy it: read writes its own anew.
+    keep_held_out keeps the held-out votes.
+    """
+    keep_held_out: Annotated[Path, PLACE] | None = None
+    """The votes of an earlier read, such as the votes.parquet of the corpus before it grew: votes that it holds out
+    stay held out, and of the others those that it has in the fit are the last to be. hold_out decides how many are.
+    Copy it: read writes its own anew.
     """
     read_as: str | None = Field(default=None, alias="as", pattern=r"^(human|proxy:[A-Za-z0-9][A-Za-z0-9_.-]*)$")
     """Whose votes these are: proxy:NAME reads the votes or soft labels as the votes of one proxy of that name; human,
@@ -125,13 +136,12 @@ class Source(Settings):
 
     @property
     def further_files(self) -> dict[str, Path]:
-        """The files besides the source that it is read with, by what they are: folds, and the splits to keep."""
-        splits = self.keep_splits
+        """The files besides the source that it is read with, by what they are: folds, splits and votes to keep."""
+        corpus = self.corpus or self.format
         named = {
             f"folds of {self.proxy}": self.folds,
-            f"kept splits of {self.corpus or self.format}": splits / UTTERANCES
-            if splits and splits.is_dir()
-            else splits,
+            f"kept splits of {corpus}": _file_in(self.keep_splits, UTTERANCES),
+            f"kept held-out votes of {corpus}": _file_in(self.keep_held_out, VOTES),
         }
         return {name: path for name, path in named.items() if path is not None and path.is_file()}
 
@@ -197,7 +207,7 @@ STAGE = Stage(
     settings=ReadSettings,
     function="alm_proxies.stages.read.stage:read",
     needs=(Need("sources", "folder", every=("simulate/utterances",), optional=True),),
-    writes={"utterances": UTTERANCES, "votes": "votes.parquet"},
+    writes={"utterances": UTTERANCES, "votes": VOTES},
     may_write={"labels": "labels.parquet", "page": "corpora.html"},
     working=("remembered/*",),
     blocks="combined",

@@ -25,6 +25,7 @@ from alm_proxies.shown import Shown
 from alm_proxies.stages.read.aligned import aligned
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
+from alm_proxies.stages.read.kept_votes import Earlier, earlier_votes, together
 from alm_proxies.stages.read.proxies import as_proxy
 from alm_proxies.stages.read.recordings import found_in_folder
 from alm_proxies.stages.read.remote import fetched, left_there, without_secrets_in
@@ -121,6 +122,7 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
         parts.append((source, part))
     findings = [known for _, part in parts for known in part.findings]
     tables: list[tuple[Utterances, Votes, Labels | None]] = []
+    before: list[Earlier | None] = []
     known: set[str] = set()
     others = {source.corpus for source, part in parts if not part.bare}
     # Sources with votes only come after those that describe the utterances, whatever their order in the file.
@@ -136,6 +138,7 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
             votes, losses = as_proxy(votes, soft, of_part, source)
             findings += losses
             soft = None
+        before.append(earlier_votes(source, votes))
         tables.append((people, votes, soft))
     inputs = {
         _input(path, source): digest_file(path)
@@ -148,8 +151,9 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
     votes = combine(*(table for _, table, _ in tables))
     labels = [table for _, _, table in tables if table is not None]
     findings += _not_described(votes, utterances)
-    if settings.hold_out is not None:
-        votes, held = hold_out(votes, utterances, settings.hold_out, settings.seed)
+    earlier = together([table for table in before if table is not None])
+    if settings.hold_out is not None or earlier is not None:
+        votes, held = hold_out(votes, utterances, settings.hold_out, settings.seed, earlier)
         findings += held
     votes, stated = aligned(votes, utterances, settings.align_ratings)
     findings += stated
