@@ -37,6 +37,7 @@ from alm_proxies.training.card import alm_card, model_card
 from alm_proxies.training.checkpoint import (
     best_weights,
     forget_other_best,
+    has_checkpoint,
     keep_best,
     load_checkpoint,
     not_written,
@@ -88,14 +89,17 @@ def train_alm(
 
     # 2. Training rows and their audio.
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
-    with accelerator.main_process_first():  # the others read what it cached
-        heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", samples=not short, quiet=quiet)
+    checkpoints = folder / "checkpoints"
+    with accelerator.main_process_first():  # the others need not read the recordings again, and read what it cached
+        recordings = recordings_digest(utterances, own=folder / REMEMBERED)
+        heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", recordings=recordings,
+                              fetch_again=not has_checkpoint(checkpoints), samples=not short, quiet=quiet)  # fmt: skip
     findings = [*targets.findings, *unheard]
     rows = _Rows.of(targets, heard, settings)
     targets, lost = targets.heard(rows.usable(targets.train), rows.usable(targets.development))
     learned = _batches(rows, targets.train, heard, asked, lm, asker, settings, share, changed=True)
-    looked_at = _batches(rows, _spread(rows.usable(targets.development), settings.alm.look_at), heard, asked, lm, asker,
-                         settings, share, changed=False)  # fmt: skip
+    scored_rows = _spread(targets.development, settings.alm.look_at)
+    looked_at = _batches(rows, scored_rows, heard, asked, lm, asker, settings, share, changed=False)
     if not len(learned.rows):
         raise InputError("no utterance of split train has a label and a recording", fix="Check labels and utterances.")
     if not len(looked_at.rows):
@@ -125,9 +129,7 @@ def train_alm(
     )
 
     # 4. The loop; it resumes after the last complete epoch.
-    checkpoints = folder / "checkpoints"
-    with accelerator.main_process_first():  # the others need not read the recordings again
-        digest = _digest(settings, start, labels, utterances, heard, folder)
+    digest = _digest(settings, start, targets, recordings)
     fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "newbob": 1.0, "micro": settings.micro_batch}
     state: dict[str, Any] = load_checkpoint(accelerator, checkpoints, digest) or fresh
     share_weights(model, accelerator)
@@ -218,7 +220,7 @@ def train_alm(
                     save_headed(temporary, lm, headed, settings, asker, file, description.norms)
                     write_text(temporary / "README.md", model_card(file, targets))
                 else:
-                    nll, shares = epochs[best - 1].get("nll_per_vote"), targets.class_shares_nll(targets.development)
+                    nll, shares = epochs[best - 1].get("nll_per_vote"), targets.class_shares_nll(scored_rows)
                     measured = measured_on(targets.trained_on, nll, shares)
                     save_model(temporary, lm, model, settings, asker, targets.trained_on, measured)
                     write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
@@ -309,7 +311,7 @@ def _groups(weights: list[torch.nn.Parameter], rate: float, settings: TrainSetti
 
 def _spread(rows: NDArray[np.int64], count: int | None) -> NDArray[np.int64]:
     """A number of the rows, evenly spread; all if there are fewer or the number is null."""
-    return rows if count is None or count >= len(rows) else rows[:: len(rows) // count][:count]
+    return rows if count is None or count >= len(rows) else rows[np.arange(count) * len(rows) // count]
 
 
 def _batches(
@@ -333,16 +335,12 @@ def _batches(
         return ClipBatches(heard, places, shares, weights, lm, asker, asked.answers, size, seed, ends, share)
     audio, pad = lm.inputs.audio_token_id, int(lm.inputs.tokenizer.pad_token_id)
     change = Change(**settings.alm.change.model_dump()) if changed else None
+    longest = None if (most := lm.inputs.max_audio_seconds) is None else round(most * heard.rate)
     return Batches(heard, places, shares, weights, asked.prompts, asked.answers, audio, pad, size, seed, change, ends,
-                   share)  # fmt: skip
+                   share, longest)  # fmt: skip
 
 
-def _digest(
-    settings: TrainSettings, start: str | Path, labels: Labels, utterances: Utterances, heard: Heard, folder: Path
-) -> str:
+def _digest(settings: TrainSettings, start: str | Path, targets: Targets, recordings: str) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
-    rows = labels.frame.sort("utterance_id").select("utterance_id", "weight", pl.col("^p_.*$"))
-    hashed = int(rows.hash_rows(seed=0).sum())
     base = weights_digest(Path(start)) if Path(start).is_dir() else str(start)
-    recordings = recordings_digest(utterances, own=folder / REMEMBERED)
-    return digest_of([deciding(settings), base, str(hashed), list(heard.ids), recordings])
+    return digest_of([deciding(settings), base, list(targets.ids), targets.contents, recordings])

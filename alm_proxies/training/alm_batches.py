@@ -67,11 +67,14 @@ def hear(
     inputs: ChatInputs,
     folder: Path,
     *,
+    recordings: str = "",
+    fetch_again: bool = True,
     samples: bool = False,
     quiet: bool = False,
 ) -> tuple[Heard, list[Finding]]:
-    """The mel frames of the clips by the model's extractor (or their samples), cached in `folder`; and findings for
-    unusable ones.
+    """The mel frames of the clips by the model's extractor (or their samples), and findings for unusable ones; both
+    cached in `folder` for as long as `recordings`, the digest of the recordings, is the same. `fetch_again`: unless a
+    recording could not be fetched.
     """
     extractor: Any = None if samples else inputs.processor.feature_extractor
     form = _Form("float32", 1, inputs.rate) if samples else _Form("float16", int(extractor.feature_size), 100)
@@ -79,10 +82,12 @@ def hear(
     rows = utterances.frame.select(columns).rows_by_key("utterance_id", unique=True)
     roots = utterances.about.roots
     settings = canonical_json({"samples": inputs.rate} if samples else _settings_of(extractor))
-    digest = digest_of([[name, *rows[name]] for name in ids] + [roots, settings])
+    digest = digest_of([[name, *rows[name]] for name in ids] + [roots, settings, recordings])
     index, cells = folder / "heard.json", folder / ("heard.f32" if samples else "heard.f16")
     if index.is_file() and cells.is_file() and f'"{digest}"' in read_text(index):
-        return _kept(index, cells, form)
+        known, unusable = _kept(index, cells, form)
+        if not (fetch_again and any(finding.kind == "not_fetched" for finding in unusable)):
+            return known, unusable
     sounds = Sounds(utterances, stage="train", rate=inputs.rate)
 
     def heard_clip(utterance_id: str) -> tuple[Opened, NDArray[Any] | None]:
@@ -178,6 +183,8 @@ class Batches:
     ends: bool = True
     share: tuple[int, int] = (0, 1)
     """Process i of n with share (i, n) gets every n-th row of a step."""
+    longest: int | None = None
+    """Frames of the model's window; a clip that was moved towards its end is cut there."""
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -212,11 +219,14 @@ class Batches:
         silence = [float(clip.max()) - _SILENCE for clip in clips]
         if self.change is not None:
             clips = [changed(clip, self.change, low, chance) for clip, low in zip(clips, silence, strict=True)]
+        clips = [clip[: self.longest] for clip in clips]
         start = 0
         if window is not None:
             start = int(chance.integers(max(0, min(map(len, clips)) - window) // _EVEN + 1)) * _EVEN
             clips = [clip[start : start + window] for clip in clips]
         frames = -(-max(map(len, clips)) // _STEP) * _STEP
+        if self.longest is not None:
+            frames = min(frames, self.longest - start)
         mel = np.empty((len(clips), frames, clips[0].shape[1]), dtype=np.float32)
         for row, (clip, low) in enumerate(zip(clips, silence, strict=True)):
             mel[row, : len(clip)] = clip

@@ -81,6 +81,11 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, digest: str) -> dict
     return state
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a training can resume from the folder."""
+    return bool(_kept(folder))
+
+
 def save_only_trained(accelerator: Accelerator) -> None:
     """Checkpoints hold only the weights that are trained (an adapter), not those of the model around it."""
 

@@ -4,7 +4,6 @@ bottom.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -348,13 +347,10 @@ def _of_all_processes(findings: dict[tuple[str, str | None], Finding], unheard: 
 
 def _digest(targets: Targets, utterances: Utterances, folder: Path, settings: TrainSettings, *, once: bool) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
-    arrays: list[np.ndarray[Any, Any]] = [targets.train, targets.development, targets.shares, targets.weight]
-    arrays += [targets.concentration, targets.attributes, targets.counts, targets.rater_votes.shares]
-    content = [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
     model = encoder_digest(str(settings.model), settings.revision)
     recordings = recordings_digest(utterances, own=folder / REMEMBERED)
     return digest_of(
-        [deciding(settings), model, list(targets.ids), content, recordings, *(["heads alone"] if once else [])]
+        [deciding(settings), model, list(targets.ids), targets.contents, recordings, *(["heads alone"] if once else [])]
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -79,6 +81,13 @@ class Targets:
             return None
         shares = (learned + 1.0) / (learned + 1.0).sum()
         return float(-(judged * np.log(shares)).sum() / judged.sum())
+
+    @property
+    def contents(self) -> list[str]:
+        """Digests of the divided rows, and of what is learned and scored: a training that resumes needs the same."""
+        arrays: list[NDArray[Any]] = [self.train, self.development, self.shares, self.weight, self.concentration]
+        arrays += [self.attributes, self.counts, self.rater_votes.shares]
+        return [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
 
     @property
     def trained_on(self) -> dict[str, list[str]]:

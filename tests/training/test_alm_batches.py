@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.models import tiny
 from alm_proxies.models.chat_inputs import ChatInputs
-from alm_proxies.tables import Labels, Utterances
+from alm_proxies.tables import Finding, Labels, Utterances
 from alm_proxies.training.alm_batches import Batch, Batches, Change, Heard, audio_tokens, changed, hear
 from alm_proxies.training.alm_forward import made_ahead
 
@@ -91,6 +93,19 @@ def test_a_missing_recording_is_a_finding(tones: tuple[Utterances, Labels], inpu
     assert [finding.utterance_id for finding in findings] == [frame["utterance_id"][1]]
     _, again = hear(table, frame["utterance_id"].to_list(), inputs, tmp_path, quiet=True)
     assert again == findings
+
+
+def test_a_recording_that_could_not_be_fetched_is_tried_again(
+    tones: tuple[Utterances, Labels], inputs: ChatInputs, tmp_path: Path
+) -> None:
+    ids = tones[0].frame["utterance_id"].to_list()[:2]
+    hear(tones[0], ids, inputs, tmp_path, quiet=True)
+    index = tmp_path / "heard.json"
+    kept = json.loads(index.read_text())
+    lost = asdict(Finding("train", "not_fetched", "the server gave no answer", utterance_id=ids[0]))
+    index.write_text(json.dumps(kept | {"found": [lost]}))
+    assert len(hear(tones[0], ids, inputs, tmp_path, fetch_again=False, quiet=True)[1]) == 1
+    assert hear(tones[0], ids, inputs, tmp_path, quiet=True)[1] == []
 
 
 def test_an_epoch_holds_every_row_once_and_is_the_same_every_time(heard: Heard) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 import torch
-from tones_in_noise import LABELS, TINY, TINY_ALM, kill_after_an_epoch
+from tones_in_noise import LABELS, SHORT, TINY, TINY_ALM, kill_after_an_epoch, recordings
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
@@ -91,6 +92,54 @@ def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> N
         train(tones[1], tones[0], tmp_path, once.model_copy(update={"seed": 4}), quiet=True)
 
 
+@pytest.mark.parametrize("change", ["splits", "votes", "concentration"])
+def test_other_development_rows_votes_or_strengths_are_another_training(
+    change: str, tones: Tones, tmp_path: Path
+) -> None:
+    once = TINY.model_copy(update={"epochs": 1, "concentration_half": 1.0})
+    utterances, (frame, about) = tones[0], (tones[1].frame, tones[1].about)
+    strong = Labels.of(frame.with_columns(concentration=pl.lit(5.0)), about=about)
+    cast = pl.DataFrame({"utterance_id": frame["utterance_id"], "annotator": "tones/a", "label": "sad"})
+    votes = Votes.of(cast, about=about)
+    train(strong, utterances, tmp_path, once, votes=votes, quiet=True)
+    labels = strong
+    if change == "splits":
+        exchanged = pl.col("split").replace({"train": "development", "development": "train"})
+        utterances = Utterances.of(utterances.frame.with_columns(exchanged), about=about)
+    elif change == "votes":
+        votes = Votes.of(cast.with_columns(label=pl.lit("angry")), about=about)
+    else:
+        rising = pl.int_range(1, pl.len() + 1).cast(pl.Float64)
+        labels = Labels.of(frame.with_columns(concentration=rising), about=about)
+    with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
+        train(labels, utterances, tmp_path, once, votes=votes, quiet=True)
+
+
+def test_recordings_that_were_missing_are_heard_once_they_are_there(tmp_path: Path) -> None:
+    utterances, labels = recordings(tmp_path / "tones", 16)
+    there = {path: path.read_bytes() for path in (tmp_path / "tones").glob("*.wav") if int(path.stem) % 4 == 3}
+    for path in there:
+        path.unlink()
+    once = TINY.model_copy(update={"epochs": 1})
+    with pytest.raises(InputError, match="no recording of a development utterance can be used"):
+        train(labels, utterances, tmp_path / "out", once, quiet=True)
+    for path, content in there.items():
+        path.write_bytes(content)
+    assert not train(labels, utterances, tmp_path / "out", once, quiet=True).findings.counts()
+
+
+@pytest.mark.parametrize("alm", [{}, {"window_epochs": 1, "window": 1.3, "change": {"shift": 0}}])
+def test_clips_as_long_as_the_models_window_are_moved_and_cut_inside_it(alm: dict[str, Any], tmp_path: Path) -> None:
+    utterances, labels = recordings(tmp_path / "tones", 16)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000)
+    for path in (tmp_path / "tones").iterdir():
+        soundfile.write(path, noise, 16_000)
+    base = tiny.build(tmp_path / "base", seed=1, hearing=SHORT)
+    given = {"recipe": "alm", "model": str(base), "alm": alm, "epochs": 1, "batch": 2, "seed": 1}
+    done = train(labels, utterances, tmp_path / "out", TrainSettings.model_validate(given), quiet=True)
+    assert not done.findings.counts()
+
+
 def test_touched_recordings_are_gone_on_with(tones: Tones, tmp_path: Path) -> None:
     once = TINY.model_copy(update={"epochs": 1})
     first = train(tones[1], tones[0], tmp_path, once, quiet=True)
@@ -135,6 +184,26 @@ def test_so_many_development_utterances_are_looked_at(
         TINY.model_copy(update={"epochs": 1, "alm": TINY_ALM.model_copy(update={"look_at": 4})}),
     )
     assert re.search(r"27 utterances of [\d.]+ s, 4 to look at", capsys.readouterr().err)
+
+
+def test_the_development_utterances_that_are_looked_at_are_spread_and_judge_class_shares_too(
+    tones: Tones, tmp_path: Path
+) -> None:
+    frame = tones[0].frame.sort("utterance_id")
+    learned, judged = (frame.filter(pl.col("split") == name)["utterance_id"] for name in ("train", "development"))
+    cast = pl.DataFrame(
+        {
+            "utterance_id": [*learned[:4], judged[7], judged[8]],
+            "annotator": "tones/a",
+            "label": ["sad", "sad", "sad", "angry", "sad", "angry"],
+        }
+    )
+    settings = TINY.model_copy(update={"epochs": 1, "alm": TINY_ALM.model_copy(update={"look_at": 6})})
+    votes = Votes.of(cast, about=tones[1].about)
+    done = train(tones[1], tones[0], tmp_path, settings, votes=votes, quiet=True)
+    measured = Annotator.read(done.folder / "annotator.toml").file.measured
+    assert measured is not None  # the eighth of nine is among six that are evenly spread, and the ninth is not
+    assert measured.class_shares_nll_per_vote == pytest.approx(-np.log(4 / 7))
 
 
 def test_labels_of_several_tokens_are_refused_with_the_mend(tones: Tones, tmp_path: Path) -> None:
