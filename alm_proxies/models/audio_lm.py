@@ -25,6 +25,7 @@ from alm_proxies.models.adapters import Adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
 from alm_proxies.models.checkpoints import WEIGHTS_ONLY, device_of, not_loaded
 from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
+from alm_proxies.models.windows import at_its_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ class AudioLM:
         if places is None:
             places = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         places = self.on_axes(places)
-        with _only_at(self.model, at.to(self.device)):
+        with _only_at(self.model, at.to(self.device)), at_its_length(self.model, inputs):
             out = self.model(**inputs, position_ids=places, past_key_values=cache, use_cache=True)
         logits: Tensor = out.logits
         return logits
@@ -264,7 +265,7 @@ class AudioLM:
 
     def tensors(self, conversations: list[Conversation]) -> dict[str, Tensor]:
         """The model's inputs for conversations, on its device."""
-        inputs = self.inputs.batch(conversations, device=str(self.device))
+        inputs = self.inputs.batch(conversations, device=str(self.device), padded=False)
         return {
             name: value.to(self.device, self.dtype) if value.is_floating_point() else value.to(self.device)
             for name, value in inputs.items()

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoProcessor
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.models import windows
 from alm_proxies.models.checkpoints import DATA_ONLY, not_loaded, refuse_code
 from alm_proxies.models.families import family_of
 
@@ -20,6 +21,8 @@ Conversation = Sequence[tuple[str, Sequence[Part]]]
 """Turns of (role, parts); a part is text or a clip's samples at the model's rate."""
 
 _PADDED_WITHOUT_MASK = frozenset({"granite_speech"})
+_TAIL = 3
+"""Frames of silence after the longest clip, so that its last frames are as with more padding."""
 
 
 class ChatInputs:
@@ -69,9 +72,18 @@ class ChatInputs:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def batch(
-        self, conversations: Sequence[Conversation], *, answer_follows: bool = True, device: str = "cpu"
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        answer_follows: bool = True,
+        device: str = "cpu",
+        padded: bool = True,
     ) -> dict[str, Tensor]:
-        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra computed on `device`."""
+        """Conversations as one padded batch of tensors (tokens, mask, audio features), spectra computed on `device`.
+
+        Unless `padded`, the spectra are not padded to 30 s where the model masks what is padded, but to the longest
+        clip; `windows.at_its_length` lets the model take them.
+        """
         clips = [clip for conversation in conversations for clip in clips_of(conversation)]
         for clip in clips:
             if self.max_audio_seconds is not None and len(clip) > self.max_audio_seconds * self.rate:
@@ -85,8 +97,16 @@ class ChatInputs:
             audio["audio_kwargs"] = {"device": device} | (
                 {} if self.equal_lengths_only else {"sampling_rate": self.rate}
             )
+        if clips and not padded and self.family in windows.FAMILIES:
+            audio["audio_kwargs"]["max_length"] = self._samples(max(map(len, clips)))
         inputs = self.processor(text=texts, **audio, text_kwargs={"padding": True}, return_tensors="pt")
         return {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+
+    def _samples(self, longest: int) -> int:
+        """The samples that the spectra of a clip are computed of: an even number of frames, with a tail of silence."""
+        extractor = self.processor.feature_extractor
+        pair = 2 * int(extractor.hop_length)
+        return min(pair * -(-(longest + _TAIL * int(extractor.hop_length)) // pair), int(extractor.n_samples))
 
     def _end_of_turn(self) -> int:
         """The token that ends the assistant's turn, from the chat template."""

@@ -31,6 +31,7 @@ from alm_proxies.models.trained import (
     write_norms,
     write_trained_file,
 )
+from alm_proxies.models.windows import at_its_length
 
 Array = NDArray[np.float64]
 LANGUAGE_MODEL = "lm"
@@ -151,7 +152,8 @@ class HeadedLM:
         for group in places:
             tensors = self._lm.tensors([conversations[place] for place in group])
             positions = (tensors["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-            output = self._model(**tensors, position_ids=self._lm.on_axes(positions), use_cache=False)
+            with at_its_length(self._lm.model, tensors):
+                output = self._model(**tensors, position_ids=self._lm.on_axes(positions), use_cache=False)
             logits[group] = output.logits.double().cpu().numpy()
             distance[group] = distances(output.vector.double().cpu().numpy(), *self._norms)
         return calibrated(self.file.calibration, logits, distance)

@@ -1,4 +1,4 @@
-"""A small Qwen2-Audio for training from scratch: tokenizer, initial weights, and input windows shorter than 30 s."""
+"""A small Qwen2-Audio for training from scratch: tokenizer and initial weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from alm_proxies.models import tiny
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.families import save
-
-FRAMES_A_POSITION = 2
-"""Mel frames of 10 ms per position of the audio encoder."""
 
 
 def build(
@@ -57,18 +54,6 @@ def sinusoids(places: int, width: int) -> Tensor:
 
 
 @contextmanager
-def short_windows(model: Any) -> Iterator[Hearing]:
-    """A context in which the model takes windows shorter than 30 s (by truncated positions); restored afterwards."""
-    tower = model.model.audio_tower
-    places = tower.embed_positions
-    try:
-        yield Hearing(tower, places.weight)
-    finally:
-        tower.embed_positions = places
-        tower.config.max_source_positions = len(places.weight)
-
-
-@contextmanager
 def only_the_end(model: Any, tokens: int) -> Iterator[None]:
     """A context in which the output layer runs only on that number of last tokens."""
     layer = model.get_output_embeddings()
@@ -77,18 +62,3 @@ def only_the_end(model: Any, tokens: int) -> Iterator[None]:
         yield
     finally:
         hook.remove()
-
-
-class Hearing:
-    """The audio encoder of a model; its length is set for each batch."""
-
-    def __init__(self, tower: Any, places: Tensor) -> None:
-        self._tower = tower
-        self._places = places
-
-    def set(self, frames: int, start: int = 0) -> None:
-        """Set the encoder to windows of that number of mel frames, beginning at frame `start` of the recording."""
-        first, count = start // FRAMES_A_POSITION, frames // FRAMES_A_POSITION
-        places = nn.Embedding(count, self._places.shape[1], _weight=self._places[first : first + count])
-        self._tower.embed_positions = places.requires_grad_(False)
-        self._tower.config.max_source_positions = count

@@ -22,6 +22,7 @@ from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import width_of
 from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
+from alm_proxies.models.windows import short_windows
 from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
 from alm_proxies.remembered import REMEMBERED
@@ -145,7 +146,7 @@ def train_alm(
         losses: list[float] = []
         window = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
         with ExitStack() as stack, Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as bar:
-            hearing = stack.enter_context(small_qwen2_audio.short_windows(lm.model)) if short else None
+            hearing = stack.enter_context(short_windows(lm.model)) if short else None
             forward: Forward
             if heads:
                 forward = heading(model, lm, hearing, accelerator, settings, targets)
@@ -211,7 +212,7 @@ def train_alm(
                         _batches(rows, chosen, heard, asked, lm, asker, settings, (0, 1), changed=False)
                         for chosen in (targets.development, sparse(rows.usable(targets.train)))
                     ]
-                    with small_qwen2_audio.short_windows(lm.model) if short else nullcontext() as hearing:
+                    with short_windows(lm.model) if short else nullcontext() as hearing:
                         reading = heading(model, lm, hearing, accelerator, settings, targets)
                         outputs = [reading.read(batches, state["micro"]) for batches in every]
                     judged = rows.usable(targets.development)

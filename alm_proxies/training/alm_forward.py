@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_proxies.audio.clip import decode_ahead
-from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import HeadOutput
+from alm_proxies.models.windows import Hearing
 from alm_proxies.training import losses
 from alm_proxies.training.alm_batches import Batch, Batches
 from alm_proxies.training.alm_clips import ClipBatches
@@ -33,7 +33,7 @@ class Forward(ABC):
 
     model: Any
     lm: AudioLM
-    hearing: small_qwen2_audio.Hearing | None
+    hearing: Hearing | None
     accelerator: Accelerator
 
     def output(self, batch: Batch) -> Any:

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alm_proxies.audio.clip import LONGEST
-from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.calibration import Calibration
 from alm_proxies.models.headed_lm import AttentionHead, HeadedModel
 from alm_proxies.models.trained import CLASS_SHARES, TrainedFile, distances, norms_of
+from alm_proxies.models.windows import Hearing
 from alm_proxies.seeds import seed_of
 from alm_proxies.tables import Finding
 from alm_proxies.training import losses
@@ -49,7 +49,7 @@ def class_shares(targets: Targets) -> Tensor:
 def heading(
     model: Any,
     lm: AudioLM,
-    hearing: small_qwen2_audio.Hearing | None,
+    hearing: Hearing | None,
     accelerator: Accelerator,
     settings: TrainSettings,
     targets: Targets,

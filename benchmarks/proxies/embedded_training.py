@@ -23,6 +23,7 @@ from torch import Tensor, distributed, nn
 
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.models.windows import short_windows
 from alm_proxies.seeds import generator
 from alm_proxies.training.alm_batches import audio_tokens
 from alm_proxies.training.losses import answer_loss
@@ -139,7 +140,7 @@ def _part(student: Student, real: list[Part], synthetic: Part, plan: Plan, *, wo
     frames: list[Tensor] = []
     hook = student.tower.layers[-1].register_forward_hook(lambda _, __, out: frames.append(_first(out)))
     try:
-        with small_qwen2_audio.only_the_end(model, 2), small_qwen2_audio.short_windows(model) as hearing:
+        with small_qwen2_audio.only_the_end(model, 2), short_windows(model) as hearing:
             for step in range(steps):
                 rate = (
                     (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
@@ -315,7 +316,7 @@ def asked(student: Student, cells: Cells, rows: NDArray[np.int64], size: int = 1
     uniform = np.full((size, len(LABELS)), 1 / len(LABELS))
     hidden: list[Tensor] = []
     hook = student.tower.register_forward_hook(lambda _, __, out: hidden.append(out.last_hidden_state))
-    with small_qwen2_audio.only_the_end(model, 2), small_qwen2_audio.short_windows(model) as hearing:
+    with small_qwen2_audio.only_the_end(model, 2), short_windows(model) as hearing:
         for start in range(0, len(rows), size):
             places = order[start : start + size]
             mel, lengths = padded([cells.clip(int(row)) for row in rows[places]])

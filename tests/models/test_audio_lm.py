@@ -83,6 +83,23 @@ def test_a_tiny_model_with_a_short_window_hears_what_is_in_it(family, sounds, tm
     assert np.abs(first - other).max() > 1e-2
 
 
+@pytest.mark.parametrize(("family", "longest"), [("qwen2_audio", 30.0), ("audioflamingo3", 33.3)])
+def test_a_clip_is_heard_alike_without_padding_to_30_seconds(family, longest, sounds, tmp_path):
+    lm = AudioLM.load(tiny.build(tmp_path, family))
+    long = np.resize(np.concatenate(sounds), round(longest * lm.inputs.rate))
+    for samples in (lm.inputs.rate // 5, lm.inputs.rate + 1, len(long) - lm.inputs.rate // 50, len(long)):
+        talks = [talk(long[:samples])]
+        frames = lm.tensors(talks)["input_features"].shape[-1]
+        assert min(3000, samples // 160) <= frames <= min(3000, samples // 160 + 6)
+        got = lm.score([[Asked(talks[0], CODES)]])[0][0]
+        want = [by_whole_passes(lm, talks[0], code, with_end=False) for code in CODES]
+        np.testing.assert_allclose(got, want, atol=1e-4)
+    whole = lm.inputs.batch(talks)
+    assert whole["input_features"].shape[-1] == 3000
+    with torch.inference_mode():
+        assert lm.model(**whole).logits.isfinite().all()
+
+
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory):
     return AudioLM.load(tiny.build(tmp_path_factory.mktemp("qwen")))

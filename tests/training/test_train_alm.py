@@ -17,8 +17,9 @@ from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.audio.places import Places
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.models import small_qwen2_audio, tiny
+from alm_proxies.models import tiny
 from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.models.windows import short_windows
 from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.alm_batches import hear
@@ -59,7 +60,7 @@ def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained,
         inputs = lm.inputs.batch([[("user", [clip.samples, "?"])]])
         with torch.inference_mode():
             whole = lm.model(**inputs).logits[:, -1].log_softmax(-1)
-            with small_qwen2_audio.short_windows(lm.model) as hearing:
+            with short_windows(lm.model) as hearing:
                 frames = -(-len(heard.frames(row)) // 50) * 50
                 hearing.set(frames)
                 short = {name: value[..., :frames] if "feature" in name else value for name, value in inputs.items()}
