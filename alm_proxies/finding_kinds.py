@@ -317,6 +317,12 @@ KINDS: dict[str, Kind] = {
         "info", "Predictions for speakers that the model was trained on are not scored.", "Predict others too."
     ),
     # exporting
+    "weights_not_written": Kind(
+        "warning",
+        "The format has no weights, so all rows count the same: a balance by weights is lost.",
+        "Balance by whole copies, or choose a format with weights.",
+    ),
+    "without_ratings": Kind("info", "Utterances without ratings were left out of a table of ratings."),
     "cut": Kind("info", "Recordings were cut to their utterances."),
     "paths_tell": Kind("warning", "The paths of recordings may reveal who speaks.", "Set audio to copy."),
     "referred_to": Kind(

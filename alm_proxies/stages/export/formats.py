@@ -11,12 +11,16 @@ from alm_proxies.plugins import load_named
 from alm_proxies.stages.export.settings import ChatSettings, ExportSettings
 
 if TYPE_CHECKING:
+    from alm_proxies.finding import Finding
     from alm_proxies.stages.export.items import Items
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format: `write` names the function (items, folder) that writes its files; the other fields are its limits."""
+    """One format: `write` names the function (items, folder) that writes its files; the other fields are its limits.
+
+    The function returns None, or a list of findings on the rows and values that the format has no place for.
+    """
 
     name: str
     title: str
@@ -48,8 +52,8 @@ class Format:
         return self.embeds or self.beside
 
     @property
-    def writer(self) -> Callable[[Items, Path], None]:
-        """The function that writes its files."""
+    def writer(self) -> Callable[[Items, Path], list[Finding] | None]:
+        """The function that writes its files, and gives findings if it has any."""
         ours = (Path(__file__).parent / "writers" / f"{self.write.partition(':')[0]}.py").is_file()
         package = "alm_proxies.stages.export.writers." if ours else ""
         return load_named(package + self.write)  # type: ignore[no-any-return]  # named, not imported

@@ -111,7 +111,7 @@ def _written(
             items = items.with_frame(items.frame.with_columns(utterance_id=pl.col("key")))
         licences = {corpus: card_of(corpus, settings.cards).licence for corpus in items.frame["corpus"].unique()}
         items = items.with_frame(items.frame.with_columns(licence=pl.col("corpus").replace(licences)))
-        _write_files(kind, items, part)
+        findings += _write_files(kind, items, part)
         gathered = Findings.gather(findings, "export")
         (part / CARD).write_text(card_text(items, kind, about, measured, gathered.frame), encoding="utf-8")
         files = {
@@ -123,13 +123,18 @@ def _written(
     return Exported(target, tuple(target / name for name in files), counts, gathered, recordings, lost)
 
 
-def _write_files(kind: Format, items: Items, part: Path) -> None:
-    """Write the files of the format; an error if its function wrote none."""
+def _write_files(kind: Format, items: Items, part: Path) -> list[Finding]:
+    """Write the files of the format, and give its findings; an error if its function wrote no file."""
     before = {path for path in part.rglob("*") if not path.is_dir()}
-    kind.writer(items, part)
+    findings: object = kind.writer(items, part)
+    where = f"the format {kind.name!r}"
+    if findings is not None and not (isinstance(findings, list) and all(isinstance(own, Finding) for own in findings)):
+        message = f"the function {kind.write} gave {type(findings).__name__}, not a list of findings or None"
+        raise SettingsError(message, where=where, fix='Return [Finding.of("kind", "message")], or nothing.')
     if all(path.is_dir() or path in before for path in part.rglob("*")):
         fix = "It has to write into the folder that it is given."
-        raise SettingsError(f"the function {kind.write} wrote no file", where=f"the format {kind.name!r}", fix=fix)
+        raise SettingsError(f"the function {kind.write} wrote no file", where=where, fix=fix)
+    return findings or []
 
 
 @contextmanager

@@ -9,15 +9,21 @@ import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from wording import Wording
 
+import alm_proxies.plugins
 from alm_proxies.alone import alone_beside
 from alm_proxies.errors import InputError, OutputError, SettingsError
 from alm_proxies.files import canonical_json
+from alm_proxies.plugins import plugin, plugins, register
+from alm_proxies.stages.export.formats import Format
+from alm_proxies.stages.export.items import Items
 from alm_proxies.stages.export.settings import ExportSettings
 from alm_proxies.stages.export.stage import export
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -329,6 +335,50 @@ def test_the_card_has_the_labels_shares_under_a_heading_of_their_own(corpus: Cor
     assert "| happy |" in sections["Labels"]
     assert "Ambiguity: " in sections["Labels"]
     assert "Limits" not in sections
+
+
+def test_what_a_format_has_no_place_for_is_a_finding_and_on_the_card(
+    corpus: Corpus, tmp_path: Path, wording: Wording
+) -> None:
+    def findings(name: str, **columns: pl.Expr | pl.Series) -> pl.DataFrame:
+        labels = Labels(corpus[0].frame.with_columns(**columns), corpus[0].about)
+        settings = plugin("exports", name).load().settings(format=name)
+        written = export(labels, corpus[1], tmp_path / f"{name} {len(columns)}", settings)
+        card = (written.folder / "README.md").read_text()
+        found = written.findings.frame.sort("kind")
+        assert all(message in card and stage == "export" for stage, message in found.select("stage", "message").rows())
+        return found.select("kind", "message", "count")
+
+    even, rows = pl.lit(1.0), pl.int_range(30)
+    unrated = {"valence": pl.when(rows >= 4).then("valence"), "arousal": pl.when(rows != 9).then("arousal")}
+    some = findings("odyssey", weight=even, **unrated)
+    assert some.select("kind", "count").rows() == [("without_ratings", 5)]
+    no_rating = dict.fromkeys(("valence", "arousal", "dominance"), pl.lit(None, pl.Float64()))
+    assert findings("odyssey", weight=even, **no_rating, entropy=pl.col("entropy")).height == 0
+    light = {"weight": pl.when(rows < 6).then(0.0).otherwise(1.0)}
+    chats, lists, consensus = (findings(name, **light) for name in ("ms_swift", "llama_factory", "emo_superb"))
+    assert chats.select("kind", "count").rows() == [("weights_not_written", 30), ("without_a_copy", 6)]
+    assert lists.select("kind", "count").rows() == [("without_a_copy", 6)]
+    wording(*(message for frame in (some, chats, lists, consensus) for message in frame["message"]))
+
+
+@pytest.mark.parametrize("given", [(), ["lost"], "done", iter(())])
+def test_a_writer_that_gives_something_else_than_findings_is_refused(
+    given: object, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(_: Items, folder: Path) -> object:
+        (folder / "ids.txt").write_text("a")
+        return given
+
+    module = ModuleType("odd_writer")
+    module.write = write  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "odd_writer", module)
+    monkeypatch.setattr(alm_proxies.plugins, "_REGISTERED", {})
+    register("exports", "odd", Format("odd", "nobody", "odd_writer:write", needs_audio=False))
+    with pytest.raises(SettingsError, match="not a list of findings"):
+        export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="odd"))
+    assert not (tmp_path / "out").exists()
+    plugins.cache_clear()
 
 
 def test_a_wrong_format_or_label_is_refused_with_the_nearest_name(corpus: Corpus, tmp_path: Path) -> None:

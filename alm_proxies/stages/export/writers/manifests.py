@@ -11,6 +11,8 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.stages.export.items import Items, by_split_name
+from alm_proxies.stages.export.writers.reported import without_weights
+from alm_proxies.tables import Finding
 
 VALID = {"train": "train", "development": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 
@@ -95,7 +97,7 @@ def lhotse(items: Items, folder: Path) -> None:
             (folder / f"{items.settings.name}_{kind}_{split}.jsonl.gz").write_bytes(packed)
 
 
-def s3prl(items: Items, folder: Path) -> None:
+def s3prl(items: Items, folder: Path) -> list[Finding]:
     """Session1/<split>_meta_data.json."""
     place = folder / "Session1"
     place.mkdir()
@@ -104,6 +106,7 @@ def s3prl(items: Items, folder: Path) -> None:
         rows = part.frame.select(path=paths(part), label="label", speaker="speaker")
         listed = ",\n".join(_lines(rows))
         _write(place / f"{split}_meta_data.json", f'{{"labels": {numbers},\n"meta_data": [\n{listed}\n]}}\n')
+    return without_weights(items, "the format")
 
 
 def _distribution(items: Items) -> pl.Expr:

@@ -10,6 +10,8 @@ import polars as pl
 
 from alm_proxies.stages.export.formats import MSP_CLASSES
 from alm_proxies.stages.export.items import Items
+from alm_proxies.stages.export.writers.reported import without_ratings, without_weights
+from alm_proxies.tables import Finding
 from alm_proxies.taxonomy import label_for
 
 _SPLITS = {"train": "Train", "development": "Development", "dev": "Development", "validation": "Development",
@@ -19,7 +21,7 @@ _OWN_SPLITS = {**_SETS, "development": "Development", "validation": "Development
 _SMOOTHING = 0.05
 
 
-def odyssey(items: Items, folder: Path) -> None:
+def odyssey(items: Items, folder: Path) -> list[Finding]:
     """labels_categorical.csv, config_cat.json; if there are ratings, labels_attributes.csv, config.json."""
     files, root = _relative(items)
     frame = items.frame.with_columns(FileName=pl.Series(files), Split_Set=_split_set(items, _SPLITS))
@@ -41,9 +43,10 @@ def odyssey(items: Items, folder: Path) -> None:
         scale = {"EmoAct": "arousal", "EmoDom": "dominance", "EmoVal": "valence"}
         columns_of = [(1 + 6 * pl.col(mine)).round(4).alias(theirs) for theirs, mine in scale.items()]
         rated.select("FileName", *columns_of, "Split_Set").write_csv(folder / "labels_attributes.csv")
+    return without_weights(items, "the format") + without_ratings(items, rated, "labels_attributes.csv")
 
 
-def emo_superb(items: Items, folder: Path) -> None:
+def emo_superb(items: Items, folder: Path) -> list[Finding]:
     """<name>/Primary: smoothed shares and config.json; <name>/Audios if all files are in the export."""
     files = [items.resolved(file) for file in items.frame["file"]]
     if all(not Path(file).is_absolute() for file in items.frame["file"]):
@@ -67,6 +70,7 @@ def emo_superb(items: Items, folder: Path) -> None:
     frame.select("FileName", *smooth, "SpkrID", "Gender", "Split_Set").write_csv(place / "labels_consensus_1.csv")
     config = {"data_split_type": _SETS, "categorical": {"emo_type": list(names)}}
     (place / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
+    return without_weights(items, "the format")
 
 
 def _columns(labels: tuple[str, ...]) -> dict[str, str]:

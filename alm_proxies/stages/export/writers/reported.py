@@ -1,0 +1,45 @@
+"""What a format has no place for, as findings of its writer: weights, ratings, and chats of small weight."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from alm_proxies.printable import counted
+from alm_proxies.stages.export.items import Items
+from alm_proxies.tables import ATTRIBUTES, Finding
+
+_EQUAL = 1e-9
+
+
+def without_weights(items: Items, where: str) -> list[Finding]:
+    """A finding if weights differ and `where` has none; `where` is a format or some of its files."""
+    weights = items.frame["weight"]
+    if float(np.ptp(weights.to_numpy())) <= _EQUAL:
+        return []
+    zero = int((weights == 0).sum())
+    without = f", and {counted(zero, 'row', 'rows')} of weight 0 {'is' if zero == 1 else 'are'} written" if zero else ""
+    message = f"{where} {'have' if where.endswith('jsonl') else 'has'} no weights, so all rows count the same{without}"
+    fix = "Balance by whole copies (balance --copies size=1.5), or choose a format with weights, such as emobox or csv."
+    return [Finding.of("weights_not_written", message, fix, count=len(items))]
+
+
+def without_ratings(items: Items, rated: pl.DataFrame, table: str) -> list[Finding]:
+    """A finding if items are left out of a table of ratings, where any item has a rating."""
+    lost = len(items) - rated.height
+    if not lost or all(items.frame[name].null_count() == len(items) for name in ATTRIBUTES):
+        return []
+    message = f"{counted(lost, 'utterance')} without a rating of {', '.join(ATTRIBUTES[:-1])} or {ATTRIBUTES[-1]} left "
+    message += f"out of {table}"
+    return [Finding.of("without_ratings", message, count=lost)]
+
+
+def without_a_chat(items: Items, copies: NDArray[np.int64], where: str) -> list[Finding]:
+    """A finding if items get no chat because of their small weight."""
+    lost = int((copies == 0).sum())
+    if not lost:
+        return []
+    message = f"{counted(lost, 'utterance of small weight has', 'utterances of small weight have')} no chat in {where}"
+    example = items.frame["utterance_id"][int(np.flatnonzero(copies == 0)[0])]
+    return [Finding.of("without_a_copy", message, utterance_id=example, count=lost)]
