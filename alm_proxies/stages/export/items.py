@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
     frame = items.frame[rows].with_columns(label=pl.Series(picked), weight=pl.col("weight") * pl.Series(parts))
     number = frame.select(pl.int_range(pl.len()).over("utterance_id")).to_series()
     key = pl.when(number > 0).then(pl.col("key") + "-" + (number + 1).cast(pl.String)).otherwise(pl.col("key"))
-    return items.with_frame(frame.with_columns(key=key)), [finding]
+    return items.with_frame(frame.with_columns(apart(frame.select(key).to_series()))), [finding]
 
 
 def by_split_name(items: Items, names: dict[str, str], other: str = "{}") -> Iterator[tuple[str, Items]]:
@@ -225,14 +225,21 @@ def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataF
 
 def _keys(ids: pl.Series) -> pl.Series:
     """Portable file names, one for each utterance: other characters become '-', repeated names get a number."""
-    safe = [re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:150] or "item" for name in ids]
+    return apart(re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:150] or "item" for name in ids)
+
+
+def apart(names: Iterable[str]) -> pl.Series:
+    """The names as keys, repeated ones with a number; some systems take names that differ only in case for the same."""
     seen: Counter[str] = Counter()
     keys = []
-    for name in safe:
-        folded = name.lower()  # on some systems names that differ only in case are the same
-        seen[folded] += 1
-        keys.append(name if seen[folded] == 1 else f"{name}~{seen[folded]}")
-    return pl.Series("key", keys)
+    for name in names:
+        key = name
+        while key.lower() in seen:
+            seen[name.lower()] += 1
+            key = f"{name}~{seen[name.lower()]}"
+        seen[key.lower()] = 1
+        keys.append(key)
+    return pl.Series("key", keys, dtype=pl.String)
 
 
 def _votes(

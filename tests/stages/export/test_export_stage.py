@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -305,6 +306,27 @@ def test_names_that_climb_or_clash_stay_inside_and_apart(tmp_path: Path) -> None
     assert all(path.resolve().is_relative_to(written.folder) for path in files)
     assert len({path.name.lower() for path in files}) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "out"]
+
+
+def test_no_item_is_lost_where_a_format_changes_names_so_that_two_are_the_same(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.linspace(-0.1, 0.1, 1600), 16_000)
+    ids = ["a.b", "a_b", "a", "a-2"]
+    shares = {"p_angry": [0.6, 0.6, 0.5, 0.6], "p_sad": [0.4, 0.4, 0.5, 0.4]}
+    labels = Labels.of(pl.DataFrame({"utterance_id": ids, **shares}), taxonomy=("angry", "sad"))
+    utterances = Utterances.of(pl.DataFrame({"utterance_id": ids, "corpus": "sim", "audio": str(tmp_path / "a.wav")}))
+    settings = ExportSettings(format="webdataset", may_leave=("sim",))
+    written = export(labels, utterances, tmp_path / "shards", settings)
+    with tarfile.open(written.folder / "train-000000.tar") as tar:
+        names = tar.getnames()
+        contents = [json.load(stream) for name in names if name.endswith("json") and (stream := tar.extractfile(name))]
+    assert len(set(names)) == len(names) == 8
+    assert [content["utterance_id"] for content in contents] == ids
+    settings = ExportSettings(format="speechbrain", ties="spread")
+    written = export(labels, utterances, tmp_path / "spread", settings)
+    rows = json.loads((written.folder / "train.json").read_text())
+    assert {key: row["weight"] for key, row in rows.items()} == {
+        "a.b": 1.0, "a_b": 1.0, "a": 0.5, "a-2": 0.5, "a-2~2": 1.0,
+    }  # fmt: skip
 
 
 def test_speakers_get_other_names_on_request_and_the_same_ones_every_time(corpus: Corpus, tmp_path: Path) -> None:

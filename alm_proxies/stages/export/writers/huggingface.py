@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from alm_proxies.stages.export.items import Items, by_split_name
+from alm_proxies.stages.export.items import Items, apart, by_split_name
 from alm_proxies.stages.export.writers.manifests import write_lines
 
 SPLITS = {"development": "validation", "dev": "validation", "valid": "validation"}
@@ -71,15 +71,18 @@ def webdataset(items: Items, folder: Path) -> None:
     import io
     import tarfile
 
+    # the part of a name after its first dot is the type of content
+    items = items.with_frame(
+        items.frame.with_columns(apart(items.frame["key"].str.replace_all(".", "_", literal=True)))
+    )
     for split, part in by_split_name(items, {"development": "dev", "validation": "dev"}):
         for number, first in enumerate(range(0, len(part), _ROWS)):
             with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as tar:
                 for row in part.frame.slice(first, _ROWS).iter_rows(named=True):
                     path = folder / row["file"]
-                    key = row["key"].replace(".", "_")  # the part after the first dot is the type of content
                     text = json.dumps(_described(row, items), ensure_ascii=False).encode()
                     for kind, content in ((path.suffix.lstrip("."), path.read_bytes()), ("json", text)):
-                        entry = tarfile.TarInfo(f"{key}.{kind}")
+                        entry = tarfile.TarInfo(f"{row['key']}.{kind}")
                         entry.size = len(content)
                         tar.addfile(entry, io.BytesIO(content))
     for path in (folder / "audio").glob("*"):
