@@ -31,7 +31,8 @@ def measured_of(about: About) -> Measured | None:
 
 def trained_on_by(utterances: pl.DataFrame) -> dict[str, list[str]]:
     """What a model of these utterances was trained on, by corpus: its speakers ("" = unknown), and where each of the
-    corpus's utterances has a split, these splits as "split:NAME". The frame has corpus, speaker and split.
+    corpus's utterances has a split, these splits as "split:NAME". The frame has corpus, speaker and the split that
+    divides utterances of unknown speakers too (with_dividing_splits).
     """
     by_corpus = utterances.group_by(pl.col("corpus").fill_null("")).agg("speaker", "split").sort("corpus")
     known = {}
@@ -39,6 +40,16 @@ def trained_on_by(utterances: pl.DataFrame) -> dict[str, list[str]]:
         named = set() if None in splits else {f"{OF_SPLIT}{split}" for split in splits}
         known[corpus] = sorted({speaker or "" for speaker in speakers} | named)
     return known
+
+
+def with_dividing_splits(utterances: pl.DataFrame) -> pl.DataFrame:
+    """The utterances with the splits of those corpora alone whose split divides utterances of unknown speakers too.
+
+    A split by speaker, such as read makes, has no utterance of an unknown speaker: the same name in another table of
+    the corpus, without speakers, may be that of another split. The frame has corpus, speaker and split.
+    """
+    divides = (pl.col("speaker").is_null() & pl.col("split").is_not_null()).any().over(pl.col("corpus").fill_null(""))
+    return utterances.with_columns(split=pl.when(divides).then("split"))
 
 
 def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> pl.Series:
@@ -74,7 +85,7 @@ def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) ->
         f"utterances of {_named(trained_on)} whose speakers the model was trained on, or are not known: its "
         "predictions there are no test of it"
     )
-    fix = "Predict utterances of other speakers, or train without these."
+    fix = "Give the speakers where they are not known, predict utterances of other speakers, or train without these."
     finding = Finding(stage, "trained_on", message, fix, count=int(met.sum()))
     return Labels(labels.frame.filter(~met), labels.about), [finding, *findings]
 
@@ -99,10 +110,10 @@ def without_trained_on_votes(votes: Votes, utterances: Utterances | None, *, sta
             continue
         out = out | met
         message = (
-            f"utterances of {_named(card.trained_on)} whose speakers {name!r} was trained on: its votes there do not "
-            "count"
+            f"utterances of {_named(card.trained_on)} whose speakers {name!r} was trained on, or are not known: its "
+            "votes there do not count"
         )
-        fix = "Train it without these speakers, or take predictions out of fold."
+        fix = "Give the speakers where they are not known, train it without these, or take predictions out of fold."
         count = votes.frame.filter(met)["utterance_id"].n_unique()
         findings.append(Finding(stage, "proxy_trained_on", message, fix, where=name, count=count))
     return (Votes(votes.frame.filter(~out), votes.about) if out.any() else votes), findings

@@ -9,6 +9,7 @@ from alm_proxies.trained_on import (
     meets,
     trained_on_by,
     trained_on_of,
+    with_dividing_splits,
     without_trained_on,
     without_trained_on_votes,
 )
@@ -49,6 +50,26 @@ def test_what_a_model_was_trained_on_names_splits_only_where_every_utterance_has
     assert trained_on_by(FRAME) == {"a": ["", "a/x", "a/y"], "b": ["a/x", "split:train"]}
     assert trained_on_by(FRAME.head(2)) == {"a": ["a/x", "a/y", "split:test", "split:train"]}
     assert trained_on_by(FRAME.clear()) == {}
+
+
+def test_a_split_divides_unknown_speakers_where_one_of_the_corpus_has_a_split() -> None:
+    assert with_dividing_splits(FRAME)["split"].to_list() == [None] * 4
+    of_corpus = FRAME.with_columns(split=pl.Series(["train", "test", "test", "train"]))
+    assert with_dividing_splits(of_corpus)["split"].to_list() == ["train", "test", "test", None]
+
+
+def test_a_table_without_speakers_is_no_test_of_a_model_whose_split_was_by_speaker() -> None:
+    """The splits of the second table may be others than those that the model's speakers were divided by."""
+    by_speaker = FRAME.filter(pl.col("speaker").is_not_null() & (pl.col("split") == "train"))
+    trained_on = trained_on_by(with_dividing_splits(by_speaker))
+    second = Utterances.of(FRAME.with_columns(speaker=pl.lit(None, pl.String()), split=pl.lit("test")))
+    kept, findings = without_trained_on(predictions(trained_on, ["a/1", "a/2", "a/3"]), second, stage="evaluate")
+    assert [(finding.kind, finding.count) for finding in findings] == [("trained_on", 3)]
+    assert findings[0].fix.startswith("Give the speakers where they are not known")
+    assert not len(kept)
+    votes, findings = without_trained_on_votes(proxies(trained_on), second, stage="fuse")
+    assert [(finding.kind, finding.count) for finding in findings] == [("proxy_trained_on", 4)]
+    assert not votes.frame["annotator"].is_in(["m"]).any()
 
 
 def test_what_the_split_alone_keeps_apart_is_counted() -> None:

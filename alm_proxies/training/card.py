@@ -163,7 +163,8 @@ def _metadata(
         eval_results=results or None,
         base_model=base if base is not None and "/" in base and not Path(base).expanduser().exists() else None,
         trained_on=[
-            {"corpus": corpus, **dict(zip(("speakers", "splits"), speakers_and_splits(names), strict=True))}
+            {"corpus": corpus}
+            | {key: own for key, own in zip(("speakers", "splits"), speakers_and_splits(names), strict=True) if own}
             for corpus, names in sorted(trained_on.items())
         ],
     )

@@ -15,7 +15,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
-from alm_proxies.trained_on import trained_on_by
+from alm_proxies.trained_on import trained_on_by, with_dividing_splits
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -41,7 +41,7 @@ class Targets:
     corpora: tuple[str, ...]
     speakers: tuple[str | None, ...]
     splits: tuple[str | None, ...]
-    """The splits as the corpus names them; None where it names none."""
+    """The splits as the corpus names them; None where it names none, or divides no utterances of unknown speakers."""
     train: Index
     development: Index
     shares: Array
@@ -134,7 +134,7 @@ def targets_of(
         ids=tuple(rows["utterance_id"]),
         corpora=tuple(rows["corpus"]),
         speakers=tuple(rows["speaker"]),
-        splits=tuple(rows["stated_split"]),
+        splits=tuple(rows["dividing_split"]),
         train=np.flatnonzero(~is_development),
         development=np.flatnonzero(is_development),
         shares=rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64).clip(0.0),
@@ -154,12 +154,13 @@ def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -
     `group` is the speaker; if it is not known, the original of a copied utterance, or the utterance.
     """
     shares = [f"p_{label}" for label in labels.taxonomy]
+    divided = with_dividing_splits(utterances.frame.select("corpus", "speaker", "split"))["split"]
     about = utterances.frame.select(
         "utterance_id",
         "corpus",
         "speaker",
+        divided.alias("dividing_split"),
         split=pl.col("split").fill_null("train"),
-        stated_split="split",
         group=pl.coalesce("speaker", pl.col("recipe").str.json_path_match("$.parents[0][0]"), "utterance_id"),
         seconds=pl.coalesce("duration", pl.col("end") - pl.col("start").fill_null(0.0)),
     )

@@ -34,8 +34,20 @@ def test_rows_votes_and_raters_are_aligned(corpus: Corpus) -> None:
     summed = np.zeros_like(targets.counts)
     np.add.at(summed, targets.rater_votes.row, targets.rater_votes.shares)
     np.testing.assert_allclose(summed, targets.counts)
+    assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+
+
+def test_splits_are_stated_as_training_where_the_table_divides_utterances_of_unknown_speakers_too(
+    corpus: Corpus,
+) -> None:
+    ids = pl.col("utterance_id")
+    some = changed(corpus.utterances, speaker=pl.when(ids != "tones/000").then("speaker"))
     splits = ["split:development", "split:train"]
-    assert targets.trained_on == {"tones": [*splits, *(f"tones/s{number}" for number in range(8))]}
+    assert targets_of(corpus.labels, some).trained_on["tones"][:3] == ["", *splits]
+    labels = Labels(corpus.labels.frame.filter(ids != "tones/000"), corpus.labels.about)
+    assert targets_of(labels, some).trained_on["tones"][:3] == [*splits, "tones/s0"]
+    in_no_split = changed(some, split=pl.when(ids != "tones/000").then("split"))
+    assert targets_of(labels, in_no_split).trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
 
 
 def test_held_out_votes_are_never_seen_and_utterances_with_no_other_leave_training(corpus: Corpus) -> None:

@@ -8,7 +8,7 @@ from alm_proxies.ballots import which_count
 from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.tables import Utterances, Votes
-from alm_proxies.trained_on import meets, trained_on_by
+from alm_proxies.trained_on import meets, trained_on_by, with_dividing_splits
 
 _FIX = 'Split by speaker: write split = "speakers:.7,.1,.2" in [[read]]'
 
@@ -42,9 +42,9 @@ def _scored(utterances: Utterances, votes: Votes) -> int:
     given = votes.frame.filter(which_count("human"))["utterance_id"]
     held = votes.frame.filter("held_out")["utterance_id"]
     frame = utterances.frame.select("utterance_id", "corpus", "speaker", "split")
-    learned = frame.filter(
-        pl.col("split").fill_null("train").is_in(["train", "development"]),
-        pl.col("utterance_id").is_in(given.implode()),
+    learns = pl.col("split").fill_null("train").is_in(["train", "development"])
+    learned = with_dividing_splits(frame.with_columns(learns=learns)).filter(
+        "learns", pl.col("utterance_id").is_in(given.implode())
     )
     tested = frame.filter(pl.col("utterance_id").is_in(held.implode()))
     return int((~meets(tested, trained_on_by(learned))).sum())

@@ -93,7 +93,10 @@ def measure(
             ids = labels.frame["utterance_id"]
             seen[name] = ids.filter(~ids.is_in(kept.frame["utterance_id"].implode()))
         if not len(kept):
-            fix = "Predict utterances of speakers that it was not trained on: split by speaker before training."
+            unknown = "Give the utterances' speakers, if they are known. " if _all_unknown(labels, utterances) else ""
+            fix = (
+                f"{unknown}Predict utterances of speakers that it was not trained on: split by speaker before training."
+            )
             message = f"all predictions of {name!r} are for speakers in its training set, or for unknown ones"
             raise InputError(message, where=name, fix=fix)
         honest[name] = kept
@@ -167,6 +170,12 @@ def _refuse_other_ids(name: str, labels: Labels, votes: Votes) -> None:
     message = f"no utterance of {name!r} has a vote: its ids are such as {first}, those of the votes {second}"
     fix = "Predict the utterances table that the votes were read with, or give the votes of these utterances (--votes)."
     raise InputError(message, where=name, fix=fix)
+
+
+def _all_unknown(labels: Labels, utterances: Utterances) -> bool:
+    """Whether no utterance of these predictions has a speaker."""
+    known = utterances.frame.filter(pl.col("speaker").is_not_null())["utterance_id"]
+    return not labels.frame["utterance_id"].is_in(known.implode()).any()
 
 
 def _once(found: Sequence[tuple[str, Finding]], seen: Mapping[str, pl.Series]) -> list[Finding]:
