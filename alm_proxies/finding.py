@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 
 from alm_proxies.finding_kinds import Severity, severity_of
 from alm_proxies.renamed import renamed
 from alm_proxies.uris import redacted
+
+_WORDS: ContextVar[Callable[[str], str]] = ContextVar("_WORDS", default=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +75,19 @@ class Finding:
 def placed(message: str, where: str | None) -> str:
     """A finding's message with the place it is about in front, unless the message names it."""
     return message if not where or where in message else f"{where}: {message}"
+
+
+@contextmanager
+def shown_in(words: Callable[[str], str]) -> Iterator[None]:
+    """Let pages that are made inside show findings in other words, such as with keys of a file in place of flags."""
+    before = _WORDS.set(words)
+    try:
+        yield
+    finally:
+        _WORDS.reset(before)
+
+
+def in_words(finding: Finding) -> Finding:
+    """A finding in the words that pages show it in now."""
+    words = _WORDS.get()
+    return replace(finding, message=words(finding.message), fix=words(finding.fix))

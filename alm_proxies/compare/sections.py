@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from alm_proxies.compare.comparison import FEWEST, Comparison, Score
 from alm_proxies.compare.rivals import ROLES
 from alm_proxies.compare.strata import value_words
-from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.interval import Interval
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Calibration, Dots, Line, Series
 from alm_proxies.report.drawing import ROLES as EVERY_ROLE
 from alm_proxies.report.drawing import listed, number
+from alm_proxies.report.findings import findings_table
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table
 from alm_proxies.tables import Finding
 
@@ -204,16 +204,6 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
             f"{first.utterances:,} utterances."
         ),
     )
-
-
-def findings_table(findings: Sequence[Finding]) -> Table:
-    """The findings as a table, most severe first, each with its fix."""
-    ordered = sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
-    rows: list[list[Cell]] = [
-        [entry.severity, entry.kind.replace("_", " "), entry.placed, entry.fix or None, entry.count]
-        for entry in ordered
-    ]
-    return Table.of(["Severity", "Kind", "Message", "What to do", "Count"], rows)
 
 
 def _gain(comparison: Comparison) -> Column:

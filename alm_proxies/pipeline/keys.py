@@ -11,6 +11,7 @@ from dataclasses import replace
 import polars as pl
 
 from alm_proxies.errors import AlmProxiesError
+from alm_proxies.finding import shown_in
 from alm_proxies.pipeline.graph import Node, Run, Section
 from alm_proxies.settings import Alias
 from alm_proxies.stage import FILE_WIDE, Foreseen
@@ -76,10 +77,11 @@ def findings_in_file(findings: Findings, node: Node, run: Run) -> Findings:
 
 
 @contextmanager
-def errors_in_file(node: Node, run: Run) -> Iterator[None]:
-    """Let an error of a stage name keys of the pipeline file."""
+def sentences_in_file(node: Node, run: Run) -> Iterator[None]:
+    """Let an error of a stage, and the findings on its page, name keys of the pipeline file."""
     try:
-        yield
+        with shown_in(lambda text: in_file(text, node, run)):
+            yield
     except AlmProxiesError as error:
         error.message = in_file(error.message, node, run)
         error.fix = in_file(error.fix, node, run) if error.fix else error.fix

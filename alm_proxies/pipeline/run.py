@@ -13,7 +13,7 @@ from alm_proxies.alone import alone_in
 from alm_proxies.files import digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
-from alm_proxies.pipeline.keys import errors_in_file, findings_in_file
+from alm_proxies.pipeline.keys import findings_in_file, sentences_in_file
 from alm_proxies.pipeline.perform import FINDINGS
 from alm_proxies.pipeline.refusing import refuse_tables
 from alm_proxies.pipeline.task import Record, do
@@ -66,7 +66,7 @@ def run(
                 if node is first:
                     refuse_tables(nodes, run)
                 if node.folder not in records:
-                    with errors_in_file(node, run):
+                    with sentences_in_file(node, run):
                         records[node.folder] = do(task_of(node, run), quiet=quiet)
                     findings.append(findings_in_file(Findings.read(node.folder / FINDINGS), node, run))
                 used.append(_within(node.folder, pipeline))
@@ -76,7 +76,8 @@ def run(
         if len(runs) > 1 and all(record.complete for record in records.values()):
             from alm_proxies.pipeline.comparing import compare_varied
 
-            compared = compare_varied(pipeline.folder)
+            with sentences_in_file(nodes_of(pipeline.runs[-1])[-1], pipeline.runs[-1]):
+                compared = compare_varied(pipeline.folder)
     pages = tuple(
         place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
     )

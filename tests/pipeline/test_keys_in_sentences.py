@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from pathlib import Path
 
 import polars as pl
@@ -116,3 +118,28 @@ def test_an_error_of_a_stage_and_its_findings_name_keys(tmp_path: Path) -> None:
         run(path, quiet=True)
     assert 'encoding = "latin-1"' in str(error.value)
     assert "--" not in str(error.value)
+
+
+def shown_on(page: Path) -> str:
+    """The findings that a page shows."""
+    (section,) = re.findall(r"<section[^>]*>\s*<h2[^>]*>What was left out.*?</section>", page.read_text(), re.DOTALL)
+    return unescape(section)
+
+
+def test_pages_of_a_run_name_keys_in_their_findings_and_those_of_a_command_flags(tmp_path: Path) -> None:
+    more = FILE[FILE.index("[[read]]") :].replace('"mine"', '"other"').replace("votes.csv", "aged.csv")
+    aged = more.replace(' label = "label" }', ' label = "label" }\ngroups = ["age"]')
+    path = pipeline(tmp_path, f'{aged}[hold_out]\nkeep = 1\n[fuse]\nmethod = "human"\n[align]\n', word="joy")
+    rows = [f"c{n},r{rater},{('happy', 'sad')[(n + rater) % 2]},{20 + n}" for n in range(60) for rater in (0, 1, 2)]
+    (tmp_path / "aged.csv").write_text("\n".join(["clip,rater,label,age", *rows]))
+    run(path, quiet=True)
+    out = tmp_path / "out"
+    pages = {"read": out / "read" / "corpora.html", "align": out / "align" / "report.html"}
+    for stage, page in pages.items():
+        kept = Findings.read(out / stage / "findings.parquet").frame
+        assert kept["fix"].str.contains("--", literal=True).any(), "the file has the words of the command"
+        assert "--" not in shown_on(page), stage
+    assert "map = {" in shown_on(pages["read"])
+    tables = ["--votes", str(out / "read"), "--utterances", str(out / "read"), "-o", str(tmp_path / "own.html")]
+    assert command(["align", str(out / "fuse" / "labels.parquet"), *tables]) == 0
+    assert "(--columns age)" in shown_on(tmp_path / "own.html")

@@ -15,6 +15,7 @@ from alm_proxies.files import canonical_json
 from alm_proxies.interval import Interval
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Bars, Heat, Series
+from alm_proxies.report.findings import findings_table
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.balance.weights import TOLERANCE, Balance, effective_size
 from alm_proxies.stages.balance.wishes import Wish
@@ -61,9 +62,7 @@ def page_of(
         *more,
     ]
     if findings:
-        rows = [[f.kind.replace("_", " "), f.placed, f.fix or None, f.count] for f in findings]
-        table = Table.of(["Kind", "Message", "What to do", "Count"], rows)
-        sections.append(Section("Findings", "What was left out or could not be done.", (table,)))
+        sections.append(Section("Findings", "What was left out or could not be done.", (findings_table(findings),)))
     provenance = {"alm-proxies": __version__, "settings": canonical_json(dict(settings))}
     return Page("Balance", headline, summary, figures, tuple(sections), provenance)
 

@@ -9,13 +9,13 @@ import polars as pl
 
 from alm_proxies import __version__
 from alm_proxies.ballots import without_consensus
-from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Heat
+from alm_proxies.report.findings import findings_table
 from alm_proxies.report.page import Block, Cell, Column, Figure, Page, Section, Table, Text
 from alm_proxies.stages.read.aligned import corpora_of
 from alm_proxies.stages.read.translate import Score
-from alm_proxies.tables import ATTRIBUTES, Findings, Utterances, Votes
+from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Utterances, Votes
 
 LEFT_OUT = "left out"
 _MOST = 40
@@ -56,17 +56,9 @@ def map_page(utterances: Utterances, votes: Votes, findings: Findings, errors: S
     ]
     if errors:
         sections.append(_translation(errors))
-    rows: list[list[Cell]] = [
-        [kind, severity, message, fix or None, count]
-        for kind, severity, message, fix, count in findings.frame.sort(
-            pl.col("severity").replace_strict({name: -place for place, name in enumerate(SEVERITIES)}), "kind"
-        )
-        .select("kind", "severity", "message", "fix", "count")
-        .iter_rows()
-    ]
-    table = Table.of(["Kind", "Severity", "Message", "What to do", "Count"], rows)
-    number = f"{counted(len(rows), 'finding')}, of all corpora."
-    sections.append(Section("What was left out or changed", number, (table,)))
+    listed = findings_table([Finding(**row) for row in findings.frame.drop("severity").sort("kind").to_dicts()])
+    number = f"{counted(len(findings), 'finding')}, of all corpora."
+    sections.append(Section("What was left out or changed", number, (listed,)))
     made_by = votes.about.made_by
     made_by_cells = {"alm-proxies": __version__, "settings": made_by.settings_digest if made_by is not None else ""}
     headline = f"{', '.join(corpora)} in one taxonomy"

@@ -11,6 +11,7 @@ from alm_proxies.files import canonical_json
 from alm_proxies.models.trained import TrainedFile
 from alm_proxies.printable import counted, in_speakers
 from alm_proxies.report.charts import Curves, Line, Series
+from alm_proxies.report.findings import findings_table
 from alm_proxies.report.page import Cell, Chart, Figure, Page, Section, Table
 from alm_proxies.tables import Finding
 from alm_proxies.training.curriculum import STRATA, curriculum_table
@@ -55,11 +56,7 @@ def page_of(
         lead = "Each was fitted to other development speakers than it is scored on; the best is used."
         sections.append(Section("Calibration", lead, (table,)))
     if findings:
-        listed = [
-            [finding.kind.replace("_", " "), finding.message, finding.utterance_id, finding.count]
-            for finding in findings
-        ]
-        table = Table.of(["Finding", "Findings", "Utterance", "Count"], listed, folded=len(listed) > 12)
+        table = findings_table(findings, utterances=True)
         sections.append(Section("Findings", "What was left out or changed.", (table,)))
     provenance = {"alm-proxies": __version__, "settings": canonical_json(settings.model_dump(mode="json"))}
     return Page("Training", headline, summary, figures, tuple(sections), provenance)
