@@ -126,6 +126,11 @@ KINDS: dict[str, Kind] = {
     # recordings
     "cache_unusable": Kind("info", "The cache cannot be used, so features are computed again by every command."),
     "cache_unreadable": Kind("info", "Cached features could not be read and were computed again."),
+    "changed_meanwhile": Kind(
+        "problem",
+        "Recordings changed while a stage read them.",
+        "Run the same command again when nothing writes to them.",
+    ),
     "empty": Kind("problem", "A recording has no samples.", "Fetch it again, or leave it out."),
     "labels_not_taken": Kind(
         "warning", "Soft labels over another taxonomy were not read.", "Read them with their own taxonomy."

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from alm_proxies.cards import forbids_copies
 from alm_proxies.files import digest_of
+from alm_proxies.finding import Finding
+from alm_proxies.printable import counted
 from alm_proxies.remembered import Memory, digests_of
 from alm_proxies.remote.copies import known_by_store, need_packages
 from alm_proxies.tables import About, Utterances
@@ -32,6 +35,40 @@ class Places:
         if corpus not in self._keeps:
             self._keeps[corpus] = corpus not in self._about.stays and not forbids_copies(corpus, self._cards)
         return self._keeps[corpus]
+
+
+State = tuple[int, int] | None
+"""The size in bytes of a file and the time of its last change in nanoseconds; None where there is none."""
+
+
+def states_of(table: Utterances) -> dict[str, State]:
+    """The state of every recording of a table on this machine, by path."""
+    places = Places(table.about)
+    pairs = table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio")
+    return {
+        str(places.of(*pair)): _state(str(places.of(*pair))) for pair in pairs.iter_rows() if not is_remote(pair[1])
+    }
+
+
+def changed_meanwhile(before: Mapping[str, State]) -> list[Finding]:
+    """A finding if recordings are not in the state that they were in before a stage read them."""
+    changed = [path for path, state in before.items() if _state(path) != state]
+    if not changed:
+        return []
+    message = (
+        f"{counted(len(changed), 'recording')} changed while being read, such as {changed[0]}: what was made of them "
+        "may be of what they were or of what they are"
+    )
+    fix = "Run the same command again when nothing writes to them."
+    return [Finding.of("changed_meanwhile", message, fix, count=len(changed))]
+
+
+def _state(path: str) -> State:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - this runs for every recording
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _name_of(audio: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from alm_proxies.about import about_of
 from alm_proxies.alone import WAIT, alone_beside
 from alm_proxies.audio.folder import recordings_in
+from alm_proxies.audio.places import changed_meanwhile, states_of
 from alm_proxies.errors import TableError
 from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
 from alm_proxies.progress import noted
@@ -133,11 +134,13 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
     runtime = {"quiet": quiet, "workers": workers}
     takes = inspect.signature(function).parameters
     more = {name: value for name, value in runtime.items() if name in takes}
+    recordings = states_of(given["utterances"]) if stage.hears else {}
     with nullcontext() if task.outputs else noted(Path(task.folder) / RUNNING, stage=task.title):
         result = function(**given, **more)
     if getattr(result, "interrupted", False):
         raise KeyboardInterrupt
-    findings = stamped(result.findings, task.stage)
+    changed = Findings.gather(changed_meanwhile(recordings), task.stage)
+    findings = stamped(result.findings if not len(changed) else combine(result.findings, changed), task.stage)
     with _all_or_none() as files:
         if not stage.into_folder:
             files += [task.output(next(iter(stage.writes)))] if stage.by_files else []

@@ -116,6 +116,7 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         _forget(task, files, everything=before.digest != state.digest)
     with folder_to_fill(folder):
         remove(folder / MARKER)
+        digest = state.digest  # before anything is read: what changes meanwhile is noticed by the next run
         done = perform(task, quiet=quiet)
     result = files_of(task.declared, folder)
     outputs = [task.output(name) for name in done.written]
@@ -123,7 +124,7 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         stage=task.stage,
         name=task.name,
         folder=task.folder,
-        digest=state.digest,
+        digest=digest,
         depends=state.depends,
         task=asdict(task),
         outputs={

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import polars as pl
 import pytest
+from wording import Wording
 
+import alm_proxies.plugins
 from alm_proxies import cache
-from alm_proxies.audio.places import recordings_digest
+from alm_proxies.audio.places import changed_meanwhile, recordings_digest, states_of
 from alm_proxies.files import digest_of
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.run import Ran, run
+from alm_proxies.plugins import plugins, register
+from alm_proxies.stages.export.formats import Format
+from alm_proxies.stages.export.items import Items
 from alm_proxies.tables import Utterances
 from tests.stages.read.corpora import emodb
 
@@ -89,6 +96,47 @@ def test_a_recording_with_other_content_of_the_same_size_is_noticed(file: Path) 
     ran = run(file, quiet=True)
     assert ran_again(ran) == ["export"]
     assert ran.records[-1].because == "runs again because recordings has changed"
+
+
+def test_a_recording_that_changes_while_a_first_run_reads_it_is_a_finding_and_read_again(
+    file: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
+) -> None:
+    sound = next((file.parent / "emodb").rglob("*.wav"))
+    fresh = [sound.read_bytes()[:-2] + b"\1\2"]
+
+    def write(items: Items, folder: Path) -> None:
+        (folder / "ids.txt").write_text("\n".join(items.frame["utterance_id"]))
+        if fresh:
+            sound.write_bytes(fresh.pop())
+
+    module = ModuleType("slow_writer")
+    module.write = write  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "slow_writer", module)
+    monkeypatch.setattr(alm_proxies.plugins, "_REGISTERED", {})
+    register("exports", "slow", Format("slow", "nobody", "slow_writer:write"))
+    file.write_text(FILE.replace('"csv"', '"slow"'))
+    first = run(file, quiet=True).findings.frame.filter(kind="changed_meanwhile")
+    assert first.select("stage", "severity", "count").rows() == [("export", "problem", 1)]
+    wording(first["message"][0], first["fix"][0])
+    again = run(file, quiet=True)
+    assert ran_again(again) == ["export"]
+    assert again.records[-1].because == "runs again because recordings has changed"
+    assert again.findings.frame.filter(kind="changed_meanwhile").height == 0
+    assert ran_again(run(file, quiet=True)) == []
+    plugins.cache_clear()
+
+
+def test_a_recording_that_is_gone_or_new_has_changed_meanwhile(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{name}.wav" for name in "abc"]
+    for path in paths[:2]:
+        path.write_bytes(b"RIFF")
+    table = Utterances.of(pl.DataFrame({"utterance_id": list("abcd"), "audio": [*map(str, paths), "s3://b/d.wav"]}))
+    before = states_of(table)
+    assert changed_meanwhile(before) == []
+    paths[0].unlink()
+    paths[2].write_bytes(b"RIFF")
+    (finding,) = changed_meanwhile(before)
+    assert finding.count == 2
 
 
 def test_a_changed_table_of_the_same_size_is_noticed(file: Path) -> None:
