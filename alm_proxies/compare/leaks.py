@@ -6,6 +6,7 @@ import polars as pl
 
 from alm_proxies.ballots import Counting, which_count
 from alm_proxies.errors import InputError
+from alm_proxies.printable import counted
 from alm_proxies.tables import Finding, Labels, Votes
 
 _ROUNDING = 1e-3
@@ -45,7 +46,8 @@ def refuse_seen_in(labels: Labels, each: pl.DataFrame) -> list[Finding]:
         first = seen.row(0, named=True)
         judged = int(compared["judged"].sum())
         raise InputError(
-            f"{seen.height:,} of the {judged:,} labels to be scored by held-out votes use more human votes than "
+            f"{seen.height:,} of the {counted(judged, 'label')} to be scored by held-out votes "
+            f"{'uses' if seen.height == 1 else 'use'} more human votes than "
             f"these votes files leave to the fit (the first is {first['utterance_id']}: {first['human_votes']:g}, not "
             f"{first['given']:g}). Held-out votes were used in the fit, or a votes file is missing here",
             where="labels",

@@ -137,7 +137,7 @@ def gain_chart(
         f"log loss minus that of {baseline} (nats per vote; below zero is better)",
         rows,
         [Series(method, roles[method], columns[method]) for method in comparison.methods if method in columns],
-        alt=f"Differences in log loss to {baseline}, {len(rows)} rows; below zero is better.",
+        alt=f"Differences in log loss to {baseline}, {counted(len(rows), 'row')}; below zero is better.",
         note=f"95 % intervals over speakers, paired on the same votes.{_left_out(comparison, inside)}",
         reference=(baseline, 0.0),
         headings=headings,
@@ -173,7 +173,8 @@ def reliability_chart(comparison: Comparison, methods: Sequence[str]) -> Chart:
         lines,
         alt=f"Reliability of the top label; expected calibration error of {_the(first)} {number(error)}.",
         note=(
-            f"{len(bins)} bins of equal mass, {sum(entry.utterances for entry in bins):,} utterances; "
+            f"{counted(len(bins), 'bin')} of equal mass, "
+            f"{counted(sum(entry.utterances for entry in bins), 'utterance')}; "
             "95 % intervals over speakers. Points below the diagonal are over-confident."
         ),
     )
@@ -201,7 +202,7 @@ def coverage_chart(comparison: Comparison, methods: Sequence[str]) -> Chart | No
         note=(
             f"Log score of all held-out votes of an utterance together {number(first.log_score)} nats a vote with the "
             f"concentration, {number(first.log_score_without)} with the shares taken as exact; lower is better. "
-            f"{first.utterances:,} utterances."
+            f"{counted(first.utterances, 'utterance')}."
         ),
     )
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from alm_proxies.ambiguity import LEVELS, THIRDS, Cuts, places
 from alm_proxies.ballots import Array, ballots_of
 from alm_proxies.columns import holds_numbers
+from alm_proxies.printable import counted
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 Words = NDArray[np.str_]
@@ -97,7 +98,7 @@ def groups_of(ids: pl.Series, utterances: Utterances) -> tuple[dict[str, Words],
             continue
         values = column.cast(pl.String).fill_null("not known")
         if values.n_unique() > MOST_VALUES:
-            message = f"the column {name!r} has {values.n_unique():,} values and is not shown as groups"
+            message = f"the column {name!r} has {counted(values.n_unique(), 'value')} and is not shown as groups"
             fix = f"Reduce it to {MOST_VALUES} values or fewer."
             if column.dtype == pl.String and holds_numbers(column):
                 message = f"{message}; it is text that holds numbers"

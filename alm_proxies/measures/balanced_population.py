@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, same_rows
 from alm_proxies.measures.bootstrap import FEW_SPEAKERS, speaker_codes
+from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 
 REPLICATES = 1000
@@ -70,11 +71,11 @@ def balanced_population(
     same_rows(posterior=means[:, 0], **{name: np.asarray(value) for name, (value, _) in columns.items()})
     codes, count = speaker_codes(speakers, len(means))
     if len(means) < FEWEST_UTTERANCES:
-        return f"{len(means):,} utterances are too few; {FEWEST_UTTERANCES} are needed"
+        return f"{counted(len(means), 'utterance is', 'utterances are')} too few; {FEWEST_UTTERANCES} are needed"
     if speakers is None:
         return "speakers are not known, so that no interval can be given"
     if count < FEWEST_SPEAKERS:
-        return f"{count:,} speakers are too few; {FEWEST_SPEAKERS} are needed"
+        return f"{counted(count, 'speaker is', 'speakers are')} too few; {FEWEST_SPEAKERS} are needed"
     labels = means.shape[1]
     wanted = np.full(labels, 1 / labels) if target is None else np.asarray(target, dtype=np.float64)
     away = (means - wanted)[:, :-1]  # the last share follows from the others

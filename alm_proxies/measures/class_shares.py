@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.measures.arrays import Array, distributions
 from alm_proxies.measures.bootstrap import reach_of_sums, speaker_codes, sums_by_speaker
+from alm_proxies.printable import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def class_shares(
             fix="Give the same rows and labels to both.",
         )
     if len(y) < 2:
-        raise InputError(f"{len(y)} utterances have human and proxy votes", where="class shares", fix="Two are needed.")
+        have = counted(len(y), "utterance has", "utterances have")
+        raise InputError(f"{have} human and proxy votes", where="class shares", fix="Two are needed.")
     if not 0 < level < 1:
         raise SettingsError(f"a confidence level of {level} is not between 0 and 1", fix="Use 0.95.")
     codes, count = speaker_codes(everyone, len(y) + len(g))

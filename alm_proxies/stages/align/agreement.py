@@ -13,6 +13,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.measures.agreement import EqualVotes, equal_votes_by_group
 from alm_proxies.measures.alt_test import AltTest, Kind, alt_test
 from alm_proxies.measures.tally import Tally
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Dots, Series
 from alm_proxies.report.page import P_VALUE, Block, Cell, Chart, Column, Section, Table, Text
 from alm_proxies.stages.align.prepared import Prepared
@@ -129,7 +130,7 @@ def _table(equal: EqualVotes) -> Table:
         [name, pair.human_human, pair.human_proxy, pair.difference] for name, pair in names.items()
     ]
     caption = (
-        f"{equal.utterances:,} utterances with enough votes; {equal.left_out:,} left out. "
+        f"{counted(equal.utterances, 'utterance')} with enough votes; {equal.left_out:,} left out. "
         "Means over every possible sample of the votes, not over random ones"
     )
     return Table.of(["Measure", "Human and human", "Human and proxy", Column("Difference", signed=True)], rows, caption)

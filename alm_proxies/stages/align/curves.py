@@ -218,7 +218,8 @@ def saturation_section(by_name: Mapping[str, Curve], *, has_held_out: bool, shar
     chart = _saturation_chart(by_name, curve, target)
     if shared:
         return Section("How many proxy votes?", _shared_words(curve, human, target), (chart,))
-    lead = f"The divergence of n proxy votes from the {target}, the same {curve.utterances:,} utterances at every n."
+    same = counted(curve.utterances, "utterance")
+    lead = f"The divergence of n proxy votes from the {target}, the same {same} at every n."
     if curve.fit is not None and curve.fit.saturation is not None:
         lead += (
             f" It reaches 90 % of its fitted fall after {curve.fit.saturation} "

@@ -17,6 +17,7 @@ from alm_proxies.measures.rater_agreement import (
     reliability_interval,
     votes_for_reliability,
 )
+from alm_proxies.printable import counted
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.prepared import Prepared, Raters, Side
@@ -126,7 +127,7 @@ def people_section(people: People | None, of_fit: People | None = None, *, held_
         return None
     lead = (
         f"Two human votes for one utterance agree {100 * people.agreement.estimate:.0f} % of the time, "
-        f"{people.utterances:,} utterances with two or more."
+        f"{counted(people.utterances, 'utterance')} with two or more."
     )
     rows: list[list[Cell]] = [
         ["chance that two votes agree", people.agreement, None if of_fit is None else of_fit.agreement],
@@ -155,7 +156,8 @@ def _outliers(people: People) -> str:
     if not outliers:
         return ""
     if len(outliers) > _NAMED:
-        return f"{len(outliers)} raters agree with the others less than those with each other: see the table of raters."
+        agree = counted(len(outliers), "rater agrees", "raters agree")
+        return f"{agree} with the others less than those with each other: see the table of raters."
     return (
         f"{listed(outliers)} agree{'s' if len(outliers) == 1 else ''} with the others less than those with each other."
     )

@@ -16,6 +16,7 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import IT_TAKES, mean_by_speaker
 from alm_proxies.measures.class_shares import ClassShares, class_shares
 from alm_proxies.measures.ranges import DIFFERENCE, SHARE
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Bars, Heat, Series
 from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Section, Table, Text
@@ -212,7 +213,7 @@ def _corpus_table(shares: ClassShares, labels: Sequence[str]) -> Table:
     weight = Column("Weight of the proxies", 2, "0 to 1, tuned for the narrowest interval.")
     columns = [Column("Label"), Column("Human votes alone"), Column("With proxies (PPI++)", 3, hint), weight]
     caption = (
-        f"Shares of the labels in the corpus: {shares.with_human:,} utterances with human votes, "
+        f"Shares of the labels in the corpus: {counted(shares.with_human, 'utterance')} with human votes, "
         f"{shares.without_human:,} with proxy votes only"
     )
     return Table.of(columns, rows, caption)
@@ -237,7 +238,8 @@ def simplex_section(prepared: Prepared) -> Section:
         "Every utterance between the labels",
         material.labels,
         clouds,
-        alt=f"{len(rows)} utterances as points between {len(material.labels)} labels, for each source.",
+        alt=f"{counted(len(rows), 'utterance')} as points between {counted(len(material.labels), 'label')}, "
+        "for each source.",
         note="With more than three labels, different distributions can share a point: this is only an illustration.",
     )
     lead = (

@@ -14,6 +14,7 @@ from alm_proxies.compare.strata import Words
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import interval_by_speaker
 from alm_proxies.measures.ranges import SHARE
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Bars, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Section
@@ -199,8 +200,9 @@ def variance_section(measured: Variance | None) -> Section | None:
         series,
         alt=f"Shares of the variance of proxy votes; the largest is {largest}.",
         note=(
-            f"Random-effects components from pairs of votes, {measured.utterances:,} utterances; two proxy votes for "
-            f"different utterances differ with probability {number(measured.total, 2)}. Negative shares mean zero."
+            f"Random-effects components from pairs of votes, {counted(measured.utterances, 'utterance')}; two proxy "
+            f"votes for different utterances differ with probability {number(measured.total, 2)}. "
+            "Negative shares mean zero."
         ),
     )
     lead = (

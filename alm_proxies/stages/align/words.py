@@ -11,6 +11,7 @@ from alm_proxies.compare.rivals import ALONE, AUTO_ALONE, FUSED, METHOD_OF, PLAI
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import IT_TAKES
+from alm_proxies.printable import counted
 from alm_proxies.report.drawing import listed, number, signed_number
 from alm_proxies.report.page import Figure
 from alm_proxies.stages.align.curves import ALL_PROXIES
@@ -147,16 +148,16 @@ def _rival_words(results: Results) -> str:
 def summary(results: Results) -> str:
     """The evidence behind the headline."""
     material = results.material
-    people = f"{len(material.human.rows):,} human votes of the fit"
-    counts = [f"{len(material):,} utterances with {people}"]
+    people = f"{counted(len(material.human.rows), 'human vote')} of the fit"
+    counts = [f"{counted(len(material), 'utterance')} with {people}"]
     if results.has_held_out:
-        counts.append(f"{len(material.held_out.rows):,} held-out human votes")
+        counts.append(counted(len(material.held_out.rows), "held-out human vote"))
     if results.has_proxies:
         names = ", ".join(material.proxy.names)
         annotators = (
-            f"{len(material.proxy.names)} proxy annotators" if material.proxy.names[1:] else "a proxy annotator"
+            counted(len(material.proxy.names), "proxy annotator") if material.proxy.names[1:] else "a proxy annotator"
         )
-        counts.append(f"{len(material.proxy.rows):,} votes of {annotators} ({names})")
+        counts.append(f"{counted(len(material.proxy.rows), 'vote')} of {annotators} ({names})")
     parts = [f"{', '.join(counts[:-1])} and {counts[-1]}." if len(counts) > 1 else f"{counts[0]}."]
     if results.scores is not None:
         parts[0] += f" {_scored(results)}"
@@ -183,7 +184,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
                 Figure(
                     signed_number(gain.estimate),
                     "nats per held-out vote, against human votes alone",
-                    f"{ends}, over {fused.utterances:,} utterances",
+                    f"{ends}, over {counted(fused.utterances, 'utterance')}",
                 )
             )
         else:

@@ -6,6 +6,7 @@ import math
 
 from alm_proxies.compare.rivals import ALONE, FUSED
 from alm_proxies.compare.worth import Learning
+from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.drawing import number
 from alm_proxies.report.page import Block, Cell, Chart, Column, Figure, Section, Table, Text
@@ -42,7 +43,7 @@ def worth_section(
             )
     if judged is not None and learned.utterances < judged:
         lead += (
-            f" These are {learned.utterances:,} of the {judged:,} utterances with held-out votes, those with "
+            f" These are {learned.utterances:,} of the {counted(judged, 'utterance')} with held-out votes, those with "
             f"{_scored(learned)}: their log loss is not that of all {judged:,}."
         )
     blocks: list[Block] = [_chart(learned, uses_proxies=uses_proxies)]
@@ -53,7 +54,9 @@ def worth_section(
 
 def worth_figure(learned: Learning) -> Figure:
     """The worth of an utterance's proxies as a key figure."""
-    beside = f"{_range(learned)}, over {learned.utterances:,} utterances and {learned.draws} draws; "
+    beside = (
+        f"{_range(learned)}, over {counted(learned.utterances, 'utterance')} and {counted(learned.draws, 'draw')}; "
+    )
     beside += f"concentration_gain is {number(learned.concentration_gain['all'], 1)}"
     value = _votes(learned.votes()[0], learned.at[-1] - learned.given)
     return Figure(value, "human votes: the worth of an utterance's proxies", beside)
@@ -70,8 +73,8 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
     alt = f"Log loss falls with the number of human votes; fused labels reach {number(learned.fused.estimate)}"
     alt += f" where {learned.given} human votes alone reach {number(alone.estimate)}." if alone else "."
     note = (
-        f"{learned.utterances:,} utterances with {_scored(learned)}. Beyond {_votes_of(learned.given)} the others are "
-        "further held-out votes, which no fit of the same draw has used."
+        f"{counted(learned.utterances, 'utterance')} with {_scored(learned)}. Beyond {_votes_of(learned.given)} the "
+        "others are further held-out votes, which no fit of the same draw has used."
     )
     if learned.with_proxies:
         note += f" Human votes alone: {learned.alone}; with proxies: {learned.refitted}; fitted anew in every draw."
