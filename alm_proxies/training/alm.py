@@ -45,7 +45,7 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
     save_only_trained,
 )
-from alm_proxies.training.gradients import accumulate, not_finite, prepared, share_weights, trained
+from alm_proxies.training.gradients import accumulate, not_finite, prepared, refuse_no_score, share_weights, trained
 from alm_proxies.training.muon import Muon
 from alm_proxies.training.recipes import Outcome
 from alm_proxies.training.run_log import Pace, RunLog, accelerator_of, most_memory
@@ -181,6 +181,7 @@ def train_alm(
                 bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}, {pace.words}")
             taken = pace.seconds
             scored = rows.scores(looked_at.rows, forward.log_shares(looked_at, state["micro"]), heard)
+        refuse_no_score(scored["score"], epoch + 1, folder, rates=rates)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
         if settings.schedule == "newbob":
             state["newbob"] = bob.after([row["score"] for row in epochs], state["newbob"])

@@ -114,7 +114,7 @@ def hear(
                 if inputs.max_audio_seconds is not None and len(mel) > inputs.max_audio_seconds * form.rate:
                     findings.append(_too_long(opened.utterance_id, inputs.max_audio_seconds))
                     continue
-                mel.tofile(stream)
+                stream.write(mel.tobytes())
                 kept.append(opened.utterance_id)
                 lengths.append(len(mel))
     description = {

@@ -43,7 +43,15 @@ from alm_proxies.training.checkpoint import (
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import read_rows, score_development
 from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
-from alm_proxies.training.gradients import accumulate, at_most, not_finite, prepared, share_weights, trained
+from alm_proxies.training.gradients import (
+    accumulate,
+    at_most,
+    not_finite,
+    prepared,
+    refuse_no_score,
+    share_weights,
+    trained,
+)
 from alm_proxies.training.objective import Objective
 from alm_proxies.training.run_log import Pace, RunLog, accelerator_of, most_memory
 from alm_proxies.training.schedule import NewBob, rate_of
@@ -217,6 +225,7 @@ def _fine_tune(
         scores = score_development(model, loader, targets, accelerator, batch=settings.batch)
         if not scores.utterances:
             raise InputError("no recording of a development utterance can be used", fix="See the findings.")
+        refuse_no_score(scores.value, epoch + 1, folder, rates="learning_rate or backbone_rate")
         loss = state["epoch_sums"][0] / state["epoch_sums"][1] if state["epoch_sums"][1] else None
         row = {"epoch": epoch + 1, "step": state["step"], "loss": loss, "rate": rate_of(
             state["step"], warm, total_steps, settings.schedule, state["newbob"]), **scores.row()}  # fmt: skip

@@ -185,8 +185,25 @@ def at_most(parts: Sequence[Part], most: int | None) -> list[Part]:
 def not_finite(loss: float | None, step: int, folder: Path, *, rates: str) -> EngineError:
     """The error for a loss or a gradient that is no number; `rates` names the learning rates."""
     problem = f"the loss is {loss}" if loss is not None and not np.isfinite(loss) else "the gradient is not finite"
+    if step == 1:  # no learning rate was used yet
+        return EngineError(
+            f"{problem} at the first step, before any weight was changed",
+            where=str(folder),
+            fix="Use precision = float32, or another copy of the initial model, in a new folder.",
+        )
     return EngineError(
         f"{problem} at step {step}; no weight was changed and the last checkpoint is kept",
         where=str(folder),
-        fix=f"Lower {rates} or use precision = float32, in a new folder.",
+        fix=_lower(rates),
     )
+
+
+def refuse_no_score(score: float, epoch: int, folder: Path, *, rates: str) -> None:
+    """Raise if the development score after an epoch is no number: the epoch's last step spoilt the weights."""
+    if not np.isfinite(score):
+        message = f"the loss of the development speakers is {score} after epoch {epoch}; no model was written"
+        raise EngineError(message, where=str(folder), fix=_lower(rates))
+
+
+def _lower(rates: str) -> str:
+    return f"Lower {rates} or use precision = float32, in a new folder."

@@ -16,7 +16,7 @@ from tones_in_noise import FAMILIES, HERTZ, LABELS, TINY, kill_after_an_epoch, r
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.clip import Clip
-from alm_proxies.errors import InputError, MissingExtraError, SettingsError
+from alm_proxies.errors import EngineError, InputError, MissingExtraError, SettingsError
 from alm_proxies.models import tiny
 from alm_proxies.models.adapters import Adapter, linear_modules
 from alm_proxies.models.audio_lm import Asked, AudioLM
@@ -242,6 +242,26 @@ def test_a_module_that_the_model_does_not_have_is_named(bases: dict[str, Path], 
     settings = settings_for(bases["glmasr"], alm={"lora": {"targets": ["q_prj"]}})
     with pytest.raises(SettingsError, match=r"no module 'q_prj'.*q_proj.*There are: down_proj"):
         train(few[1], few[0], tmp_path, settings, quiet=True)
+
+
+def test_a_last_step_that_spoils_the_weights_leaves_no_model(
+    bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    wild = settings_for(bases["glmasr"], epochs=1, batch=12, alm={"lora": {"rank": 2, "rate": 1e30}})
+    with pytest.raises(EngineError, match=r"development speakers is nan after epoch 1; .* Lower alm.lora.rate"):
+        train(few[1], few[0], tmp_path, wild, quiet=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_initial_model_with_a_weight_that_is_no_number_is_not_blamed_on_the_rate(
+    bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    lm = AudioLM.load(bases["glmasr"], device="cpu")
+    with torch.no_grad():
+        linear_modules(lm.model).popitem()[1].weight.fill_(torch.nan)
+    lm.save(tmp_path / "base")
+    with pytest.raises(EngineError, match=r"at the first step, .* another copy of the initial model"):
+        train(few[1], few[0], tmp_path / "out", settings_for(tmp_path / "base"), quiet=True)
 
 
 def test_without_peft_the_extra_is_named(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from alm_proxies.audio.recipe import Sounds
+from alm_proxies.errors import OutputError
 from alm_proxies.models import tiny
 from alm_proxies.models.chat_inputs import ChatInputs
 from alm_proxies.tables import Finding, Labels, Utterances
@@ -79,6 +82,17 @@ def test_what_was_heard_is_not_heard_again(
     assert all(np.array_equal(first.frames(row), again.frames(row)) for row in range(4))
     other, _ = hear(tones[0], ids[1:], inputs, tmp_path, quiet=True)
     assert other.ids == tuple(ids[1:])
+
+
+def test_a_full_disk_is_said_in_a_sentence(
+    tones: tuple[Utterances, Labels], inputs: ChatInputs, tmp_path: Path,
+    full_disk: Callable[[int], AbstractContextManager[None]],
+) -> None:  # fmt: skip
+    ids = tones[0].frame["utterance_id"].to_list()[:4]
+    for samples in (True, False):
+        with full_disk(9_000), pytest.raises(OutputError, match="could not be written: File too large"):
+            hear(tones[0], ids, inputs, tmp_path, samples=samples, quiet=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_recording_is_a_finding(tones: tuple[Utterances, Labels], inputs: ChatInputs, tmp_path: Path) -> None:

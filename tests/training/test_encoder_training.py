@@ -69,6 +69,12 @@ def test_a_loss_that_is_no_number_ends_it_and_the_checkpoint_stays(corpus: Corpu
     assert kept[0].name == f"step-{curve(tmp_path / 'out')[-1][0]}"
 
 
+def test_a_last_step_that_spoils_the_weights_leaves_no_model(corpus: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"development speakers is nan after epoch 1; .* Lower learning_rate"):
+        fit(corpus, tmp_path / "out", learning_rate=1e30, batch=48, epochs=1)
+    assert not (tmp_path / "out" / "model").exists()
+
+
 def test_recordings_that_turn_out_broken_are_findings_and_training_goes_on(corpus: Corpus, tmp_path: Path) -> None:
     wav = tmp_path / "wav"
     wav.mkdir()
