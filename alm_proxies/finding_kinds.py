@@ -322,6 +322,12 @@ KINDS: dict[str, Kind] = {
         "info", "Predictions for speakers that the model was trained on are not scored.", "Predict others too."
     ),
     # exporting
+    "counts_as_train": Kind(
+        "warning",
+        "Utterances without a split count as train, though others have a split.",
+        "Leave them out if their speakers may be of another split.",
+    ),
+    "split_not_read": Kind("warning", "The format's reader does not read some splits.", "Name them as it does."),
     "weights_not_written": Kind(
         "warning",
         "The format has no weights, so all rows count the same: a balance by weights is lost.",

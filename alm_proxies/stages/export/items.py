@@ -97,6 +97,7 @@ def items_of(
     joined = joined.with_columns(label=_plurality(joined, names)).with_columns(_paths(joined, utterances))
     joined, more = _restricted(joined, settings)
     findings += more + speakers_on_two_sides(joined["speaker"], joined["split"], "in more than one split")
+    findings += _in_no_split(joined)
     ids = joined["utterance_id"]
     joined = joined.with_columns(key=_pseudonym(ids, settings.seed) if settings.pseudonyms else _keys(ids))
     joined = joined.with_columns(_votes(joined, labels.taxonomy, names, settings.map, votes))
@@ -221,6 +222,17 @@ def _restricted(frame: pl.DataFrame, settings: ExportSettings) -> tuple[pl.DataF
             findings.append(Finding("export", "kept_back", message, fix, where=corpus, count=held))
     hidden = pl.lit(value=not settings.transcripts) | pl.col("restricted")
     return marked.with_columns(transcript=pl.when(hidden).then(None).otherwise(pl.col("transcript"))), findings
+
+
+def _in_no_split(frame: pl.DataFrame) -> list[Finding]:
+    """A finding if some items have no split, where others have one."""
+    without = frame.filter(pl.col("split").is_null())
+    if not 0 < without.height < frame.height:
+        return []
+    message = f"{counted(without.height, 'utterance')} without a split, which count as train"
+    fix = "Leave them out if their speakers may be of another split, as those of unknown speakers may."
+    example = without["utterance_id"][0]
+    return [Finding("export", "counts_as_train", message, fix, utterance_id=example, count=without.height)]
 
 
 def _keys(ids: pl.Series) -> pl.Series:

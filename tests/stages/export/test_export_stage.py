@@ -384,6 +384,22 @@ def test_what_a_format_has_no_place_for_is_a_finding_and_on_the_card(
     wording(*(message for frame in (some, chats, lists, consensus) for message in frame["message"]))
 
 
+def test_items_without_a_split_and_those_of_splits_that_a_reader_leaves_out_are_counted(
+    corpus: Corpus, tmp_path: Path, wording: Wording
+) -> None:
+    row = pl.int_range(pl.len())
+    some = changed(corpus[1], split=pl.when(row >= 27).then(pl.lit("test2")).when(row >= 4).then("split"))
+    written = export(corpus[0], some, tmp_path / "some", ExportSettings(format="emo_superb"))
+    found = written.findings.frame.filter(pl.col("kind").is_in(["counts_as_train", "split_not_read"]))
+    assert found.select("kind", "severity", "count").rows() == [
+        ("counts_as_train", "warning", 4), ("split_not_read", "warning", 3),
+    ]  # fmt: skip
+    wording(*(f"{message}: {fix}" for message, fix in found.select("message", "fix").rows()))
+    none = changed(corpus[1], split=pl.lit(None, pl.String))
+    kinds = export(corpus[0], none, tmp_path / "none", ExportSettings(format="emo_superb")).findings.counts()
+    assert not kinds.keys() & {"counts_as_train", "split_not_read"}
+
+
 @pytest.mark.parametrize("given", [(), ["lost"], "done", iter(())])
 def test_a_writer_that_gives_something_else_than_findings_is_refused(
     given: object, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

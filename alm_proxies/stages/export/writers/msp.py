@@ -10,7 +10,7 @@ import polars as pl
 
 from alm_proxies.stages.export.formats import MSP_CLASSES
 from alm_proxies.stages.export.items import Items
-from alm_proxies.stages.export.writers.reported import without_ratings, without_weights
+from alm_proxies.stages.export.writers.reported import of_other_splits, without_ratings, without_weights
 from alm_proxies.tables import Finding
 from alm_proxies.taxonomy import label_for
 
@@ -70,7 +70,8 @@ def emo_superb(items: Items, folder: Path) -> list[Finding]:
     frame.select("FileName", *smooth, "SpkrID", "Gender", "Split_Set").write_csv(place / "labels_consensus_1.csv")
     config = {"data_split_type": _SETS, "categorical": {"emo_type": list(names)}}
     (place / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False), encoding="utf-8")
-    return without_weights(items, "the format")
+    others = of_other_splits(frame["Split_Set"], _SETS.values(), "EMO-SUPERB")
+    return without_weights(items, "the format") + others
 
 
 def _columns(labels: tuple[str, ...]) -> dict[str, str]:

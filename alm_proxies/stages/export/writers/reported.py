@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -33,6 +35,17 @@ def without_ratings(items: Items, rated: pl.DataFrame, table: str) -> list[Findi
     message = f"{counted(lost, 'utterance')} without a rating of {', '.join(ATTRIBUTES[:-1])} or {ATTRIBUTES[-1]} left "
     message += f"out of {table}"
     return [Finding.of("without_ratings", message, count=lost)]
+
+
+def of_other_splits(splits: pl.Series, read: Collection[str], reader: str) -> list[Finding]:
+    """A finding if rows are of splits that the format's reader does not read."""
+    others = splits.filter(~splits.is_in(list(read)))
+    if others.is_empty():
+        return []
+    names = ", ".join(others.unique().sort())
+    message = f"{counted(len(others), 'row is', 'rows are')} of splits that {reader} does not read: {names}"
+    fix = f"Name the splits of the utterances {', '.join(name.lower() for name in read)} to use them there."
+    return [Finding.of("split_not_read", message, fix, count=len(others))]
 
 
 def without_a_chat(items: Items, copies: NDArray[np.int64], where: str) -> list[Finding]:
