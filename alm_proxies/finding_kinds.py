@@ -29,6 +29,11 @@ KINDS: dict[str, Kind] = {
         "info", "Published consensus labels are not votes and are not counted.", "consensus = true counts them."
     ),
     "held_out": Kind("info", "Human votes are held out for scoring and not fitted."),
+    "held_out_drawn_anew": Kind(
+        "info",
+        "The splits of an earlier table are kept, and its held-out votes are not.",
+        "Name the earlier votes too, where utterances got further votes.",
+    ),
     "held_out_kept": Kind("info", "Votes that an earlier table holds out stay held out."),
     "held_out_lost": Kind(
         "warning",

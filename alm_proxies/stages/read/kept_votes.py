@@ -70,6 +70,16 @@ def earlier_votes(source: Source, votes: Votes) -> Earlier | None:
     return Earlier(human, str(path))
 
 
+def drawn_anew(source: Source, wanted: HoldOut | None) -> list[Finding]:
+    """A finding if a source keeps the splits of an earlier table, but not its held-out votes."""
+    if source.keep_splits is None or source.keep_held_out is not None or wanted is None or wanted.keep is None:
+        return []
+    message = "the splits of an earlier table are kept, and its held-out votes are not: those of an utterance that got "
+    message += "further votes are drawn anew"
+    fix = "Name the earlier votes too, where utterances got further votes (--keep-held-out)."
+    return [finding("held_out_drawn_anew", message, fix=fix, where=source.corpus)]
+
+
 def together(tables: Sequence[Earlier]) -> Earlier | None:
     """The earlier tables of several sources as one; None if there is none."""
     if not tables:

@@ -25,7 +25,7 @@ from alm_proxies.shown import Shown
 from alm_proxies.stages.read.aligned import aligned
 from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.hold_out import hold_out
-from alm_proxies.stages.read.kept_votes import Earlier, earlier_votes, together
+from alm_proxies.stages.read.kept_votes import Earlier, drawn_anew, earlier_votes, together
 from alm_proxies.stages.read.proxies import as_proxy
 from alm_proxies.stages.read.recordings import found_in_folder
 from alm_proxies.stages.read.remote import fetched, left_there, without_secrets_in
@@ -139,6 +139,7 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
             findings += losses
             soft = None
         before.append(earlier_votes(source, votes))
+        findings += drawn_anew(source, settings.hold_out)
         tables.append((people, votes, soft))
     inputs = {
         _input(path, source): digest_file(path)

@@ -219,6 +219,20 @@ def test_a_second_week_keeps_what_the_first_held_out_in_every_corpus_that_names_
     }
 
 
+def test_splits_that_are_kept_without_the_held_out_votes_are_stated(tmp_path: Path, wording: Wording) -> None:
+    rows = [f"u{n},s{n % 6},r{rater},sad" for n in range(12) for rater in range(4)]
+    (tmp_path / "votes.csv").write_text("\n".join(["clip,who,rater,heard", *rows]) + "\n")
+    columns = {"utterance_id": "clip", "speaker": "who", "annotator": "rater", "label": "heard"}
+    plain = {"source": tmp_path / "votes.csv", "corpus": "c", "columns": columns, "split": "speakers:.5,.5"}
+    sets(TableSource(**plain)).write(tmp_path / "week1")
+    kept = plain | {"keep_splits": tmp_path / "week1"}
+    findings = sets(TableSource(**kept)).findings.frame.filter(kind="held_out_drawn_anew")
+    assert findings.select("severity", "where").rows() == [("info", "c")]
+    wording(findings["message"][0], findings["fix"][0])
+    for source, keep in ((plain, 3), (kept, None), (kept | {"keep_held_out": tmp_path / "week1"}, 3)):
+        assert "held_out_drawn_anew" not in sets(TableSource(**source), keep=keep).findings.counts()
+
+
 def test_our_own_tables_and_text_tables_are_earlier_tables_too(tmp_path: Path) -> None:
     sets(lab(tmp_path, 1)).write(tmp_path / "week1")
     sets(lab(tmp_path, 2), keep=None).write(tmp_path / "week2")
