@@ -1,13 +1,15 @@
 """Make the embedded annotator, and measure it.
 
-    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER [--hold-out]      simulate, train, ship
-    python benchmarks/proxies/embedded.py measure                                                  the simulated crowds
-    python benchmarks/proxies/embedded.py final --crema-d FOLDER --teacher FOLDER --emodb FOLDER --reason WHY
+    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER       simulate, train, ship
+    python benchmarks/proxies/embedded.py choose --crema-d FOLDER --teacher FOLDER     without six actors, ships nothing
+    python benchmarks/proxies/embedded.py measure                                      the simulated crowds
+    python benchmarks/proxies/embedded.py judge --crema-d FOLDER --teacher FOLDER --emodb FOLDER    unheard people
 
 `make` follows pipelines/embedded.toml and pipelines/training/embedded.toml to a model of synthetic speech, which then
-grows and learns from CREMA-D's actors outside the lockbox beside it (embedded_real.py, taught by the Whisper tiny.en
-encoder in FOLDER), copies the model into the package and names its weights and its actors. With `--hold-out` eight more
-actors are left out, whose figures are printed. Killed, it goes on where it was.
+grows and learns from CREMA-D's actors beside it (embedded_real.py, taught by the Whisper tiny.en encoder in FOLDER),
+copies the model into the package and names its weights and its actors. The lockbox and the development actors are left
+out. `choose` leaves six more actors out and prints their figures: settings are chosen by them. Killed, both go on
+where they were.
 
 `measure` annotates with the shipped file through the annotate stage, on test speakers of crowd 0 (2000 utterances, the
 demo's crowd) and of the crowd that it learned from. Printed for each: JSD (base 2) and NLL (nats) of
@@ -16,7 +18,8 @@ relative to the speaker, fitted to those votes, (c) the annotator, which knows o
 what the crowd that it learned from would say itself; which share of the gap a - b it closes; and how often each label
 comes first.
 
-`final` opens the lockbox once, writes why and when into embedded_results.json, and what it finds there and in EMO-DB.
+`judge` writes into embedded_results.json what the shipped weights make of the development actors and of EMO-DB. The
+lockbox was opened once, for the weights before these, and stays closed; that opening is kept in the same file.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,13 +42,12 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulate"))
-from embedded_lockbox import Figures, lockbox_figures, table_of
-from embedded_real import Sources, hear_people, heard_by, prior, refuse_lockbox, student_of, teach
-from embedded_speech import CORPUS, crema_d, real_speech
+from embedded_figures import Figures, figures_of_actors, table_of
+from embedded_real import Sources, hear_people, heard_by, prior, student_of, teach
+from embedded_speech import CORPUS, DEVELOPMENT, Hearing, crema_d, real_speech
 from embedded_training import Plan
 from regression import fitted, prosody
 from sklearn.preprocessing import StandardScaler
-from study_votes import open_lockbox
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.errors import SettingsError
@@ -58,7 +60,7 @@ from alm_proxies.stages.simulate.cues import CUES, LABELS
 from alm_proxies.stages.simulate.listeners import true_distribution
 from alm_proxies.stages.simulate.stage import PARAMETERS, Corpus, SimulateSettings, simulate
 from alm_proxies.stages.train.stage import TrainSettings, train
-from alm_proxies.tables import About, Labels, Utterances, Votes
+from alm_proxies.tables import About, Findings, Labels, Utterances, Votes
 
 PACKAGE = Path(__file__).resolve().parents[2] / "alm_proxies" / "embedded"
 RESULTS = Path(__file__).with_name("embedded_results.json")
@@ -86,24 +88,31 @@ def synthetic_speech(folder: Path) -> Corpus:
     tables = [folder / "speech" / f"{name}.parquet" for name in ("utterances", "votes", "truth")]
     if not all(path.exists() for path in tables):
         return simulate(folder / "speech", speech)
-    return Corpus(Utterances.read(tables[0]), Votes.read(tables[1]), Labels.read(tables[2]))
+    return Corpus(Utterances.read(tables[0]), Votes.read(tables[1]), Labels.read(tables[2]), Findings.gather([]))
 
 
-def make(folder: Path, data: Path, teacher: Path, *, hold_out: bool) -> None:
-    """Simulate, train on synthetic speech, train on real speech too, and copy the model beside its annotator file."""
+def make(folder: Path, data: Path, teacher: Path, *, choosing: bool) -> None:
+    """Simulate, train on synthetic speech, train on real speech too, and copy the model beside its annotator file;
+    when `choosing`, train without six actors and copy nothing.
+    """
     started = time.monotonic()
     corpus = synthetic_speech(folder)
     start = folder / "training" / "model"
     if not start.exists():
         trained = train(vote_shares(corpus.votes), corpus.utterances, folder / "training", settings(folder)[1])
         print(trained.epochs)
-    plan = Plan()
-    learned = folder / ("held-out" if hold_out else "all")
+    learned = folder / ("choosing" if choosing else "learned")
     if not (learned / "made.json").exists():
-        workers = ["-m", "torch.distributed.run", "--nproc-per-node", str(plan.workers)]
-        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, *(["--hold-out"] if hold_out else [])]
+        workers = ["-m", "torch.distributed.run", "--nproc-per-node", str(Plan().workers)]
+        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, *(["--choosing"] if choosing else [])]
         subprocess.run([sys.executable, *workers, __file__, "people", *map(str, options)], check=True)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
+    if not choosing:
+        ship(learned)
+
+
+def ship(learned: Path) -> None:
+    """Copy the model into the package, and name its weights and actors there."""
     for path in sorted((learned / "model").iterdir()):
         shutil.copyfile(path, PACKAGE / path.name)
     print(f"revision {name_weights(PACKAGE)}")
@@ -112,10 +121,10 @@ def make(folder: Path, data: Path, teacher: Path, *, hold_out: bool) -> None:
     print(f"{PACKAGE}: {size / 1e6:.2f} MB")
 
 
-def people(folder: Path, data: Path, teacher: Path, *, hold_out: bool) -> None:
+def people(folder: Path, data: Path, teacher: Path, *, choosing: bool) -> None:
     """The second half of `make`, in one of its processes."""
     where = Sources(folder, data, teacher, folder / "training" / "model", PACKAGE / "annotator.toml")
-    hear_people(where, synthetic_speech(folder), Plan(), hold_out=hold_out)
+    hear_people(where, synthetic_speech(folder), Plan(), choosing=choosing)
 
 
 def name_weights(folder: Path) -> str:
@@ -236,55 +245,51 @@ def measure(folder: Path) -> None:
     compare(some_speakers(synthetic_speech(folder)), folder / "speech", f"crowd {taught_by}", taught_by)
 
 
-def final(folder: Path, data: Path, teacher: Path, recordings: Path, reason: str) -> None:
-    """Open the lockbox, once, and keep what is found there and in EMO-DB."""
-    names = ("all", "held-out")
-    learned = next(folder / name for name in names if (folder / name / "made.json").exists())
+def judge(folder: Path, data: Path, teacher: Path, recordings: Path) -> None:
+    """Write the figures of the shipped weights on the development actors, and on EMO-DB."""
+    learned = folder / "learned"
     training = json.loads(read_text(learned / "made.json"))
     if training["weights"] != digest_file(PACKAGE / "model.safetensors"):
         raise SettingsError("are not the weights that were made last", where=str(PACKAGE), fix="Run make first.")
-    opening = open_lockbox(folder, reason, missing=())
-    actors = training["trained_on"][CORPUS]
-    refuse_lockbox(actors)
-    known = crema_d(data)
-    rows = known.of(actors)
+    everyone = crema_d(data)
+    known, clips = everyone.only(training["trained_on"][CORPUS]), everyone.only(DEVELOPMENT)
+    rows = np.arange(len(known.names))
     heads = teach(known, None, rows, training["plan"]["seed"], learned)
-    clips = crema_d(data, lockbox=True)
     student = student_of(Sources(folder, data, teacher, PACKAGE, PACKAGE / "annotator.toml"))
     hear = partial(heard_by, student)
-    extractor = student.lm.inputs.processor.feature_extractor
-    cells = real_speech(clips, extractor, teacher, folder / "heard-lockbox", folder / "heard")
+    hearing = Hearing(student.lm.inputs.processor.feature_extractor, teacher, folder / "heard")
+    cells = real_speech(everyone, hearing, folder / "heard").of(everyone.of(DEVELOPMENT))
     figures: dict[str, Any] = {
-        "opened": asdict(opening),
         "made": training,
-        "lockbox": lockbox_figures(clips, cells, heads, prior(known, rows)[0], hear),
+        "development": figures_of_actors(clips, cells, heads, prior(known, rows)[0], hear),
     }
-    write_json(RESULTS, figures)
-    print(json.dumps(figures["lockbox"], indent=1), flush=True)
     some = Utterances.of(table_of(clips).frame.gather_every(40), about=About(taxonomy=LABELS))
     columns = [frame.sort("utterance_id").select(LABELS).to_numpy() for frame in (hear(some), answers(some))]
     figures["annotate_difference"] = float(np.abs(columns[0] - columns[1]).max())
-    write_json(RESULTS, figures | {"emodb": emodb(recordings, hear)})
+    figures["emodb"] = emodb(recordings, hear)
+    before = json.loads(read_text(RESULTS))["weights_before"]
+    write_json(RESULTS, figures | {"weights_before": before})
     print(read_text(RESULTS))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("message", choices=("make", "people", "measure", "final"))
+    parser.add_argument("message", choices=("make", "choose", "people", "measure", "judge"))
     parser.add_argument("--folder", type=Path, default=Path("runs/embedded"))
     parser.add_argument("--crema-d", type=Path, help="Folder with tabulatedVotes.csv and AudioWAV.")
     parser.add_argument("--teacher", type=Path, help="Folder of the Whisper tiny.en encoder.")
     parser.add_argument("--emodb", type=Path)
-    parser.add_argument("--hold-out", action="store_true", help="Leave the development actors out as well.")
-    parser.add_argument("--reason", default="", help="Why the lockbox is opened.")
+    parser.add_argument("--choosing", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    where = options.folder, options.crema_d, options.teacher
     if options.message == "measure":
         measure(options.folder)
-    elif options.message == "final":
-        final(options.folder, options.crema_d, options.teacher, options.emodb, options.reason)
+    elif options.message == "judge":
+        judge(*where, options.emodb)
+    elif options.message == "people":
+        people(*where, choosing=options.choosing)
     else:
-        step = make if options.message == "make" else people
-        step(options.folder, options.crema_d, options.teacher, hold_out=options.hold_out)
+        make(*where, choosing=options.message == "choose")
 
 
 if __name__ == "__main__":

@@ -12,29 +12,23 @@ _DECIBELS = 40.0  # a level change in dB to one of mel cells: log10 of power, ov
 _HZ = 8000.0
 
 
+LEVEL = 8.0
+"""Standard deviation of the level in dB: the gain of a microphone says nothing of a feeling."""
+
+
 def changed(
     mel: Floats, taught: Floats | None, rng: np.random.Generator, *, real: bool
 ) -> tuple[Floats, Floats | None]:
-    """Change the cells of one clip as effects would: pitch and formants, pace, room, noise, telephone, colour of the
-    microphone, level; then mask parts. Synthetic speech changes less."""
-    top = float(mel.max())
+    """Change the cells of one clip as effects would: pitch and formants, pace, another recording; then mask parts.
+    Synthetic speech keeps its pitch and pace.
+    """
     if real:
         if rng.random() < 0.5:
             mel = mel @ _scaled(float(np.round(rng.uniform(0.92, 1.08), 2)))
         if rng.random() < 0.4:
             pace = rng.uniform(0.9, 1.12)
             mel, taught = _paced(mel, pace), None if taught is None else _paced(taught, pace)
-        if rng.random() < 0.3:
-            mel = _in_room(mel, rng)
-        if rng.random() < 0.3:
-            tilt = np.linspace(-1, 1, BANDS) * rng.normal(0, 2.5)
-            level = top - rng.uniform(0.5, 1.6) + tilt / _DECIBELS
-            power = 10 ** (4 * mel) + 10 ** (4 * level) * rng.exponential(size=mel.shape)
-            mel = np.log10(power) / 4
-        if rng.random() < 0.08:
-            mel = mel - _TELEPHONE
-        mel = mel + np.linspace(-1, 1, BANDS) * rng.normal(0, 2.0) / _DECIBELS
-    mel = mel + rng.normal(0, 3.0 if real else 1.0) / _DECIBELS
+    mel = _recorded_elsewhere(mel, rng, often=1.0 if real else 0.3)
     mel = np.maximum(mel, mel.max() - FLOOR).astype(np.float32)
     mean = mel.mean()
     for axis, widest in ((0, 20), (1, 12)) * (2 if real else 1):
@@ -42,6 +36,29 @@ def changed(
         start = int(rng.integers(0, max(1, mel.shape[axis] - width + 1)))
         mel[(slice(start, start + width), slice(None))[:: 1 if axis == 0 else -1]] = mean
     return mel, taught
+
+
+def _recorded_elsewhere(mel: Floats, rng: np.random.Generator, often: float) -> Floats:
+    """The cells in another room, with noise, on a telephone, by another microphone, at another level."""
+    if rng.random() < 0.35 * often:
+        mel = _in_room(mel, rng)
+    if rng.random() < 0.8 * often:
+        mel = mel + _coloured(rng)
+    if rng.random() < 0.4 * often:
+        level = float(mel.max()) - rng.uniform(0.4, 1.6) + _coloured(rng)
+        power = 10 ** (4 * mel) + 10 ** (4 * level) * rng.exponential(size=mel.shape)
+        mel = np.log10(power) / 4
+    if rng.random() < 0.06 * often:
+        mel = mel - _TELEPHONE
+    return np.asarray(mel + rng.normal(0, LEVEL * often) / _DECIBELS, dtype=np.float32)
+
+
+def _coloured(rng: np.random.Generator) -> Array:
+    """A microphone's gain in every band: a tilt, and a smooth curve through random points."""
+    points = rng.normal(0, 3.0, 8)
+    places = np.linspace(0, len(points) - 1, BANDS)
+    tilt = np.linspace(-1, 1, BANDS) * rng.normal(0, 4.0)
+    return (np.interp(places, np.arange(len(points)), points) + tilt) / _DECIBELS
 
 
 def _in_room(mel: Floats, rng: np.random.Generator) -> Floats:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import torch
 from embedded_speech import (
+    CHOOSING,
     CORPUS,
     DEVELOPMENT,
     LABELS,
@@ -26,6 +27,7 @@ from embedded_speech import (
     Cells,
     Clips,
     Floats,
+    Hearing,
     crema_d,
     heard_once,
     real_speech,
@@ -51,8 +53,10 @@ from alm_proxies.training.heads import HeadModel, log_loss
 
 SYNTHETIC = {"train": 3000, "development": 300}
 """Clips of each split of the synthetic speech that are used beside real speech."""
-NEW_LAYERS = 2
+NEW_LAYERS = 3
 """Layers that the audio encoder gets; at first they change nothing."""
+VERSIONS = 2
+"""The recordings, and the recordings with other voices."""
 FOLDS = 5
 
 
@@ -71,52 +75,49 @@ class Sources:
     """The annotator file, with the prompt that is learned."""
 
 
-def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, hold_out: bool) -> Path:
-    """Train the second half; with `hold_out` without the development actors, whose figures are printed."""
+def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, choosing: bool) -> Path:
+    """Train it without the actors who judge; when `choosing`, also without those by whom settings are chosen, whose
+    figures are printed.
+    """
     torch.set_num_threads(1)
     if "WORLD_SIZE" in os.environ:
         distributed.init_process_group("gloo")
     started = time.monotonic()
-    clips = crema_d(where.data)
-    actors = sorted(set(clips.actors.tolist()) - (set(DEVELOPMENT) if hold_out else set()))
+    everyone = crema_d(where.data)
+    known = everyone.only(sorted(set(everyone.actors.tolist()) - set(DEVELOPMENT)))
+    actors = sorted(set(known.actors.tolist()) - (set(CHOOSING) if choosing else set()))
     refuse_lockbox(actors)
+    folder = where.folder / ("choosing" if choosing else "learned")
     student = student_of(where, NEW_LAYERS)
     extractor = student.lm.inputs.processor.feature_extractor
-    cells = real_speech(clips, extractor, where.teacher, where.folder / "heard")
+    hearing = Hearing(extractor, where.teacher, where.folder / "heard")
+    first = real_speech(everyone, hearing, where.folder / "heard").of(everyone.of(sorted(set(known.actors.tolist()))))
+    versions = [first, *(real_speech(known, hearing, where.folder / "heard", v) for v in range(1, VERSIONS))]
     simulated, truth, shares = some_synthetic(corpus)
     synthetic = synthetic_cells(simulated, extractor, where.folder / "heard")
-    rows = clips.of(actors)
-    name = "held-out" if hold_out else "all"
-    folder = where.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    teacher = teach(clips, cells, rows, plan.seed, folder)
-    taught = teacher.about(pooled(cells)[rows], clips.actors[rows].tolist())
-    human = clips.votes[rows] / clips.votes[rows].sum(1, keepdims=True)
-    losses = [log_loss(guess, clips.votes[rows]) for guess in (prior(clips, rows), taught)]
-    print(
-        f"{len(rows)} clips of {len(actors)} actors; nats a vote: class shares {losses[0]:.3f}, teacher {losses[1]:.3f}"
-    )
-    targets = np.full(clips.votes.shape, np.nan)
-    targets[rows] = (1 - plan.teacher) * human + plan.teacher * taught
+    rows = known.of(actors)
+    teacher = teach(known, first, rows, plan.seed, folder)
+    targets = np.full(known.votes.shape, np.nan)
+    targets[rows] = targets_of(known, first, rows, teacher, plan)
+    parts = [Part(cells, targets, rows, real=True) for cells in versions]
     learned = np.arange(len(shares) - len(truth))
-    parts = [Part(cells, targets, rows, real=True)], Part(synthetic, shares, learned, real=False)
-    unseen = clips.of(DEVELOPMENT) if hold_out else rows[:: max(1, len(rows) // 300)]
-    for line in learn(student, *parts, plan, folder):
+    unseen = known.of(CHOOSING) if choosing else rows[:: max(1, len(rows) // 300)]
+    for line in learn(student, parts, Part(synthetic, shares, learned, real=False), plan, folder):
         if rank() > 0:
             continue
         print(line, flush=True)
         if line == ENCODER_DONE:
-            look(student, clips, cells, rows, unseen, teacher, synthetic, truth)
+            look(student, known, first, rows, unseen, teacher, synthetic, truth)
     if rank() > 0:
         return folder / "model"
-    look(student, clips, cells, rows, unseen, teacher, synthetic, truth)
+    look(student, known, first, rows, unseen, teacher, synthetic, truth)
     student.lm.save(folder / "model")
     training = {
         "seconds": round(time.monotonic() - started),
         "processor_seconds": round(time.process_time()),
         "plan": asdict(plan),
         "start": digest_file(where.start / "model.safetensors"),
-        "sources": sources(clips, where.data, where.teacher),
+        "sources": sources(everyone, where.data, where.teacher),
         "trained_on": {CORPUS: actors},
         "weights": digest_file(folder / "model" / "model.safetensors"),
     }
@@ -125,19 +126,33 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, hold_out: bool) -
     return folder / "model"
 
 
+def targets_of(clips: Clips, cells: Cells, rows: np.ndarray, teacher: Teacher, plan: Plan) -> Array:
+    """The shares to learn for these rows: those of human votes, mixed with the teacher's."""
+    taught = teacher.about(pooled(cells)[rows], clips.actors[rows].tolist())
+    human = clips.votes[rows] / clips.votes[rows].sum(1, keepdims=True)
+    floor, loss = (log_loss(guess, clips.votes[rows]) for guess in (prior(clips, rows), taught))
+    print(f"{len(rows)} clips to learn from; nats a vote: class shares {floor:.3f}, teacher {loss:.3f}")
+    return np.asarray((1 - plan.teacher) * human + plan.teacher * taught)
+
+
 def refuse_lockbox(actors: list[str]) -> None:
     """An error where an actor of the lockbox is among them."""
     if locked := set(actors) & set(LOCKBOX):
         raise SystemExit(f"actors of the lockbox would be learned from: {sorted(locked)}")
 
 
+def asker_of(where: Sources) -> Annotator:
+    """The annotator with its prompt in six orders of the labels."""
+    asker = Annotator.read(where.annotator)
+    cross = asker.file.cross.model_copy(update={"label_orders": len(LABELS)})
+    return Annotator.of(asker.file.model_copy(update={"cross": cross}), where=asker.where, taxonomy=LABELS)
+
+
 def student_of(where: Sources, layers: int = 0) -> Student:
     """The model at the start, with more layers, and the prompt in six orders of the labels."""
     lm = AudioLM.load(where.start, device="cpu")
     grow(lm.model, layers)
-    asker = Annotator.read(where.annotator)
-    cross = asker.file.cross.model_copy(update={"label_orders": len(LABELS)})
-    asker = Annotator.of(asker.file.model_copy(update={"cross": cross}), where=asker.where, taxonomy=LABELS)
+    asker = asker_of(where)
     silence = Audio(np.zeros(lm.inputs.rate, dtype=np.float32), lm.inputs.rate)
     questions = [asker.question(cell, silence, PromptContext()) for cell in asker.cells]
     prompts = [lm.inputs.tokens(lm.inputs.text(conversation_of(question, lm.inputs.rate))) for question in questions]
@@ -258,8 +273,3 @@ def look(
     for name, shares in (("prior", mean), ("answer", answered), ("encoder's head", headed)):
         print(f"  synthetic, {name}: JSD {jsd_base2(truth, shares).mean():.4f}, "
               f"NLL {nll_per_vote(shares, truth).mean():.4f}", flush=True)  # fmt: skip
-
-
-def shorter(plan: Plan, share: float) -> Plan:
-    """The same plan with a share of its steps, for trying things out."""
-    return replace(plan, encoder_steps=round(plan.encoder_steps * share), steps=round(plan.steps * share))

@@ -17,9 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import RATE, Clip, open_clip
+from alm_proxies.audio.effects import apply
 from alm_proxies.files import digest_file, digest_of
 from alm_proxies.models.encoder import Encoder
 from alm_proxies.progress import Progress
+from alm_proxies.seeds import generator
 from alm_proxies.tables import Utterances
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "study"))
@@ -31,7 +33,9 @@ LABELS = ("angry", "disgust", "fear", "happy", "neutral", "sad")
 LETTERS = ("A", "D", "F", "H", "N", "S")
 CORPUS = "crema_d"
 DEVELOPMENT = ("1005", "1015", "1021", "1033", "1047", "1057", "1073", "1087")
-"""Actors outside the lockbox by whom settings are chosen; the model that is shipped learns from them too."""
+"""Actors outside the lockbox who judge the model in the end: nothing is learned from them."""
+CHOOSING = ("1003", "1017", "1037", "1051", "1061", "1077")
+"""Actors by whom settings are chosen: left out while choosing, learned from in the end."""
 CHUNK = 492
 """Clips in one kept file."""
 BANDS = 110
@@ -59,6 +63,12 @@ class Clips:
     def of(self, actors: Sequence[str]) -> NDArray[np.int64]:
         """The rows of some actors."""
         return np.flatnonzero(np.isin(self.actors, list(actors)))
+
+    def only(self, actors: Sequence[str]) -> Clips:
+        """The clips of some actors."""
+        rows = self.of(actors)
+        names, paths = ([whole[row] for row in rows] for whole in (self.names, self.paths))
+        return Clips(tuple(map(str, names)), self.actors[rows], self.votes[rows], tuple(map(Path, paths)))
 
 
 def crema_d(data: Path, *, lockbox: bool = False) -> Clips:
@@ -114,6 +124,18 @@ class Cells:
         np.savez(partial, **{name: value for name, value in parts.items() if value is not None})
         partial.rename(path)
 
+    def of(self, rows: NDArray[np.int64]) -> Cells:
+        """Those of some clips."""
+        mels, frames = [self.clip(row) for row in rows], [self.taught(row) for row in rows]
+        known = [states for states in frames if states is not None]
+        return Cells(
+            _starts(mels),
+            np.concatenate(mels).astype(self.mel.dtype),
+            np.concatenate(known).astype(np.float16) if known else None,
+            _starts(known) if known else None,
+            None if self.pooled is None else self.pooled[rows],
+        )
+
     @classmethod
     def joined(cls, parts: Sequence[Cells]) -> Cells:
         """Several parts as one."""
@@ -132,41 +154,54 @@ class Cells:
             return cls(**dict(file))
 
 
-def real_speech(
-    clips: Clips, extractor: object, teacher: Path, folder: Path, components_in: Path | None = None
-) -> Cells:
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What hears real speech: the model's extractor, and the teacher; and where its components are kept."""
+
+    extractor: object
+    teacher: Path
+    components: Path
+
+
+def real_speech(clips: Clips, hearing: Hearing, folder: Path, version: int = 0) -> Cells:
     """The cells of all clips, with what the teacher hears; kept in the folder, some hundred clips a file.
 
-    The teacher's components are those of `components_in`, or of these clips.
+    Version 0 is the recordings; in the others the voice and pace of each clip are changed, by the seed of its name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for start in range(0, len(clips.names), CHUNK):
-        path = folder / f"real-{start}.npz"
+        some = range(start, min(start + CHUNK, len(clips.names)))
+        path = folder / (f"real-{start}.npz" if version == 0 else f"version-{version}-{start}.npz")
         if not path.exists():
-            _some_real_speech(
-                clips.paths[start : start + CHUNK], extractor, teacher, components_in or folder, clips, path
-            )
+            _hear(clips, some, hearing, version, path)
         parts.append(Cells.read(path))
     return Cells.joined(parts)
 
 
-def _some_real_speech(
-    paths: Sequence[Path], extractor: object, teacher: Path, components_in: Path, clips: Clips, kept: Path
-) -> None:
-    encoder = Encoder.load(teacher, device="cpu")
-    centre, basis = components(clips, encoder, components_in)
+def _hear(clips: Clips, rows: Sequence[int], hearing: Hearing, version: int, kept: Path) -> None:
+    encoder = Encoder.load(hearing.teacher, device="cpu")
+    centre, basis = components(clips, encoder, hearing.components)
     mels, frames, pooled = [], [], []
-    with Progress(kept.stem, len(paths), quiet=False) as progress:
-        for path in paths:
-            clip = open_clip(path)
-            mels.append(mel_of(clip, extractor))
+    with Progress(kept.stem, len(rows), quiet=False) as progress:
+        for row in rows:
+            clip = open_clip(clips.paths[row])
+            if version:
+                rng = generator(version, "embedded voice", clips.names[row])
+                clip = Clip(other_voice(clip.samples.astype(np.float64), clip.rate, rng).astype(np.float32), clip.rate)
+            mels.append(mel_of(clip, hearing.extractor))
             states, statistics = taught_by(encoder, clip)
             frames.append(((states - centre) @ basis).astype(np.float16))
             pooled.append(statistics)
             progress.advance()
     statistics_of_all = np.stack(pooled).astype(np.float32)
     Cells(_starts(mels), np.concatenate(mels), np.concatenate(frames), _starts(frames), statistics_of_all).write(kept)
+
+
+def other_voice(samples: Array, rate: int, rng: np.random.Generator) -> Array:
+    """The clip with another pitch and formants, and another pace."""
+    higher = apply("pitch", samples, rate, {"semitones": float(rng.uniform(-2.5, 2.5))}, rng)
+    return apply("speed", higher, rate, {"factor": float(rng.uniform(0.88, 1.14))}, rng)
 
 
 def synthetic_speech(utterances: Utterances, extractor: object, folder: Path) -> Cells:
@@ -215,10 +250,13 @@ def taught_by(encoder: Encoder, clip: Clip) -> tuple[Floats, Floats]:
 
 
 def components(clips: Clips, encoder: Encoder, folder: Path) -> tuple[Floats, Floats]:
-    """Mean and first principal directions of the teacher's frames; projections have a mean variance of one."""
+    """Mean and first principal directions of the teacher's frames of actors who do not judge; projections have a mean
+    variance of one.
+    """
     path = folder / "components.npz"
     if not path.exists():
-        some = clips.paths[:: max(1, len(clips.paths) // 150)]
+        rows = np.flatnonzero(~np.isin(clips.actors, DEVELOPMENT))
+        some = [clips.paths[row] for row in rows[:: max(1, len(rows) // 150)]]
         frames = np.concatenate([taught_by(encoder, open_clip(path))[0] for path in some]).astype(np.float64)
         centre, spread = frames.mean(0), frames.std(0)
         _, sizes, turn = np.linalg.svd((frames - centre) / spread, full_matrices=False)

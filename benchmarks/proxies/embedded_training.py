@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,13 @@ _ALIKE = 8  # batches that are drawn together and sorted by length
 class Plan:
     """How long and how it is trained."""
 
-    encoder_steps: int = 700
-    steps: int = 280
-    workers: int = 3
+    encoder_steps: int = 1700
+    steps: int = 400
+    workers: int = 2
     """Processes of one thread each; a step is taken on the mean of their gradients."""
-    real: int = 11
+    real: int = 24
     """Real clips of each worker in a step."""
-    synthetic: int = 6
+    synthetic: int = 8
     """Synthetic clips of each worker in a step."""
     window: int = 200
     """Mel frames of a clip in the first part."""
@@ -105,21 +107,15 @@ class Student:
 
 
 def learn(student: Student, real: list[Part], synthetic: Part, plan: Plan, folder: Path) -> Iterator[str]:
-    """Train it; yields a line from time to time, and one after each part."""
+    """Train it; yields a line from time to time, and one after each part. Killed, it goes on where it was kept last."""
     torch.manual_seed(plan.seed + rank())
     config = student.tower.config
-    keep = folder / "encoder.pt"
     for module in student.tower.modules():
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = plan.dropout
-    if keep.exists():
-        _restore(student, keep)
-    else:
-        yield from _part(student, real, synthetic, plan, words=False)
-        if rank() == 0:
-            _keep(student, keep)
+    yield from _part(student, real, synthetic, plan, folder / "encoder.pt", words=False)
     yield ENCODER_DONE
-    yield from _part(student, real, synthetic, plan, words=True)
+    yield from _part(student, real, synthetic, plan, folder / "words.pt", words=True)
     for module in student.tower.modules():
         if hasattr(module, "dropout") and isinstance(module.dropout, float):
             module.dropout = config.dropout
@@ -128,46 +124,48 @@ def learn(student: Student, real: list[Part], synthetic: Part, plan: Plan, folde
         raise AssertionError("a band above the copy's bandwidth has a weight")
 
 
-def _part(student: Student, real: list[Part], synthetic: Part, plan: Plan, *, words: bool) -> Iterator[str]:
+def _part(student: Student, real: list[Part], synthetic: Part, plan: Plan, kept: Path, *, words: bool) -> Iterator[str]:
     model = student.lm.model
     steps = plan.steps if words else plan.encoder_steps
     optimizers = _optimizers(student, plan, words=words)
+    every = [weight for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]]
     warm = max(1, steps // 20)
     streams = [_rows(real, plan.real, plan.seed, words), _rows([synthetic], plan.synthetic, plan.seed, words)]
     totals: list[list[float]] = []
+    first = _restore(student, optimizers, kept)
+    for stream in streams:
+        deque(islice(stream, first), maxlen=0)
     model.train()
     started = time.monotonic()
     frames: list[Tensor] = []
     hook = student.tower.layers[-1].register_forward_hook(lambda _, __, out: frames.append(_first(out)))
     try:
         with small_qwen2_audio.only_the_end(model, 2), short_windows(model) as hearing:
-            for step in range(steps):
-                rate = (
-                    (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-                )
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["highest"] * rate
+            for step in range(first, steps):
+                for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+                    group["lr"] = group["highest"] * _rate(step, warm, steps)
                 rng = generator(plan.seed, "embedded step", words, step, rank())
-                members = [member for stream in streams for member in next(stream)]
-                batch = _batch(members, plan, rng, whole=words)
-                frames.clear()
-                hearing.set(batch.mel.shape[-1])
-                losses = _with_words(student, batch, rng) if words else _alone(student, batch)
-                losses["frames"] = _frame_loss(student.to_components(frames[-1]), batch)
-                loss = losses["labels"] + plan.frames * losses["frames"] + 0.3 * losses.get("pooled", 0.0)
-                loss.backward()
-                every = [weight for optimizer in optimizers for g in optimizer.param_groups for weight in g["params"]]
+                losses = []
+                for stream in streams:
+                    batch = _batch(next(stream), plan, rng, whole=words)
+                    frames.clear()
+                    hearing.set(batch.mel.shape[-1])
+                    labels = _with_words(student, batch, rng) if words else _alone(student, batch)
+                    error = _frame_loss(student.to_components(frames[-1]), batch)
+                    share = len(batch.lengths) / (plan.real + plan.synthetic)
+                    (share * labels + plan.frames * error).backward()
+                    losses += [float(labels.detach()), float(error.detach())]
                 average_gradients(every)
                 nn.utils.clip_grad_norm_(every, 1.0)
                 for optimizer in optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-                totals.append([float(losses[name].detach()) for name in ("labels", "real", "synthetic", "frames")])
+                totals.append(losses[:3])
                 if (step + 1) % 50 == 0 or step + 1 == steps:
+                    _keep(student, optimizers, step + 1, kept)
                     shown = " ".join(f"{value:.3f}" for value in np.mean(totals[-50:], axis=0))
                     yield (
-                        f"{'whole model' if words else 'encoder'} {step + 1}/{steps}: labels, real, synthetic, frames "
+                        f"{'whole model' if words else 'encoder'} {step + 1}/{steps}: real, frames, synthetic "
                         f"{shown}; {time.monotonic() - started:.0f} s, {time.process_time():.0f} s of processor time"
                     )
     finally:
@@ -228,7 +226,6 @@ class Batch:
     mel: Tensor
     lengths: tuple[int, ...]
     shares: Tensor
-    real: Tensor
     taught: Tensor
     """The teacher's components; NaN where there are none."""
 
@@ -274,13 +271,12 @@ def _batch(members: list[Member], plan: Plan, rng: np.random.Generator, *, whole
         cells,
         lengths,
         torch.from_numpy(np.stack([part.shares[row] for part, row in members])).float(),
-        torch.tensor([part.real for part, _ in members]),
         torch.from_numpy(frames),
     )
 
 
-def _alone(student: Student, batch: Batch) -> dict[str, Tensor]:
-    """Losses of the encoder's own label head."""
+def _alone(student: Student, batch: Batch) -> Tensor:
+    """The loss of the encoder's own label head."""
     tokens = torch.tensor([audio_tokens(length) for length in batch.lengths])
     count = batch.mel.shape[-1] // 2
     within = torch.arange(count)[None] < torch.tensor([(length - 1) // 2 + 1 for length in batch.lengths])[:, None]
@@ -290,20 +286,16 @@ def _alone(student: Student, batch: Batch) -> dict[str, Tensor]:
         bias = bias.expand(-1, 1, count, -1)
     hidden = student.tower(batch.mel, attention_mask=bias).last_hidden_state
     logits = student.pooled(hidden, torch.arange(hidden.shape[1])[None] < tokens[:, None])
-    each = -(batch.shares * logits.log_softmax(-1)).sum(-1)
-    return {"labels": each.mean(), "real": each[batch.real].mean(), "synthetic": each[~batch.real].mean()}
+    return -(batch.shares * logits.log_softmax(-1)).sum(-1).mean()
 
 
-def _with_words(student: Student, batch: Batch, rng: np.random.Generator) -> dict[str, Tensor]:
-    """Losses of the answer to the prompt, in a random order of the labels."""
+def _with_words(student: Student, batch: Batch, rng: np.random.Generator) -> Tensor:
+    """The loss of the answer to the prompt, in a random order of the labels."""
     prompt = student.prompts[int(rng.integers(len(student.prompts)))]
     inputs = student_inputs(student, batch.mel, batch.lengths, prompt, batch.shares.numpy(), rng)
     logits = student.lm.model(**inputs, use_cache=False).logits
     weights = torch.ones(len(batch.lengths))
-    loss = answer_loss(logits, batch.shares, student.answers, student.lm.inputs.end_of_turn, weights)
-    log_p = logits[:, 0, list(student.answers)].float().log_softmax(-1)
-    each = -(batch.shares * log_p).sum(-1).detach()
-    return {"labels": loss, "real": each[batch.real].mean(), "synthetic": each[~batch.real].mean()}
+    return answer_loss(logits, batch.shares, student.answers, student.lm.inputs.end_of_turn, weights)
 
 
 @torch.inference_mode()
@@ -376,6 +368,8 @@ def student_inputs(
 
 def _frame_loss(predicted: Tensor, batch: Batch) -> Tensor:
     known = ~batch.taught[..., 0].isnan()
+    if not bool(known.any()):
+        return predicted.new_zeros(())
     return (predicted[known] - batch.taught[known]).square().mean()
 
 
@@ -383,15 +377,25 @@ def _first(output: Any) -> Tensor:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _keep(student: Student, path: Path) -> None:
+def _keep(student: Student, optimizers: list[torch.optim.Optimizer], steps: int, path: Path) -> None:
+    """Keep everything after that number of steps; the first of the processes does, for all are alike."""
+    if rank() > 0:
+        return
+    states = [part.state_dict() for part in (*_parts(student), *optimizers)]
     partial = path.with_suffix(".part")
-    heads = [student.to_components.state_dict(), student.to_labels.state_dict()]
-    torch.save([student.lm.model.state_dict(), *heads], partial)
+    torch.save({"steps": steps, "states": states}, partial)
     partial.rename(path)
 
 
-def _restore(student: Student, path: Path) -> None:
-    model, components, labels = torch.load(path, weights_only=True)
-    student.lm.model.load_state_dict(model)
-    student.to_components.load_state_dict(components)
-    student.to_labels.load_state_dict(labels)
+def _restore(student: Student, optimizers: list[torch.optim.Optimizer], path: Path) -> int:
+    """Load what was kept, if anything was; the number of steps that it has taken."""
+    if not path.exists():
+        return 0
+    kept = torch.load(path, weights_only=True)
+    for part, state in zip((*_parts(student), *optimizers), kept["states"], strict=True):
+        part.load_state_dict(state)
+    return int(kept["steps"])
+
+
+def _parts(student: Student) -> tuple[nn.Module, ...]:
+    return (student.lm.model, student.to_components, student.to_labels)

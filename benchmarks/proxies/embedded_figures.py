@@ -1,6 +1,6 @@
-"""The final figures of the embedded annotator: actors of the lockbox, EMO-DB, and the simulated crowds. Computed once.
+"""The figures of the embedded annotator on actors that nothing was learned from.
 
-For the lockbox: log loss a vote (nats) and JSD (bits) of the class shares of the training actors, of the Whisper head
+Log loss a vote (nats) and JSD (bits) of the class shares of the training actors, of the Whisper head
 trained on the same actors, and of the annotator; the share of the gap between the first two that the annotator closes,
 with a bootstrap interval over actors; and how many human votes of a clip, smoothed with the class shares, are as good
 on four held-out votes.
@@ -43,7 +43,7 @@ def table_of(clips: Clips) -> Utterances:
     return Utterances.of(frame, about=About(taxonomy=LABELS))
 
 
-def lockbox_figures(
+def figures_of_actors(
     clips: Clips, cells: Cells, teacher: Teacher, class_shares: Array, hear: Callable[[Utterances], pl.DataFrame]
 ) -> Figures:
     """All figures of clips of actors that nothing was learned from."""
@@ -64,7 +64,7 @@ def lockbox_figures(
     scores = by_actor(clips, guesses)
     everyone = np.arange(len(scores.votes))
     figures["gap_closed"] = gap_closed(scores, everyone)
-    rng = generator(0, "embedded lockbox")
+    rng = generator(0, "embedded figures")
     drawn = [gap_closed(scores, rng.choice(everyone, len(everyone))) for _ in range(BOOTSTRAPS)]
     figures["gap_closed_interval"] = [float(value) for value in np.quantile(drawn, [0.025, 0.975])]
     return figures | worth(clips, answers, class_shares)
