@@ -48,7 +48,6 @@ STAGE = Stage(
     ),
     writes={"labels": "labels.parquet"},
     follows="train",
-    unless="not_predicted",
     labels_of="model",
     hears=True,
 )  # fmt: skip
