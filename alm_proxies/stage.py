@@ -47,7 +47,8 @@ another name, `positional` makes an argument).
 say it is named by the stage's choice (the format of an export) or by the field's default.
 
 **follows="train"**: a task for every block of [[train]], without a section of its own (`[predict]` may give settings
-for all); its need of "train/..." is the one block, not all.
+for all); its need of "train/..." is the one block, not all. `unless` names a property of the block's settings: why this
+block has no such task and what to do, or None.
 
 **choice**: the settings class depends on one key: `Choice("recipe", "recipes")` is looked for first, and the plug-in of
 that name brings `.settings`. With `subcommands=True` it is a word on the command line: `read table`.
@@ -201,6 +202,7 @@ class Stage:
     """The settings of one block, if blocks are combined."""
     blocks_as: str = ""
     follows: str = ""
+    unless: str = ""
     choice: Choice | None = None
     made: Mapping[str, str] = field(default_factory=dict)
     """Arguments of the function computed from its settings: name = module:function(settings)."""

@@ -55,9 +55,9 @@ def among_raters(votes: Tally, speakers: ArrayLike | None, *, level: float = 0.9
     """Agreement of the votes of each row, with intervals by speaker; rows need two votes or more."""
     return AmongRaters(
         agreement=mean_by_speaker(pairwise_agreement(votes), speakers, level=level, seed=seed, within=SHARE),
-        alpha=interval_by_speaker(alpha_columns(votes), speakers, alpha_of_sums, level=level, seed=seed).within(
-            -inf, 1.0
-        ),
+        alpha=interval_by_speaker(
+            alpha_columns(votes), speakers, alpha_of_sums, level=level, seed=seed, biased=True
+        ).within(-inf, 1.0),
         kappa=fleiss_kappa(votes),
     )
 
@@ -193,7 +193,10 @@ def _equal(columns: Array, speakers: NDArray[Any] | None, seed: int, level: floa
         (lambda sums: _kappa_proxy(sums) - _kappa_human(sums), DIFFERENCE_OF_KAPPAS),
     )
     kappa = Against(
-        *(interval_by_speaker(columns, speakers, kind, level=level, seed=seed).within(*ends) for kind, ends in kappas)
+        *(
+            interval_by_speaker(columns, speakers, kind, level=level, seed=seed, biased=True).within(*ends)
+            for kind, ends in kappas
+        )
     )
     return against(1), against(3), kappa
 

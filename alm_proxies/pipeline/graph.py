@@ -120,7 +120,8 @@ class _Graph:
         stage = stage_of(verb)
         sections = self.run.sections.get(verb, ())
         if stage.follows:
-            nodes = [self._node(sections[0], followed.name) for followed in self._of(stage.follows)]
+            followed = [node for node in self._of(stage.follows) if not _unless(stage, node.section)]
+            nodes = [self._node(sections[0], node.name) for node in followed]
         else:
             nodes = [node for section in sections if (node := self._there(section)) is not None]
         self.open.pop()
@@ -164,7 +165,16 @@ class _Graph:
             verbs = [stage_of(verb).follows or verb for verb, _ in need.sources if verb in STAGES]
             listed = " or ".join(f"[{verb}]" if stage_of(verb).blocks == "one" else f"[[{verb}]]" for verb in verbs)
             message = f"[{stage.verb}] needs {need.name}, and no stage gives them"
+            for followed, reason, fix in self._without(need):
+                raise SettingsError(f"{message}: {followed}: {reason}", fix=fix)
             raise SettingsError(message, fix=f"Write {listed or need.sources[0][0]} too.")
+
+    def _without(self, need: Need) -> Iterator[tuple[str, str, str]]:
+        """The blocks that have no task that the need takes, why, and what to do."""
+        for stage in (stage_of(verb) for verb, _ in need.sources if verb in STAGES):
+            for section in self.run.sections.get(stage.follows, ()):
+                if reason := _unless(stage, section):
+                    yield (f"[[{stage.follows}]] {section.name}", *reason)
 
     def _own(self, key: str, section: Section, name: str) -> bool:
         """Whether a varied key belongs to this section."""
@@ -181,6 +191,12 @@ class _Graph:
         """Whether a varied key changes a node: in its own section, or through its inputs."""
         taken = (source.node for sources in node.inputs.values() for source in sources)
         return self._own(key, node.section, node.name) or any(self._reached(key, other) for other in taken)
+
+
+def _unless(stage: Stage, followed: Section) -> tuple[str, str] | None:
+    """Why a stage has no task for a block that it could follow, and what to do; None if it has one."""
+    reason: tuple[str, str] | None = getattr(followed.settings, stage.unless) if stage.unless else None
+    return reason
 
 
 def _no_corpus() -> SettingsError:

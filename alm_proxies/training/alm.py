@@ -33,7 +33,14 @@ from alm_proxies.training.alm_clips import ClipBatches
 from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward, made_ahead
 from alm_proxies.training.alm_head import class_shares, described, headed_model, heading, sparse
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
-from alm_proxies.training.alm_saved import save_headed, save_model, take_weights, trained_weights, with_adapter
+from alm_proxies.training.alm_saved import (
+    ANNOTATOR,
+    save_headed,
+    save_model,
+    take_weights,
+    trained_weights,
+    with_adapter,
+)
 from alm_proxies.training.card import alm_card, model_card
 from alm_proxies.training.checkpoint import (
     best_weights,
@@ -228,6 +235,8 @@ def train_alm(
                     write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
         except Exception as error:
             raise not_written(target, error) from error
+    if not heads:
+        say(f"{settings.name}: request its votes with annotate --annotator {target / ANNOTATOR}", quiet=quiet)
     (findings,) = broadcast_object_list([findings])  # every process may write those of the main process
     return Outcome(target, pl.DataFrame(epochs), tuple(findings), targets, file, lost)
 

@@ -308,6 +308,13 @@ class TrainSettings(_Part):
     seed: int = Field(default=0, ge=0)
     """Random seed of initial weights, order, dropout and augmentation."""
 
+    @property
+    def not_predicted(self) -> tuple[str, str] | None:
+        """Why `predict` does not take the model, and what to do; None if it does."""
+        if self.recipe != "alm" or self.alm.output == "head":
+            return None
+        return "its model answers a prompt", 'Write alm.output = "head", or request its votes with annotate.'
+
     @model_validator(mode="after")
     def _begins_somewhere(self) -> Self:
         if self.recipe == "alm" and (self.model is None) == (self.alm.new is None):

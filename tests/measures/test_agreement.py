@@ -102,6 +102,30 @@ def test_alpha_gets_an_interval_by_speaker():
     assert interval.low < interval.estimate < interval.high
 
 
+def test_the_interval_of_alpha_lies_about_alpha_without_the_bias_of_few_speakers():
+    """Where speakers differ in the emotions that they show, alpha over few of them is too low."""
+    rng = np.random.default_rng(3)
+
+    def corpus(speakers):
+        who = np.repeat(np.arange(speakers), 30)
+        shares = rng.gamma(1.5 * rng.dirichlet([1.2, 0.9, 0.6, 0.3], speakers)[who] + 1e-3)
+        counts = [rng.multinomial(rng.integers(1, 6), row) for row in shares / shares.sum(1, keepdims=True)]
+        return np.array(counts), who
+
+    counts, who = corpus(8)
+    interval = a.among_raters(whole(counts), who).alpha
+    without = [alpha(counts[who != speaker]) for speaker in range(8)]
+    assert interval.estimate == pytest.approx(alpha(counts))
+    assert 0.5 * (interval.low + interval.high) == pytest.approx(8 * alpha(counts) - 7 * np.mean(without))
+    truth = alpha(corpus(4000)[0])
+    for speakers in (8, 22):
+        intervals = [a.among_raters(whole(counts), who).alpha for counts, who in (corpus(speakers) for _ in range(150))]
+        too_low = np.mean([interval.high < truth for interval in intervals])
+        too_high = np.mean([interval.low > truth for interval in intervals])
+        assert too_low <= 0.06
+        assert too_high <= 0.04
+
+
 def test_nan_and_wrong_matrices_are_refused():
     with pytest.raises(InputError, match="row 2"):
         a.among_raters(whole([[1, 2], [np.nan, 1]]), None)

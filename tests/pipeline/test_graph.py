@@ -67,6 +67,21 @@ def test_every_block_of_train_is_a_task_and_a_folder_of_its_own_and_predict_foll
     assert nodes[-1].section.settings.evidence  # type: ignore[attr-defined]  # PredictSettings they are
 
 
+ANSWERS = '[[train]]\nname = "answers"\nrecipe = "alm"\nmodel = "x"\n'
+
+
+def test_nothing_is_predicted_with_a_model_that_answers_a_prompt(tmp_path: Path) -> None:
+    text = READ + "[fuse]\n" + TRAIN.format("one") + ANSWERS
+    (nodes,) = graph(tmp_path, text + "[evaluate]\n")
+    assert titles(nodes) == ["read", "fuse", "train one", "train answers", "predict one", "evaluate"]
+    assert taken(nodes, "evaluate")["predictions"] == ["predict one/labels"]
+    (nodes,) = graph(tmp_path, text + '[train.alm]\noutput = "head"\n')
+    assert titles(nodes)[-1] == "predict answers"
+    message = r"\[\[train\]\] answers: its model answers a prompt. Write alm.output = \"head\", or request its votes"
+    with pytest.raises(SettingsError, match=message):
+        graph(tmp_path, READ + "[fuse]\n" + ANSWERS + "[evaluate]\n")
+
+
 def test_a_varied_key_reaches_its_own_stage_and_what_is_behind_it(tmp_path: Path) -> None:
     text = READ + "[fuse]\n[align]\n" + TRAIN.format("one") + TRAIN.format("two")
     first, second = graph(tmp_path, text + '[vary]\n"align.examples" = [1, 2]\n')

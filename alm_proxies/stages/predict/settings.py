@@ -48,6 +48,7 @@ STAGE = Stage(
     ),
     writes={"labels": "labels.parquet"},
     follows="train",
+    unless="not_predicted",
     labels_of="model",
     hears=True,
 )  # fmt: skip

@@ -140,32 +140,35 @@ def kept_findings(
     human = votes.frame.with_columns(side=sides.of_rows).filter((pl.col("source") == "human") & _OK & ~OF_CONSENSUS)
     draws = human.unique(_DRAW).select("utterance_id", "held_out", "side")
     held = draws.filter(pl.col("side") == HELD).height
-    more = draws.filter((pl.col("side") == NEW) & pl.col("held_out")).height
-    moved = draws.filter((pl.col("side") == FITTED) & pl.col("held_out")).height
-    message = f"{counted(held, 'vote that it holds out stays', 'votes that it holds out stay')} held out"
-    message += (
-        f", and {counted(more, 'vote that it does not have is', 'votes that it does not have are')}" if more else ""
-    )
-    findings = [finding("held_out_kept", message, where=earlier.where, count=held)]
-    if moved:
+    new, fitted = (draws.filter((pl.col("side") == side) & pl.col("held_out")).height for side in (NEW, FITTED))
+    findings = [finding("held_out_kept", _kept(held, new), where=earlier.where, count=held)]
+    if fitted:
         message = (
-            f"{counted(moved, 'vote that it fits is', 'votes that it fits are')} held out now: what was trained or "
+            f"{counted(fitted, 'vote')} of the earlier table's fit {_are(fitted)} held out now: what was trained or "
         )
-        message += "fused from the earlier table has used them"
+        message += "fused from that table has used them"
         fix = "Keep its splits too (--keep-splits) and hold out as it does, or train and fuse again."
-        findings.append(finding("held_out_moved", message, fix=fix, where=earlier.where, count=moved))
+        findings.append(finding("held_out_moved", message, fix=fix, where=earlier.where, count=fitted))
     if wanted is not None and wanted.keep is not None and (fewer := _with_fewer(draws, utterances, wanted)):
-        message = (
-            f"{counted(fewer, 'utterance keeps', 'utterances keep')} fewer than {counted(wanted.keep, 'vote')} for "
-        )
-        message += "the fit, because other votes stay held out"
+        keep = counted(fewer, "utterance keeps", "utterances keep")
+        message = f"{keep} fewer than {counted(wanted.keep, 'vote')} for the fit, because other votes stay held out"
         findings.append(finding("held_out_stays", message, where=earlier.where, count=fewer))
     if sides.lost:
-        message = f"{counted(sides.lost, 'vote that it holds out is', 'votes that it holds out are')} not found again: "
+        message = f"{counted(sides.lost, 'held-out vote')} of the earlier table {_are(sides.lost)} not found again: "
         message += "removed, or with another label and no known rater"
         fix = "Read with the taxonomy and the map of the earlier read: a vote with another label may be in the fit now."
         findings.append(finding("held_out_lost", message, fix=fix, where=earlier.where, count=sides.lost))
     return findings
+
+
+def _kept(held: int, new: int) -> str:
+    stay = "stays" if held == 1 else "stay"
+    beside = f", and {counted(new, 'vote')} that it does not have {_are(new)}" if new else ""
+    return f"{counted(held, 'held-out vote')} of the earlier table {stay} held out{beside}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _with_fewer(draws: pl.DataFrame, utterances: Utterances, wanted: HoldOut) -> int:

@@ -37,8 +37,11 @@ def foresee(ahead: Ahead) -> Foreseen:
         needed = (*needed, "peft")
     missing = [name for name in needed if find_spec(name) is None]
     fix = "Install it with: pip install 'alm-proxies[train]'"
+    facts = [_used(ahead, labels)] if labels else []
+    if (reason := ahead.settings.not_predicted) is not None:
+        facts.append(f"{reason[0]}, so that nothing is predicted and evaluated; annotate requests its votes")
     return Foreseen(
-        facts=(_used(ahead, labels),) if labels else (),
+        facts=tuple(facts),
         problems=(f"training needs {missing[0]}, which is not installed. {fix}",) if missing else (),
     )
 

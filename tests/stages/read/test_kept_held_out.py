@@ -119,6 +119,24 @@ def test_ratings_tell_votes_of_one_label_without_raters_apart() -> None:
     assert now.filter("held_out")["valence"].to_list() == [0.8]
 
 
+def test_draws_of_several_rows_stay_whole_and_votes_of_proxies_are_none_of_them() -> None:
+    def rows(count: int) -> list[Row]:
+        shared = [("a", "c/crowd", "human", n, label, 0.5) for n in range(count) for label in ("happy", "sad")]
+        return [*shared, ("a", "c/crowd", "human", count, "sad", 1.0), ("a", "gpt", "proxy", 0, "sad", 1.0)]
+
+    def table(count: int) -> Votes:
+        names = ["utterance_id", "annotator", "source", "draw", "label", "weight"]
+        return Votes.of(pl.DataFrame(rows(count), schema=names, orient="row"), taxonomy=LABELS)
+
+    before = first(table(3), HoldOut(keep=1))
+    now, kinds, _ = again(table(5), before, HoldOut(keep=1), seed=3)
+    in_the_fit = ~pl.col("held_out") & (pl.col("source") == "human")
+    columns = ["label", "weight"]
+    assert now.filter(in_the_fit).select(columns).equals(before.frame.filter(in_the_fit).select(columns))
+    assert kinds == {"held_out": 5, "held_out_kept": 3}
+    assert not now.filter(pl.col("source") == "proxy")["held_out"].any()
+
+
 def test_a_rater_who_changed_a_label_has_the_same_vote_and_one_who_is_not_known_is_counted(wording: Wording) -> None:
     before = first(votes_of([("a", f"c/r{n}", "sad") for n in range(5)]), HoldOut(keep=3))
     now, kinds, _ = again(votes_of([("a", f"c/r{n}", "happy") for n in range(6)]), before, HoldOut(keep=3), seed=4)
