@@ -38,7 +38,7 @@ KINDS: dict[str, Kind] = {
     "held_out_lost": Kind(
         "warning",
         "Votes that an earlier table holds out are not found again.",
-        "Read with the taxonomy and the map of the earlier read.",
+        "Read with the ids, the taxonomy and the map of the earlier read.",
     ),
     "held_out_moved": Kind(
         "warning",

@@ -32,7 +32,7 @@ _OF_CROWD = pl.col("annotator").str.ends_with(CROWD)
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """The human votes of an earlier table on utterances that have votes now, and the table's path."""
+    """The human votes of an earlier table on utterances of the corpus, or with votes now, and the table's path."""
 
     frame: pl.DataFrame
     where: str
@@ -62,12 +62,13 @@ def earlier_votes(source: Source, votes: Votes) -> Earlier | None:
     fix += "(--keep-held-out)."
     if not human["held_out"].any():
         raise TableError("holds no human vote out", where=str(path), fix=fix)
-    now = votes.frame.filter(pl.col("source") == "human").select("utterance_id").unique()
-    human = human.join(now, on="utterance_id", how="semi", maintain_order="left")
-    if human.is_empty():
+    now = votes.frame.filter(pl.col("source") == "human")["utterance_id"].unique()
+    known = human["utterance_id"].is_in(now.implode())
+    if not known.any():
         message = f"has no human vote on an utterance of {source.corpus}, so it keeps none held out"
         raise TableError(message, where=str(path), fix=fix)
-    return Earlier(human, str(path))
+    of_corpus = human["utterance_id"].str.starts_with(f"{source.corpus}/")
+    return Earlier(human.filter(known | of_corpus), str(path))
 
 
 def drawn_anew(source: Source, wanted: HoldOut | None) -> list[Finding]:
@@ -99,7 +100,7 @@ def sides_of(votes: pl.DataFrame, earlier: Earlier) -> Sides:
     now = _draws(votes.filter(pl.col("source") == "human")).with_row_index("now")
     before = _draws(earlier.frame.filter(pl.col("held_out") | _OK)).with_row_index("before")
     pairs = []
-    left_now, left = now, before.sort("held_out", descending=True, maintain_order=True)
+    left_now, left = now, before
     for by in _SAME:
         pair = _paired(left_now, left, by)
         pairs.append(pair.with_columns(by_rater=pl.lit(by is _SAME[-1])))
@@ -127,8 +128,14 @@ def _draws(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _paired(now: pl.DataFrame, before: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """The draws of both that are the same by these columns, one to one, in the order of their rows."""
+    """The draws of both that are the same by these columns, one to one, in the order of their rows.
+
+    Where fewer are left than there were, the held-out ones come first.
+    """
     number = pl.int_range(pl.len()).over(by).alias("number")
+    fewer = pl.len().over(by) > pl.col("left")
+    left = before.join(now.group_by(by).agg(left=pl.len()), on=by, maintain_order="left")
+    before = left.sort(pl.col("held_out") & fewer, descending=True, maintain_order=True)
     both = now.select("now", *by, number).join(before.select("before", "held_out", *by, number), on=[*by, "number"])
     return both.select("now", "before", "held_out")
 
@@ -155,8 +162,9 @@ def kept_findings(
         findings.append(finding("held_out_stays", message, where=earlier.where, count=fewer))
     if sides.lost:
         message = f"{counted(sides.lost, 'held-out vote')} of the earlier table {_are(sides.lost)} not found again: "
-        message += "removed, or with another label and no known rater"
-        fix = "Read with the taxonomy and the map of the earlier read: a vote with another label may be in the fit now."
+        message += "removed, with another id of its utterance or rater, or with another label and no known rater"
+        fix = "Read with the ids, the taxonomy and the map of the earlier read: a vote with another id or label may be "
+        fix += "in the fit now."
         findings.append(finding("held_out_lost", message, fix=fix, where=earlier.where, count=sides.lost))
     return findings
 

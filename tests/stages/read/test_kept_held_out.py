@@ -119,6 +119,16 @@ def test_ratings_tell_votes_of_one_label_without_raters_apart() -> None:
     assert now.filter("held_out")["valence"].to_list() == [0.8]
 
 
+def test_votes_without_raters_whose_ratings_are_on_another_scale_are_found_by_their_order() -> None:
+    # align_ratings = "rank" writes ranks, while those of the source are on its scale
+    before = votes_of([("a", "c/crowd", "sad", value) for value in (0.7, 0.1, 0.3)], "valence")
+    before = Votes(before.frame.with_columns(held_out=pl.Series([False, True, False])), before.about)
+    rows = [("a", "c/crowd", "sad", value) for value in (0.9, 0.2, 0.4)]
+    now, kinds, _ = again(votes_of(rows, "valence"), before, HoldOut(keep=2))
+    assert now.filter("held_out")["valence"].to_list() == [0.2]
+    assert kinds == {"held_out": 1, "held_out_kept": 1}
+
+
 def test_draws_of_several_rows_stay_whole_and_votes_of_proxies_are_none_of_them() -> None:
     def rows(count: int) -> list[Row]:
         shared = [("a", "c/crowd", "human", n, label, 0.5) for n in range(count) for label in ("happy", "sad")]
@@ -231,6 +241,16 @@ def test_splits_that_are_kept_without_the_held_out_votes_are_stated(tmp_path: Pa
     wording(findings["message"][0], findings["fix"][0])
     for source, keep in ((plain, 3), (kept, None), (kept | {"keep_held_out": tmp_path / "week1"}, 3)):
         assert "held_out_drawn_anew" not in sets(TableSource(**source), keep=keep).findings.counts()
+
+
+def test_held_out_votes_on_utterances_whose_ids_changed_are_counted(tmp_path: Path, wording: Wording) -> None:
+    kept = tmp_path / "week1"
+    sets(lab(tmp_path, 1), lab(tmp_path, 1, "d")).write(kept)
+    source = lab(tmp_path, 2, keep_held_out=kept)
+    source.source.write_text(source.source.read_text().replace("u1,", "first,").replace("u2,", "second,"))
+    lost = [finding for finding in sets(source).findings.frame.to_dicts() if finding["kind"] == "held_out_lost"]
+    assert [finding["count"] for finding in lost] == [2]  # one of each clip, and none of the corpus d
+    wording(lost[0]["message"] + " " + lost[0]["fix"])
 
 
 def test_our_own_tables_and_text_tables_are_earlier_tables_too(tmp_path: Path) -> None:
