@@ -45,9 +45,8 @@ def states_of(table: Utterances) -> dict[str, State]:
     """The state of every recording of a table on this machine, by path."""
     places = Places(table.about)
     pairs = table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio")
-    return {
-        str(places.of(*pair)): _state(str(places.of(*pair))) for pair in pairs.iter_rows() if not is_remote(pair[1])
-    }
+    paths = [str(places.of(*pair)) for pair in pairs.iter_rows() if not is_remote(pair[1])]
+    return {path: _state(path) for path in paths}
 
 
 def changed_meanwhile(before: Mapping[str, State]) -> list[Finding]:

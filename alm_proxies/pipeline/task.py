@@ -59,7 +59,7 @@ class State:
     @cached_property
     def digest(self) -> str:
         """A digest of the dependencies, without the names and paths of inputs."""
-        return digest_of({**self.depends, "inputs": list(self.depends["inputs"].values())})
+        return _digest_of(self.depends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +116,18 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         _forget(task, files, everything=before.digest != state.digest)
     with folder_to_fill(folder):
         remove(folder / MARKER)
-        digest = state.digest  # before anything is read: what changes meanwhile is noticed by the next run
+        depends = state.depends  # before anything is read: what changes meanwhile is noticed by the next run
         done = perform(task, quiet=quiet)
     result = files_of(task.declared, folder)
     outputs = [task.output(name) for name in done.written]
+    if "changed_meanwhile" in done.findings.counts():  # recordings may be as before again, and were not when read
+        depends = {**depends, "inputs": {**depends["inputs"], "recordings": "changed while being read"}}
     record = Record(
         stage=task.stage,
         name=task.name,
         folder=task.folder,
-        digest=digest,
-        depends=state.depends,
+        digest=_digest_of(depends),
+        depends=depends,
         task=asdict(task),
         outputs={
             path.relative_to(folder).as_posix(): digest_of_files(result) if path == folder else digest_file(path)
@@ -141,6 +143,10 @@ def do(task: Task, *, quiet: bool = False) -> Record:
     )
     write_json(folder / MARKER, asdict(record))
     return record
+
+
+def _digest_of(depends: dict[str, Any]) -> str:
+    return digest_of({**depends, "inputs": list(depends["inputs"].values())})
 
 
 def will_run(task: Task, *, quiet: bool = True) -> str | None:
