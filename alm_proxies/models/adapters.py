@@ -53,6 +53,13 @@ class Adapter:
         path = Path(folder)
         if not (path / CONFIG).is_file():
             return None
+        if any(path.glob("model*.safetensors")):
+            raise InputError(
+                f"the model has an adapter of its own beside its weights ({CONFIG})",
+                where=str(path),
+                fix=f"Move {CONFIG} and {WEIGHTS} into a folder of their own, write base_model_name_or_path = this "
+                "folder there, and name that folder as the model.",
+            )
         fix = "Train it again, or export it from peft as plain LoRA."
         try:
             stated = json.loads(read_text(path / CONFIG))

@@ -329,6 +329,22 @@ def copied(folder: Path, target: Path, **changes: Any) -> Path:
     return target
 
 
+def test_a_model_with_an_adapter_beside_its_weights_is_taken_apart_as_its_error_says(
+    adapted: dict[str, Trained], bases: dict[str, Path], tmp_path: Path
+) -> None:
+    """Granite-speech is published in this form, with a text model as the adapter's base."""
+    whole = copied(adapted["glmasr"].folder, tmp_path / "whole", base_model_name_or_path="some/text-model")
+    for path in bases["glmasr"].iterdir():
+        (whole / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"has an adapter of its own beside its weights.*into a folder of their own"):
+        AudioLM.load(whole, device="cpu")
+    apart = copied(whole, tmp_path / "apart", base_model_name_or_path=str(whole))
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (whole / name).unlink()
+    expected = log_p(AudioLM.load(adapted["glmasr"].folder, device="cpu"))
+    np.testing.assert_allclose(log_p(AudioLM.load(apart, device="cpu")), expected, atol=1e-5)
+
+
 def test_an_adapter_on_another_base_is_refused(
     adapted: dict[str, Trained], bases: dict[str, Path], tmp_path: Path
 ) -> None:
