@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,3 +279,23 @@ def test_predict_names_the_way_to_ask_a_model_that_answers(bases: dict[str, Path
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainSettings.model_validate({"recipe": "alm", "model": "x", **changes})
+
+
+def test_a_base_model_that_was_moved_is_named_anew_in_the_adapter(
+    headed: dict[str, Trained], bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(headed["glmasr"].folder, model)
+    shutil.copytree(bases["glmasr"], tmp_path / "base")
+    config = model / "lm" / "adapter_config.json"
+    stated = json.loads(config.read_text())
+    config.write_text(json.dumps(stated | {"base_model_name_or_path": str(tmp_path / "gone")}))
+    with pytest.raises(InputError, match=r"is missing.*change base_model_name_or_path"):
+        load_trained(model)
+    config.write_text(json.dumps(stated | {"base_model_name_or_path": str(tmp_path / "base")}))
+    clips = [clip for name in NAMES if (clip := Sounds(few[0], stage="test", rate=16_000).open(name).clip) is not None]
+    shares = load_trained(headed["glmasr"].folder).distributions(clips)
+    np.testing.assert_array_equal(load_trained(model).distributions(clips), shares)
+    config.write_text(json.dumps(stated | {"r": 5}))
+    with pytest.raises(InputError, match=r"lm/adapter_config.json is not the file that the training wrote"):
+        load_trained(model)
