@@ -84,7 +84,8 @@ def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series
     """
     frame = votes.frame
     if not frame.height:
-        raise InputError("there are no held-out votes", where="votes", fix="Hold some out first.")
+        fix = "Hold some out when the corpus is read: --hold-out keep=3 keeps three of every utterance for the fit."
+        raise InputError("there are no held-out votes", where="votes", fix=fix)
     known = frame.filter(~pl.col("held_out"))
     if known.height:
         raise InputError(
