@@ -93,7 +93,7 @@ def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int | None, seed: int) -
     for name, start, size in zip(names, starts[many].tolist(), sizes[many].tolist(), strict=True):
         order = start + generator(seed, "hold_out", name).permutation(size)
         beyond[order[np.argsort(side[order], kind="stable")][keep:]] = True
-    chosen = np.zeros(human.height, dtype=np.bool_)
+    chosen: NDArray[np.bool_] = human["side"].to_numpy() == HELD  # also a consensus of votes that do not count
     chosen[voted["place"].to_numpy()[beyond[draw]]] = True
     behind = here.filter(pl.col("consensus") & ~pl.col("alone"))
     scored = np.isin(behind["utterance"].to_numpy(), utterance[beyond])

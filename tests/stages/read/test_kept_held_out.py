@@ -171,6 +171,14 @@ def test_a_published_consensus_goes_with_its_votes_and_is_counted_as_none_of_the
     assert kinds == {"held_out": 2, "held_out_kept": 1, "nothing_held_out": 1}
 
 
+def test_a_held_out_consensus_stays_held_out_where_no_vote_behind_it_counts() -> None:
+    rows = [("a", "c/r1", None, "unparsable"), ("a", "c/consensus", "sad", "ok"), ("b", "c/r1", "sad", "ok")]
+    votes = votes_of(rows, "status")
+    before = Votes(votes.frame.with_columns(held_out=pl.lit(value=True)), votes.about)
+    for wanted in (HoldOut(keep=1), None):
+        assert again(votes, before, wanted)[0]["held_out"].all()
+
+
 def test_another_hold_out_than_before_is_stated_and_no_held_out_vote_gets_into_the_fit(wording: Wording) -> None:
     votes = votes_of([(name, f"c/r{n}", "sad") for name in "ab" for n in range(6)])
     before = first(votes, HoldOut(keep=3))
