@@ -384,6 +384,26 @@ def test_what_a_format_has_no_place_for_is_a_finding_and_on_the_card(
     wording(*(message for frame in (some, chats, lists, consensus) for message in frame["message"]))
 
 
+def test_utterances_that_are_written_twice_count_more_where_a_format_has_no_weights(
+    corpus: Corpus, tmp_path: Path, wording: Wording
+) -> None:
+    labels, utterances = corpus[0], corpus[1]
+    halves = {f"p_{name}": 0.5 if place < 2 else 0.0 for place, name in enumerate(labels.taxonomy)}
+    row = pl.int_range(pl.len())
+    tied = {name: pl.when(row < 3).then(value).otherwise(name) for name, value in halves.items()}
+
+    def finding(ties: str, **more: pl.Expr) -> list[str]:
+        some = Labels(labels.frame.with_columns(**tied, **{"weight": pl.lit(1.0), **more}), labels.about)
+        settings = ExportSettings(format="s3prl", ties=ties)  # type: ignore[arg-type]
+        written = export(some, utterances, tmp_path / f"{ties} {len(more)}", settings)
+        return written.findings.frame.filter(kind="weights_not_written")["fix"].to_list()
+
+    assert finding("first") == []
+    fixes = [finding("spread"), finding("spread", weight=pl.when(row < 9).then(0.5).otherwise(1.0))]
+    assert [len(fix) for fix in fixes] == [1, 1]
+    wording(*(fix[0] for fix in fixes))
+
+
 def test_items_without_a_split_and_those_of_splits_that_a_reader_leaves_out_are_counted(
     corpus: Corpus, tmp_path: Path, wording: Wording
 ) -> None:

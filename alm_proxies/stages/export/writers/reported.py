@@ -18,13 +18,19 @@ _EQUAL = 1e-9
 def without_weights(items: Items, where: str) -> list[Finding]:
     """A finding if weights differ and `where` has none; `where` is a format or some of its files."""
     weights = items.frame["weight"]
-    if float(np.ptp(weights.to_numpy())) <= _EQUAL:
+    if _equal(weights):
         return []
     zero = int((weights == 0).sum())
     without = f", and {counted(zero, 'row', 'rows')} of weight 0 {'is' if zero == 1 else 'are'} written" if zero else ""
     message = f"{where} {'have' if where.endswith('jsonl') else 'has'} no weights, so all rows count the same{without}"
     fix = "Balance by whole copies (balance --copies size=1.5), or choose a format with weights, such as emobox or csv."
+    if items.settings.ties == "spread" and _equal(items.frame.group_by("file").agg(pl.col("weight").sum())["weight"]):
+        fix = "Set ties to first (--ties first): an utterance that is written once for each of its labels counts more."
     return [Finding.of("weights_not_written", message, fix, count=len(items))]
+
+
+def _equal(weights: pl.Series) -> bool:
+    return float(np.ptp(weights.to_numpy())) <= _EQUAL
 
 
 def without_ratings(items: Items, rated: pl.DataFrame, table: str) -> list[Finding]:
