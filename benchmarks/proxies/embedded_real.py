@@ -34,7 +34,8 @@ from embedded_speech import (
     sources,
 )
 from embedded_speech import synthetic_speech as synthetic_cells
-from embedded_training import ENCODER_DONE, Part, Plan, Student, asked, learn, rank
+from embedded_training import ENCODER_DONE, Part, Plan, Student, asked, learn
+from embedded_workers import rank
 from study_design import LOCKBOX
 from torch import distributed
 

@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from embedded_effects import changed
 from embedded_speech import BANDS, BINS, COMPONENTS, FLOOR, LABELS, Array, Cells, Floats
+from embedded_workers import average_gradients, rank
 from numpy.typing import NDArray
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
@@ -132,6 +133,7 @@ def _part(student: Student, real: list[Part], synthetic: Part, plan: Plan, kept:
     warm = max(1, steps // 20)
     streams = [_rows(real, plan.real, plan.seed, words), _rows([synthetic], plan.synthetic, plan.seed, words)]
     totals: list[list[float]] = []
+    longest = 2 * len(student.tower.embed_positions.weight)
     first = _restore(student, optimizers, kept)
     for stream in streams:
         deque(islice(stream, first), maxlen=0)
@@ -162,6 +164,7 @@ def _part(student: Student, real: list[Part], synthetic: Part, plan: Plan, kept:
                     optimizer.zero_grad()
                 totals.append(losses[:3])
                 if (step + 1) % 50 == 0 or step + 1 == steps:
+                    hearing.set(longest)
                     _keep(student, optimizers, step + 1, kept)
                     shown = " ".join(f"{value:.3f}" for value in np.mean(totals[-50:], axis=0))
                     yield (
@@ -177,23 +180,6 @@ def _rate(step: int, warm: int, steps: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / (steps - warm)))
-
-
-def rank() -> int:
-    """This process's number among the workers."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
-
-
-def average_gradients(weights: list[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the workers."""
-    if not distributed.is_initialized():
-        return
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    together = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(together)
-    together /= distributed.get_world_size()
-    for gradient, part in zip(gradients, together.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def _optimizers(student: Student, plan: Plan, *, words: bool) -> list[torch.optim.Optimizer]:
