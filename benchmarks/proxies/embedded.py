@@ -1,6 +1,6 @@
 """Make the embedded annotator, and measure it.
 
-    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER       simulate, train, ship
+    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER [--start FOLDER]  simulate, train, ship
     python benchmarks/proxies/embedded.py choose --crema-d FOLDER --teacher FOLDER     without six actors, ships nothing
     python benchmarks/proxies/embedded.py measure                                      the simulated crowds
     python benchmarks/proxies/embedded.py judge --crema-d FOLDER --teacher FOLDER --emodb FOLDER    unheard people
@@ -8,8 +8,8 @@
 `make` follows pipelines/embedded.toml and pipelines/training/embedded.toml to a model of synthetic speech, which then
 grows and learns from CREMA-D's actors beside it (embedded_real.py, taught by the Whisper tiny.en encoder in FOLDER),
 copies the model into the package and names its weights and its actors. The lockbox and the development actors are left
-out. `choose` leaves six more actors out and prints their figures: settings are chosen by them. Killed, both go on
-where they were.
+out. With `--start` the first half is not trained: the model in that folder is taken. `choose` leaves six more actors
+out and prints their figures: settings are chosen by them. Killed, both go on where they were.
 
 `measure` annotates with the shipped file through the annotate stage, on test speakers of crowd 0 (2000 utterances, the
 demo's crowd) and of the crowd that it learned from. Printed for each: JSD (base 2) and NLL (nats) of
@@ -91,20 +91,21 @@ def synthetic_speech(folder: Path) -> Corpus:
     return Corpus(Utterances.read(tables[0]), Votes.read(tables[1]), Labels.read(tables[2]), Findings.gather([]))
 
 
-def make(folder: Path, data: Path, teacher: Path, *, choosing: bool) -> None:
-    """Simulate, train on synthetic speech, train on real speech too, and copy the model beside its annotator file;
-    when `choosing`, train without six actors and copy nothing.
+def make(folder: Path, data: Path, teacher: Path, first: Path | None, *, choosing: bool) -> None:
+    """Simulate, train on synthetic speech unless a model that has is given, train on real speech too, and copy the
+    model beside its annotator file; when `choosing`, train without six actors and copy nothing.
     """
     started = time.monotonic()
     corpus = synthetic_speech(folder)
-    start = folder / "training" / "model"
+    start = first or folder / "training" / "model"
     if not start.exists():
         trained = train(vote_shares(corpus.votes), corpus.utterances, folder / "training", settings(folder)[1])
         print(trained.epochs)
     learned = folder / ("choosing" if choosing else "learned")
     if not (learned / "made.json").exists():
         workers = ["-m", "torch.distributed.run", "--nproc-per-node", str(Plan().workers)]
-        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, *(["--choosing"] if choosing else [])]
+        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, "--start", start]
+        options += ["--choosing"] if choosing else []
         subprocess.run([sys.executable, *workers, __file__, "people", *map(str, options)], check=True)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
     if not choosing:
@@ -121,9 +122,9 @@ def ship(learned: Path) -> None:
     print(f"{PACKAGE}: {size / 1e6:.2f} MB")
 
 
-def people(folder: Path, data: Path, teacher: Path, *, choosing: bool) -> None:
+def people(folder: Path, data: Path, teacher: Path, start: Path, *, choosing: bool) -> None:
     """The second half of `make`, in one of its processes."""
-    where = Sources(folder, data, teacher, folder / "training" / "model", PACKAGE / "annotator.toml")
+    where = Sources(folder, data, teacher, start, PACKAGE / "annotator.toml")
     hear_people(where, synthetic_speech(folder), Plan(), choosing=choosing)
 
 
@@ -279,6 +280,7 @@ def main() -> None:
     parser.add_argument("--crema-d", type=Path, help="Folder with tabulatedVotes.csv and AudioWAV.")
     parser.add_argument("--teacher", type=Path, help="Folder of the Whisper tiny.en encoder.")
     parser.add_argument("--emodb", type=Path)
+    parser.add_argument("--start", type=Path, help="Folder of a model that has learned from synthetic speech.")
     parser.add_argument("--choosing", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     where = options.folder, options.crema_d, options.teacher
@@ -287,9 +289,9 @@ def main() -> None:
     elif options.message == "judge":
         judge(*where, options.emodb)
     elif options.message == "people":
-        people(*where, choosing=options.choosing)
+        people(*where, options.start, choosing=options.choosing)
     else:
-        make(*where, choosing=options.message == "choose")
+        make(*where, options.start, choosing=options.message == "choose")
 
 
 if __name__ == "__main__":
