@@ -91,7 +91,7 @@ def digests_of(
         known = {name: entry for name, entry in known.items() if name in paths}
     entries: dict[str, Entry | None] = {}
     for name, path in paths.items():
-        if (status := _status(path)) is not None:
+        if (status := status_of(path)) is not None:
             entries[name] = _remembered(known.get(name), status)
     unread = [name for name, entry in entries.items() if entry is None]
     if unread:
@@ -105,7 +105,7 @@ def digests_of(
     return {name: entry[2] for name, entry in entries.items() if entry is not None}
 
 
-def _status(path: str | Path) -> os.stat_result | None:
+def status_of(path: str | Path) -> os.stat_result | None:
     """The status of a regular file; None where there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116 - this runs for every recording
@@ -140,12 +140,12 @@ def _read(paths: Mapping[str, str | Path], message: str, quiet: bool) -> Iterato
 
 def _entry(path: str | Path) -> Entry | None:
     """The entry of a file; of one that is written meanwhile with a size that no file has, which is not kept."""
-    before = _status(path)
+    before = status_of(path)
     try:
         digest = digest_file(path)
     except InputError:
         digest = UNREADABLE
-    after = _status(path)
+    after = status_of(path)
     if before is None or after is None:
         return None
     same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)

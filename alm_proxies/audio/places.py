@@ -10,7 +10,7 @@ from alm_proxies.cards import forbids_copies
 from alm_proxies.files import digest_of
 from alm_proxies.finding import Finding
 from alm_proxies.printable import counted
-from alm_proxies.remembered import Memory, digests_of
+from alm_proxies.remembered import Memory, digests_of, status_of
 from alm_proxies.remote.copies import known_by_store, need_packages
 from alm_proxies.tables import About, Utterances
 from alm_proxies.uris import is_remote
@@ -38,7 +38,7 @@ class Places:
 
 
 State = tuple[int, int] | None
-"""The size in bytes of a file and the time of its last change in nanoseconds; None where there is none."""
+"""The size in bytes of a file and the time of its last change in nanoseconds; None where there is none, or a pipe."""
 
 
 def states_of(table: Utterances) -> dict[str, State]:
@@ -63,11 +63,8 @@ def changed_meanwhile(before: Mapping[str, State]) -> list[Finding]:
 
 
 def _state(path: str) -> State:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - this runs for every recording
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
+    status = status_of(path)
+    return None if status is None else (status.st_size, status.st_mtime_ns)
 
 
 def _name_of(audio: str) -> str:

@@ -22,7 +22,7 @@ from alm_proxies.pipeline.run import Ran, run
 from alm_proxies.plugins import plugins, register
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Utterances, combine
 from tests.stages.read.corpora import emodb
 
 FILE = """\
@@ -133,7 +133,10 @@ def test_a_recording_that_is_gone_or_new_has_changed_meanwhile(tmp_path: Path) -
     for path in paths[:2]:
         path.write_bytes(b"RIFF")
     table = Utterances.of(pl.DataFrame({"utterance_id": list("abcd"), "audio": [*map(str, paths), "s3://b/d.wav"]}))
+    os.mkfifo(tmp_path / "e.wav")  # its time is that of the last write to the pipe
+    table = combine(table, Utterances.of(pl.DataFrame({"utterance_id": ["e"], "audio": [str(tmp_path / "e.wav")]})))
     before = states_of(table)
+    os.utime(tmp_path / "e.wav", ns=(10**9, 10**9))
     assert changed_meanwhile(before) == []
     paths[0].unlink()
     paths[2].write_bytes(b"RIFF")
