@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import width_of
 from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
-from alm_proxies.models.windows import short_windows
+from alm_proxies.models.windows import Hearing, short_windows
 from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
 from alm_proxies.remembered import REMEMBERED
@@ -158,9 +158,7 @@ def train_alm(
             if heads:
                 forward = heading(model, lm, hearing, accelerator, settings, targets)
             else:
-                stack.enter_context(small_qwen2_audio.only_the_end(lm.model, 1 if adapts else 2))
-                end = None if adapts else lm.inputs.end_of_turn
-                forward = Asking(model, lm, hearing, accelerator, end)
+                forward = _asking(stack, model, lm, hearing, accelerator, ends=not adapts)
             model.train()
             ahead = made_ahead(learned, epoch, lambda: state["micro"], window)
             while (made := pace.next(ahead)) is not None:
@@ -210,6 +208,14 @@ def train_alm(
     # 5. The best weights, in a folder of their own with an annotator file.
     best = state["best"]["epoch"]
     take_weights(learner, best_weights(checkpoints, best))
+    reached = epochs[best - 1]
+    if not heads and len(asked.prompts) > 1:  # in all orders, as the annotator file asks
+        with ExitStack() as stack:
+            hearing = stack.enter_context(short_windows(lm.model)) if short else None
+            forward = _asking(stack, model, lm, hearing, accelerator, ends=not adapts)
+            orders = [replace(looked_at, order=order) for order in range(len(asked.prompts))]
+            each = np.stack([forward.log_shares(batches, state["micro"]) for batches in orders])
+        reached = rows.scores(looked_at.rows, np.log(np.exp(each).mean(axis=0)), heard)
     target = folder / MODEL
     file: TrainedFile | None = None
     if main:
@@ -229,16 +235,30 @@ def train_alm(
                     save_headed(temporary, lm, headed, settings, asker, file, description.norms)
                     write_text(temporary / "README.md", model_card(file, targets))
                 else:
-                    nll, shares = epochs[best - 1].get("nll_per_vote"), targets.class_shares_nll(scored_rows)
+                    nll, shares = reached.get("nll_per_vote"), targets.class_shares_nll(scored_rows)
                     measured = measured_on(targets.trained_on, nll, shares)
                     save_model(temporary, lm, model, settings, asker, targets.trained_on, measured)
-                    write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, epochs[best - 1]))
+                    write_text(temporary / "README.md", alm_card(settings, asker.labels, targets, reached))
         except Exception as error:
             raise not_written(target, error) from error
     if not heads:
         say(f"{settings.name}: request its votes with annotate --annotator {target / ANNOTATOR}", quiet=quiet)
     (findings,) = broadcast_object_list([findings])  # every process may write those of the main process
     return Outcome(target, pl.DataFrame(epochs), tuple(findings), targets, file, lost)
+
+
+def _asking(
+    stack: ExitStack,
+    model: Any,
+    lm: AudioLM,
+    hearing: Hearing | None,
+    accelerator: Any,
+    *,
+    ends: bool,
+) -> Asking:
+    """The forward pass of answers, whose end is learned too if `ends`, for as long as the stack is open."""
+    stack.enter_context(small_qwen2_audio.only_the_end(lm.model, 2 if ends else 1))
+    return Asking(model, lm, hearing, accelerator, lm.inputs.end_of_turn if ends else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

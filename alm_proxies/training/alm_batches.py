@@ -185,6 +185,8 @@ class Batches:
     """Process i of n with share (i, n) gets every n-th row of a step."""
     longest: int | None = None
     """Frames of the model's window; a clip that was moved towards its end is cut there."""
+    order: int | None = None
+    """The label order of all steps; None = drawn for each."""
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -231,7 +233,7 @@ class Batches:
         for row, (clip, low) in enumerate(zip(clips, silence, strict=True)):
             mel[row, : len(clip)] = clip
             mel[row, len(clip) :] = low
-        order = int(chance.integers(len(self.prompts)))
+        order = int(chance.integers(len(self.prompts))) if self.order is None else self.order
         prompt, labels = self.prompts[order], self.labels[order]
         answers = drawn(self.shares[members], chance)
         texts = [

@@ -45,6 +45,8 @@ class ClipBatches:
     ends: bool = False
     share: tuple[int, int] = (0, 1)
     """Process i of n with share (i, n) gets every n-th row of a step."""
+    order: int | None = None
+    """The label order of all steps; None = drawn for each."""
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
@@ -53,7 +55,7 @@ class ClipBatches:
         """All rows once, in steps of clips of similar length; `window` is for Qwen2-Audio only."""
         for place, members in planned(self.heard.lengths[self.rows], self.size, self.seed, number):
             chance = generator(self.seed, "batch", number, place)
-            order = int(chance.integers(len(self.labels)))
+            order = int(chance.integers(len(self.labels))) if self.order is None else self.order
             yield ClipStep(members, order, drawn(self.shares[members], chance))
 
     def total(self, step: Any) -> float:

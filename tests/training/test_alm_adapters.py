@@ -16,12 +16,13 @@ from tones_in_noise import FAMILIES, HERTZ, LABELS, TINY, kill_after_an_epoch, r
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.clip import Clip
+from alm_proxies.audio.recipe import Sounds
 from alm_proxies.errors import EngineError, InputError, MissingExtraError, SettingsError
 from alm_proxies.models import tiny
 from alm_proxies.models.adapters import Adapter, linear_modules
 from alm_proxies.models.audio_lm import Asked, AudioLM
 from alm_proxies.stages.train.stage import Trained, train
-from alm_proxies.tables import Labels, Utterances
+from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.run_log import read_lines
 from alm_proxies.training.settings import TrainSettings
 
@@ -242,6 +243,28 @@ def test_a_module_that_the_model_does_not_have_is_named(bases: dict[str, Path], 
     settings = settings_for(bases["glmasr"], alm={"lora": {"targets": ["q_prj"]}})
     with pytest.raises(SettingsError, match=r"no module 'q_prj'.*q_proj.*There are: down_proj"):
         train(few[1], few[0], tmp_path, settings, quiet=True)
+
+
+@pytest.mark.parametrize("family", ["glmasr", "qwen2_audio"])
+def test_what_is_measured_is_what_the_annotator_answers_in_all_label_orders(
+    family: str, bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
+    ids = few[0].frame["utterance_id"]
+    cast = {"utterance_id": ids, "annotator": "tones/a", "label": [LABELS[place % 3] for place in range(len(ids))]}
+    votes = Votes.of(pl.DataFrame(cast), about=few[1].about)
+    settings = settings_for(bases[family], epochs=1, alm={"label_orders": 3})
+    done = train(few[1], few[0], tmp_path, settings, votes=votes, quiet=True)
+    annotator = Annotator.read(done.folder / "annotator.toml", taxonomy=LABELS)
+    judged = few[0].frame["split"] == "development"
+    sounds = Sounds(few[0], stage="test", rate=16_000)
+    clips = [clip for name in ids.filter(judged) if (clip := sounds.open(name).clip) is not None]
+    heard = pl.Series(cast["label"]).filter(judged)
+    shares = annotator.distribution(clips)
+    loss = -np.mean([np.log(shares[row, LABELS.index(label)]) for row, label in enumerate(heard)])
+    assert annotator.file.measured is not None
+    assert annotator.file.measured.nll_per_vote == pytest.approx(loss, abs=1e-2)  # spectra are kept in half precision
+    assert abs(done.epochs["nll_per_vote"][0] - loss) > 2e-2  # an epoch is scored in one order for each batch
+    assert f"| {annotator.file.measured.nll_per_vote:.4f} |" in (done.folder / "README.md").read_text()
 
 
 def test_a_last_step_that_spoils_the_weights_leaves_no_model(
