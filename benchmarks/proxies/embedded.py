@@ -1,6 +1,6 @@
 """Make the embedded annotator, and measure it.
 
-    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER [--start FOLDER]  simulate, train, ship
+    python benchmarks/proxies/embedded.py make --crema-d FOLDER --teacher FOLDER [--first FOLDER]  simulate, train, ship
     python benchmarks/proxies/embedded.py choose --crema-d FOLDER --teacher FOLDER     without six actors, ships nothing
     python benchmarks/proxies/embedded.py measure                                      the simulated crowds
     python benchmarks/proxies/embedded.py judge --crema-d FOLDER --teacher FOLDER --emodb FOLDER    unheard people
@@ -8,7 +8,7 @@
 `make` follows pipelines/embedded.toml and pipelines/training/embedded.toml to a model of synthetic speech, which then
 grows and learns from CREMA-D's actors beside it (embedded_real.py, taught by the Whisper tiny.en encoder in FOLDER),
 copies the model into the package and names its weights and its actors. The lockbox and the development actors are left
-out. With `--start` the first half is not trained: the model in that folder is taken. `choose` leaves six more actors
+out. With `--first` the first half is not trained: the model in that folder is taken. `choose` leaves six more actors
 out and prints their figures: settings are chosen by them. Killed, both go on where they were.
 
 `measure` annotates with the shipped file through the annotate stage, on test speakers of crowd 0 (2000 utterances, the
@@ -104,7 +104,7 @@ def make(folder: Path, data: Path, teacher: Path, first: Path | None, *, choosin
     learned = folder / ("choosing" if choosing else "learned")
     if not (learned / "made.json").exists():
         workers = ["-m", "torch.distributed.run", "--nproc-per-node", str(Plan().workers)]
-        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, "--start", start]
+        options = ["--folder", folder, "--crema-d", data, "--teacher", teacher, "--first", start]
         options += ["--choosing"] if choosing else []
         subprocess.run([sys.executable, *workers, __file__, "people", *map(str, options)], check=True)
     print(f"{(time.monotonic() - started) / 60:.0f} minutes")
@@ -280,7 +280,7 @@ def main() -> None:
     parser.add_argument("--crema-d", type=Path, help="Folder with tabulatedVotes.csv and AudioWAV.")
     parser.add_argument("--teacher", type=Path, help="Folder of the Whisper tiny.en encoder.")
     parser.add_argument("--emodb", type=Path)
-    parser.add_argument("--start", type=Path, help="Folder of a model that has learned from synthetic speech.")
+    parser.add_argument("--first", type=Path, help="Folder of a model that has learned from synthetic speech.")
     parser.add_argument("--choosing", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     where = options.folder, options.crema_d, options.teacher
@@ -289,9 +289,9 @@ def main() -> None:
     elif options.message == "judge":
         judge(*where, options.emodb)
     elif options.message == "people":
-        people(*where, options.start, choosing=options.choosing)
+        people(*where, options.first, choosing=options.choosing)
     else:
-        make(*where, options.start, choosing=options.message == "choose")
+        make(*where, options.first, choosing=options.message == "choose")
 
 
 if __name__ == "__main__":
