@@ -120,11 +120,10 @@ def sides_of(votes: pl.DataFrame, earlier: Earlier) -> Sides:
 def _draws(frame: pl.DataFrame) -> pl.DataFrame:
     """One row for each draw: its labels with their shares, and its ratings, as text."""
     share = pl.concat_str(pl.col("label").fill_null(""), pl.col("weight").round(6).cast(pl.String), separator=":")
-    rating = pl.concat_str(
-        [pl.col(name).first().round(6).cast(pl.String).fill_null("") for name in ATTRIBUTES], separator=","
-    )
-    of_draw = {"held_out": pl.col("held_out").any(), "ok": _OK.any()}
-    return frame.group_by(_DRAW).agg(labels=share.sort().str.join("|"), ratings=rating, **of_draw).sort(_DRAW)
+    rating = pl.concat_str([pl.col(name).round(6).cast(pl.String).fill_null("") for name in ATTRIBUTES], separator=",")
+    rows = frame.select(*_DRAW, "held_out", labels=share, ratings=rating, ok=_OK).sort(*_DRAW, "labels")
+    own = pl.col("labels").str.join("|"), pl.col("ratings").first(), pl.col("held_out", "ok").any()
+    return rows.group_by(_DRAW, maintain_order=True).agg(*own)
 
 
 def _paired(now: pl.DataFrame, before: pl.DataFrame, by: list[str]) -> pl.DataFrame:
