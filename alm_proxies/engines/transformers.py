@@ -21,6 +21,9 @@ from alm_proxies.models.families import notes_on
 from alm_proxies.models.headed_lm import HeadedLM
 
 _BATCH_ON_A_GPU = 16
+_ONE_THREAD = 20_000_000
+"""Weights up to which a model on a CPU gets one thread: several would wait for each other longer than they compute,
+much longer beside other programs."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +40,10 @@ class Transformers:
         self._batch = batch or (1 if lm.device.type == "cpu" else _BATCH_ON_A_GPU)
         self._waiting: deque[_Waiting] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="transformers")
+        small = lm.device.type == "cpu" and lm.weights <= _ONE_THREAD
+        self._threads = torch.get_num_threads()
+        own = 1 if small else self._threads
+        self._thread = ThreadPoolExecutor(1, "transformers", torch.set_num_threads, (own,))
         answers = isinstance(lm, AudioLM)
         head = () if answers else ("a head of its own gives the labels' probabilities, so it is scored only",)
         self._abilities = Abilities(
@@ -93,6 +99,7 @@ class Transformers:
         """Stop the worker and its thread."""
         if self._worker is not None:
             self._worker.cancel()
+        self._thread.submit(torch.set_num_threads, self._threads)  # threads that start later take the number set last
         self._thread.shutdown(wait=True)
 
     async def _work(self) -> None:

@@ -106,6 +106,11 @@ class AudioLM:
             raise not_loaded(model, ValueError(f"weights are missing ({len(lacking)}), such as {lacking[0]}"))
         return cls(loaded.to(where).eval(), inputs, str(model))
 
+    @property
+    def weights(self) -> int:
+        """The number of weights."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
     def save(self, folder: str | Path) -> None:
         """Save the checkpoint and its processor under the weight names of published checkpoints."""
         save(self.model, folder)

@@ -140,6 +140,11 @@ class HeadedLM:
         head.load_state_dict(load_file(str(path / HEAD)))
         return cls(lm, head.to(lm.device), file, read_norms(path), str(folder))
 
+    @property
+    def weights(self) -> int:
+        """The number of weights below the head."""
+        return self._lm.weights
+
     @torch.inference_mode()
     def predict(self, conversations: Sequence[Conversation]) -> Predictions:
         """The calibrated predictions for conversations about one clip each; independent of the batching."""

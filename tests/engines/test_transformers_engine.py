@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from alm_proxies.engines.engine import Audio, Question, Request, Sampling, Turn
 from alm_proxies.engines.registry import TransformersServe, open_engine
+from alm_proxies.models.audio_lm import AudioLM
 
 CODES = ("A", "B", "C")
 WORDS = ("angry", "happy", "sad")
@@ -43,6 +46,31 @@ def test_scores_of_codes_and_words_equal_whole_passes(checkpoint, by_transformer
     for request, reply in zip(requests, ask(checkpoint, *requests, batch=batch), strict=True):
         assert reply.failure is None
         np.testing.assert_allclose(reply.log_probabilities, by_transformers(request), atol=1e-4)
+
+
+def test_a_small_model_gets_one_thread_and_the_number_for_others_stays(checkpoint, scored, monkeypatch):
+    def threads():
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    used = []
+    score = AudioLM.score
+
+    def noted(lm, asked):
+        used.append(torch.get_num_threads())
+        return score(lm, asked)
+
+    monkeypatch.setattr(AudioLM, "score", noted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ask(checkpoint, scored(0))
+        monkeypatch.setattr("alm_proxies.engines.transformers._ONE_THREAD", 10)
+        ask(checkpoint, scored(0))
+        assert used == [1, 2]
+        assert [torch.get_num_threads(), threads()] == [2, 2]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_each_clip_gets_its_own_likeliest_label(checkpoint, scored):
