@@ -73,7 +73,9 @@ def earlier_votes(source: Source, votes: Votes) -> Earlier | None:
 
 def drawn_anew(source: Source, wanted: HoldOut | None) -> list[Finding]:
     """A finding if a source keeps the splits of an earlier table, but not its held-out votes."""
-    if source.keep_splits is None or source.keep_held_out is not None or wanted is None or wanted.keep is None:
+    if source.keep_splits is None or source.keep_held_out is not None or source.proxy is not None:
+        return []
+    if wanted is None or wanted.keep is None:
         return []
     message = "the splits of an earlier table are kept, and its held-out votes are not: those of an utterance that got "
     message += "further votes are drawn anew"

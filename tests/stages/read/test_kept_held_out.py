@@ -247,7 +247,8 @@ def test_splits_that_are_kept_without_the_held_out_votes_are_stated(tmp_path: Pa
     findings = sets(TableSource(**kept)).findings.frame.filter(kind="held_out_drawn_anew")
     assert findings.select("severity", "where").rows() == [("info", "c")]
     wording(findings["message"][0], findings["fix"][0])
-    for source, keep in ((plain, 3), (kept, None), (kept | {"keep_held_out": tmp_path / "week1"}, 3)):
+    proxy = kept | {"as": "proxy:p", "trained_on_these_votes": "no"}  # its votes are never held out
+    for source, keep in ((plain, 3), (kept, None), (kept | {"keep_held_out": tmp_path / "week1"}, 3), (proxy, 3)):
         assert "held_out_drawn_anew" not in sets(TableSource(**source), keep=keep).findings.counts()
 
 
