@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -99,7 +100,8 @@ class Transformers:
         """Stop the worker and its thread."""
         if self._worker is not None:
             self._worker.cancel()
-        self._thread.submit(torch.set_num_threads, self._threads)  # threads that start later take the number set last
+        with suppress(RuntimeError):  # it is closed already
+            self._thread.submit(torch.set_num_threads, self._threads)  # threads that start later take the last number
         self._thread.shutdown(wait=True)
 
     async def _work(self) -> None:

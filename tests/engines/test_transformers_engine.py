@@ -24,6 +24,7 @@ def ask(checkpoint, *requests, **serve):
             return await asyncio.gather(*(engine.ask(request) for request in requests))
         finally:
             await engine.close()
+            await engine.close()
 
     return asyncio.run(asked())
 
