@@ -20,7 +20,7 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # which take about as long.
 MAIN := -m 'not vllm and not browser and not server'
 HALF := $(addprefix tests/,audio compare embedded engines measures models training) \
-  $(addprefix tests/stages/,align annotate evaluate fuse listen predict simulate)
+  $(addprefix tests/stages/,align annotate evaluate listen predict simulate)
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 90
 
