@@ -32,7 +32,9 @@ _MOST_JSON = 1_000_000
 _logged: set[str] = set()
 """The reasons that are in the log."""
 _TRIES = 20
-"""How often a folder is removed again into which others write."""
+"""How often a folder is removed again which others clear or write into meanwhile."""
+_PAUSE = 0.05
+"""Seconds between two of these tries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def contents() -> list[Kept]:
     for kind in KINDS:
         folder = cache_folder() / kind
         sizes = []
-        for place, _, files in os.walk(folder):
+        for place, _, files in (row for each in (folder, *_aside(kind)) for row in os.walk(each)):
             for name in files:
                 with suppress(FileNotFoundError):  # another process has just put it in its place, or cleared it
                     sizes.append(Path(place, name).lstat().st_size)
@@ -176,7 +178,7 @@ def clear(kind: Kind | None = None) -> list[Kept]:
     """Remove all entries of one kind, or of all kinds, and return what was removed."""
     removed = [kept for kept in contents() if kind in (None, kept.kind)]
     for kept in removed:
-        _remove(kept.folder)
+        _remove(kept.kind)
     return removed
 
 
@@ -213,17 +215,31 @@ def _files(kind: Kind) -> Iterator[tuple[float, int, Path]]:
                 yield max(status.st_atime, status.st_mtime), status.st_size, path
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder, into which other processes may be writing."""
+def _aside(kind: Kind) -> list[Path]:
+    """The folders of a kind that were put aside to be removed; one is left where that was stopped."""
+    return [
+        folder for folder in sorted(cache_folder().glob(f".{kind}-*")) if folder.is_dir() and not folder.is_symlink()
+    ]
+
+
+def _remove(kind: Kind) -> None:
+    """Remove the folder of a kind: first put it aside in one step, since other processes may be writing into it."""
+    folder = cache_folder() / kind
     for tries_left in reversed(range(_TRIES)):
         try:
             if folder.is_symlink():
                 folder.unlink()
             elif folder.is_dir():
-                shutil.rmtree(folder)
+                try:
+                    folder.rename(tempfile.mkdtemp(prefix=f".{kind}-", dir=folder.parent))
+                except OSError:  # cannot be put aside
+                    shutil.rmtree(folder)
+            for each in _aside(kind):
+                shutil.rmtree(each)
             return
         except OSError as error:
-            if tries_left and error.errno in (errno.ENOENT, errno.ENOTEMPTY):  # another process wrote there meanwhile
+            if tries_left and error.errno in (errno.ENOENT, errno.ENOTEMPTY):  # another process was there meanwhile
+                time.sleep(_PAUSE)
                 continue
             fix = "Check its permissions, or remove it by hand."
             raise OutputError(f"cannot be removed: {error.strerror or error}", where=str(folder), fix=fix) from error

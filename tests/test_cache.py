@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,47 @@ def test_a_size_that_is_none_is_refused() -> None:
 def test_a_key_that_could_be_a_path_is_refused(room: Path) -> None:
     with pytest.raises(ValueError, match="digest"):
         cache.file_of("features", "../x", ".npy")
+
+
+WRITING = """
+import sys
+from alm_proxies import cache
+for number in range(1, 10**9):
+    cache.write_json("abilities", f"{sys.argv[1]}x{number}", number)
+    if number == 20:
+        print("writing", flush=True)
+"""
+
+
+def test_what_others_write_without_a_pause_is_cleared_at_the_first_try(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_TRIES", 1)
+    line = [sys.executable, "-c", WRITING]
+    others = [subprocess.Popen([*line, name], stdout=subprocess.PIPE) for name in ("a", "b")]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            assert other.stdout.readline()
+        for _ in range(60):
+            cache.clear("abilities")
+        assert [other.poll() for other in others] == [None, None]
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+    cache.clear()
+    assert list(cache.cache_folder().iterdir()) == []
+
+
+def test_what_a_stopped_clearing_left_is_counted_and_removed(room: Path) -> None:
+    cache.write_json("abilities", "abc", 1)
+    left = cache.cache_folder() / ".abilities-x1y2"
+    left.mkdir()
+    (left / "old.json").write_text("123")
+    (kept,) = cache.clear("abilities")
+    assert (kept.files, kept.bytes) == (2, 4)
+    assert list(cache.cache_folder().iterdir()) == []
 
 
 def test_what_cannot_be_removed_is_said(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:

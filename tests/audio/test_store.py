@@ -246,6 +246,11 @@ def test_the_cache_can_be_cleared_and_looked_at_while_others_read_and_write() ->
         subprocess.Popen([sys.executable, "-c", READING, "2000"]),
         subprocess.Popen([sys.executable, "-c", LOOKING, "2000"]),
     ]
-    while any(process.poll() is None for process in others):
-        cache.clear("features")
+    try:
+        while any(process.poll() is None for process in others):
+            cache.clear("features")
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
     assert [process.returncode for process in others] == [0, 0, 0]
