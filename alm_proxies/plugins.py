@@ -14,9 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from textwrap import shorten
 from traceback import walk_tb
+from types import FrameType
 from typing import Any
 
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import AlmProxiesError, SettingsError
 from alm_proxies.files import digest_file, digest_of, package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
 
@@ -115,15 +116,45 @@ def load_named(target: str) -> Any:
 
 def fault_of(error: Exception) -> SettingsError | None:
     """The error that a third party's installed plug-in raised, or caused by a call of ours, as a sentence."""
-    points = [point for kind in KINDS if kind != "prompts" for point in _entry_points(kind)]
-    owners = {point.target.partition(":")[0].partition(".")[0]: point.origin for point in points}
     for frame, line in reversed(list(walk_tb(error.__traceback__))):
-        origin = owners.get(str(frame.f_globals.get("__name__", "")).partition(".")[0])
+        origin = _owners().get(_package_of(frame))
         if origin is not None:
-            message = f"the plug-in package {origin} failed: {type(error).__name__}: {shorten(str(error), 300)}"
-            fix = "Correct it there, or tell its authors: --debug shows the traceback."
-            return SettingsError(message, where=f"{frame.f_code.co_filename}, line {line}", fix=fix)
+            return _fault(f"the plug-in package {origin}", frame, line, error)
     return None
+
+
+def code_fault_of(error: Exception) -> AlmProxiesError:
+    """The error of code that is not ours, a plug-in's or a function's, as a sentence that names its file and line."""
+    fault = fault_of(error)
+    others = [step for step in walk_tb(error.__traceback__) if _package_of(step[0]) != __name__.partition(".")[0]]
+    if fault is None and others:
+        own = [step for step in others if _package_of(step[0]) == _package_of(others[0][0])]
+        fault = _fault(f"the function {own[-1][0].f_code.co_name}", *own[-1], error)
+    if fault is None and isinstance(error, AlmProxiesError):
+        return error
+    return fault or SettingsError(_named(error), fix="Correct the function.")
+
+
+def _fault(name: str, frame: FrameType, line: int, error: Exception) -> SettingsError:
+    fix = "Correct it there, or tell its authors: --debug shows the traceback."
+    return SettingsError(f"{name} failed: {_named(error)}", where=f"{frame.f_code.co_filename}, line {line}", fix=fix)
+
+
+def _named(error: Exception) -> str:
+    """KeyError: 'emotion', or its class alone if it has no message."""
+    message = shorten(str(error), 300)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _package_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+@cache
+def _owners() -> dict[str, str]:
+    """The distributions of installed plug-ins by the package of their code."""
+    points = [point for kind in KINDS if kind != "prompts" for point in _entry_points(kind)]
+    return {point.target.partition(":")[0].partition(".")[0]: point.origin for point in points}
 
 
 @cache

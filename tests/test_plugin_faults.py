@@ -26,6 +26,7 @@ away = "faulty_speech:AWAY"
 mute = "faulty_speech:MUTE"
 number = "faulty_speech:NUMBER"
 closed = "faulty_speech:CLOSED"
+raising = "faulty_speech:RAISING"
 [project.entry-points."alm_proxies.recipes"]
 none = "faulty_speech:train_none"
 [project.entry-points."alm_proxies.exports"]
@@ -103,6 +104,10 @@ class Number(Answering):
     async def ask(self, request):
         return Reply(request.key, texts=(3,) * len(request.seeds), finish=("stop",) * len(request.seeds))
 
+class Raising(Answering):
+    async def ask(self, request):
+        raise RuntimeError("no level of " + request.utterance_id)
+
 class Closed(Answering):
     @classmethod
     async def open(cls, model, serve):
@@ -120,8 +125,8 @@ def one_module(items, folder):
 RAISES, COLUMNS, TUPLES, WITHOUT_IDS, NOWHERE = (
     Reader(Lines, f"faulty_speech:read_{name}") for name in ("raises", "columns", "tuples", "without_ids", "nowhere")
 )
-AWAY, MUTE, NUMBER, CLOSED = (
-    EngineKind(Serve, f"faulty_speech:{name}") for name in ("Away", "Mute", "Number", "Closed")
+AWAY, MUTE, NUMBER, CLOSED, RAISING = (
+    EngineKind(Serve, f"faulty_speech:{name}") for name in ("Away", "Mute", "Number", "Closed", "Raising")
 )
 NOTHING = Format("nothing", "nobody", "faulty_speech:nothing", needs_audio=False)
 ONE_MODULE = Format("one_module", "anybody", "faulty_speech:one_module", needs_audio=False)
@@ -144,7 +149,7 @@ def made(faulty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("made")
     soundfile.write(folder / "a.wav", 0.1 * np.sin(np.arange(16_000) / 9), 16_000)
-    for engine in ("away", "mute", "number", "closed"):
+    for engine in ("away", "mute", "number", "closed", "raising"):
         (folder / f"{engine}.toml").write_text(ANNOTATOR.format(engine=engine))
     (folder / "v.csv").write_text("clip,rater,heard\na,r1,happy\na,r2,sad\nb,r1,happy\n")
     words = ["--columns", "utterance_id=clip,annotator=rater,label=heard", "--corpus", "c", "--taxonomy", "happy,sad"]
@@ -211,10 +216,18 @@ FAULTS = {
         [*ANNOTATE, "away.toml"],
         [line('        raise ConnectionError("no service at 9000")') + FAILED + "ConnectionError: no service at 9000."],
     ),
-    "an engine gives no reply": ([*ANNOTATE, "mute.toml"], ["the engine 'mute': ask() gave NoneType for 'c/a'."]),
+    "an engine raises on every recording": (
+        [*ANNOTATE, "raising.toml"],
+        [
+            line('        raise RuntimeError("no level of " + request.utterance_id)')
+            + FAILED
+            + "RuntimeError: no level of c/a; "
+        ],
+    ),
+    "an engine gives no reply": ([*ANNOTATE, "mute.toml"], ["the engine 'mute': ask() gave NoneType for 'c/a'; "]),
     "an engine gives a number": (
         [*ANNOTATE, "number.toml"],
-        ["the engine 'number': ask() gave the answer 3 for 'c/a', which is no text."],
+        ["the engine 'number': ask() gave the answer 3 for 'c/a', which is no text; "],
     ),
     "an engine is none": ([*ANNOTATE, "closed.toml"], ["the engine 'closed': open() gave NoneType, which has no"]),
     "a recipe gives nothing": (

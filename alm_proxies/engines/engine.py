@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.audio.plain_wav import samples_of_pcm
+from alm_proxies.errors import AlmProxiesError
 
 Elicit = Literal["sample", "score", "state"]
 EngineName = str
@@ -22,6 +23,7 @@ Trouble = Literal[
     "refused",  # the model or its filter declined
     "rate_limited",  # 429
     "server_error",  # 5xx, or the engine broke on this request
+    "code_error",  # a function or plug-in that answers in this process raised an error, or gave no answer
     "timeout",  # no answer in time
     "cut_body",  # the response was cut off
     "malformed",  # the response is complete but not a valid completion
@@ -45,7 +47,7 @@ ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "no_trust", "unsupport
 LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
 """Kinds for requests that were not sent: the draw stays missing, and another run requests it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
-    {"server_error", "timeout", "cut_body", "malformed", "reset", "empty", "refused", "unsupported"}
+    {"server_error", "code_error", "timeout", "cut_body", "malformed", "reset", "empty", "refused", "unsupported"}
 )
 """The request had arrived when it went wrong, so that the provider may charge for it. What was turned away (429,
 400, 401 and the like) and what never arrived costs nothing."""
@@ -206,6 +208,8 @@ class Failure:
 
     kind: Trouble
     message: str
+    error: AlmProxiesError | None = None
+    """The error of a function or plug-in, caused by what it raised."""
 
 
 @dataclass(frozen=True, slots=True)

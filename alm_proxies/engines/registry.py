@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from alm_proxies.engines.addresses import address_fault
 from alm_proxies.engines.engine import Engine, Trouble
-from alm_proxies.engines.third_party import ThirdParty
+from alm_proxies.engines.third_party import guarded
 from alm_proxies.errors import SettingsError, need
 from alm_proxies.plugins import load_named, plugin
 from alm_proxies.settings import Settings
@@ -145,5 +145,4 @@ async def open_engine(model: str, serve: Serve, *, revision: str | None = None, 
         need("torch", kind.extra)
         need("transformers", kind.extra)
     loads = {"revision": revision} if kind.has_revisions else {}
-    opened: Engine = await load_named(kind.opens).open(model, serve, **loads)
-    return opened if kind in ENGINES.values() else ThirdParty(opened, engine or kind.opens)
+    return guarded(await load_named(kind.opens).open(model, serve, **loads), engine or kind.opens)

@@ -16,6 +16,7 @@ import numpy as np
 
 from alm_proxies.engines.engine import MAY_BE_PAID, Abilities, Failure, Reply, Request, Trouble
 from alm_proxies.engines.registry import ScriptedServe
+from alm_proxies.engines.third_party import code_failure
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.seeds import generator
 from alm_proxies.table_files import load_table
@@ -108,7 +109,10 @@ class Scripted:
         return self._abilities
 
     async def ask(self, request: Request) -> Reply:
-        """The scripted reply or a fault, chosen by the request and the number of its tries."""
+        """The scripted reply or a fault, chosen by the request and the number of its tries.
+
+        What the function raises about one recording is a failure of its request.
+        """
         started = time.monotonic()
         times = self._asked.get(request.key, 0) + 1
         if self._faults:
@@ -128,19 +132,13 @@ class Scripted:
                 if kind not in MAY_BE_PAID:
                     reply = replace(reply, tokens_in=0, audio_seconds=0.0, paid_tries=0, counted=0)
                 return replace(reply, failure=Failure(kind, "as scripted"), latency=time.monotonic() - started)
-        if request.elicit == "score":
-            scores = tuple(self._scores(request) for _ in request.questions)
-            return replace(reply, log_probabilities=scores, latency=time.monotonic() - started)
-        texts = tuple(self._text(request, seed) for seed in request.seeds)
-        return replace(
-            reply,
-            texts=texts,
-            finish=("stop",) * len(texts),
-            reasoning=("",) * len(texts),
-            tokens_out=sum(len(text.split()) for text in texts),
-            latency=time.monotonic() - started,
-            seeds_honoured=True,
-        )
+        try:
+            reply = self._answered(request, reply)
+        except _NoRowError:
+            raise
+        except Exception as error:
+            reply = replace(reply, failure=code_failure(error))
+        return replace(reply, latency=time.monotonic() - started)
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...]:
         """Every answer counts as one token."""
@@ -148,6 +146,19 @@ class Scripted:
 
     async def close(self) -> None:
         """Do nothing: there is nothing to close."""
+
+    def _answered(self, request: Request, reply: Reply) -> Reply:
+        if request.elicit == "score":
+            return replace(reply, log_probabilities=tuple(self._scores(request) for _ in request.questions))
+        texts = tuple(self._text(request, seed) for seed in request.seeds)
+        return replace(
+            reply,
+            texts=texts,
+            finish=("stop",) * len(texts),
+            reasoning=("",) * len(texts),
+            tokens_out=sum(len(text.split()) for text in texts),
+            seeds_honoured=True,
+        )
 
     def _scores(self, request: Request) -> tuple[float, ...]:
         shares = self._shares_of(request).values()
@@ -185,5 +196,9 @@ def _wrong(request: Request, name: str, answer: object, wanted: str) -> InputErr
     return InputError(message, where="a scripted engine", fix="Correct the function.")
 
 
-def _missing(request: Request, path: str) -> InputError:
-    return InputError(f"has no answer for utterance {request.utterance_id!r}", where=path, fix="Add a row for it.")
+class _NoRowError(InputError):
+    """A table of answers has no row for an utterance: that is about the table, not about one recording."""
+
+
+def _missing(request: Request, path: str) -> _NoRowError:
+    return _NoRowError(f"has no answer for utterance {request.utterance_id!r}", where=path, fix="Add a row for it.")

@@ -132,10 +132,13 @@ def test_wrong_tables_and_settings_are_refused(tmp_path, clip, shares_table, wor
         serve_settings("oracle", {})
 
 
-def test_a_function_that_answers_no_text_or_no_shares_is_refused_with_its_utterance(clip):
+def test_a_function_that_answers_no_text_or_no_shares_is_a_failure_with_its_utterance(clip):
     nothing: Any = lambda request, seed: None  # noqa: E731
     row: Any = lambda request: [0.5, 0.5]  # noqa: E731
-    with pytest.raises(InputError, match=r"script answered None for 'u1', not text"):
-        ask(Scripted(script=nothing), request(clip))
-    with pytest.raises(InputError, match=r"shares answered \[0\.5, 0\.5\] for 'u1', not the share of every label"):
-        ask(Scripted(shares=row), request(clip, elicit="score"))
+    (reply,) = ask(Scripted(script=nothing), request(clip))
+    assert reply.failure is not None
+    assert reply.failure.kind == "code_error"
+    assert "script answered None for 'u1', not text" in reply.failure.message
+    (reply,) = ask(Scripted(shares=row), request(clip, elicit="score"))
+    assert reply.failure is not None
+    assert "shares answered [0.5, 0.5] for 'u1', not the share of every label" in reply.failure.message

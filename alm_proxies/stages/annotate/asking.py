@@ -19,6 +19,7 @@ from alm_proxies.annotators.answers import finish, scores_of_silence
 from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.engines.engine import ENDS_THE_JOB, LEFT_OPEN, Audio, Engine
+from alm_proxies.engines.third_party import guarded
 from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError, showing
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import canonical_json
@@ -161,7 +162,7 @@ async def _ask_group(
     progress = partial(state.progress.advance, 0)
     try:
         with showing(progress):
-            engine = await engine_of(asked[0])
+            engine = guarded(await engine_of(asked[0]), asked[0].file.engine)
     except OverBudgetError as error:
         state.halt.because(str(error), RAISE_THE_BUDGET)
         return
@@ -234,6 +235,9 @@ class Group:
         self._report_implausible()
         if self._error is not None:
             raise self._error
+        if not self._halted():
+            for member in self._members:
+                self._state.tallies[member.number].refuse_broken()
 
     def _report_implausible(self) -> None:
         for member in self._members:
@@ -347,6 +351,8 @@ class Group:
                 if failure is not None and failure.kind in ENDS_THE_JOB:
                     fix = _FIXES.get(failure.kind, "Correct the annotator file, then run the same command again.")
                     raise EngineError(f"{failure.kind}: {failure.message}", where=member.annotator.where, fix=fix)
+                if failure is not None and failure.error is not None:
+                    state.tallies[member.number].broke(row["utterance_id"], failure.error)
             note = f"{in_money(state.budget.spent)} spent" if state.budget.spent else None
             state.progress.advance(len(cast), note)
         except Exception as error:  # ask() stops and raises it

@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alm_proxies.annotators.annotator import Annotator
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import AlmProxiesError, SettingsError
+from alm_proxies.printable import counted
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import Stop
 
 AGAIN = "Run the same command again to continue."
 RAISE_THE_BUDGET = "Raise the budget (--budget), then run the same command again to continue."
+
+_BROKEN, _BROKEN_FROM = 0.9, 10
+"""Code in this process that fails in this share of its votes ends the run, from this number of recordings on."""
 
 
 @dataclass(slots=True)
@@ -23,12 +27,34 @@ class Tally:
     name: str
     statuses: Counter[str] = field(default_factory=Counter)
     labels: dict[str, float] = field(default_factory=dict)
+    broken: dict[str, AlmProxiesError] = field(default_factory=dict)
+    """Errors of the code of a function or plug-in in this run, by utterance, as many as decide whether it works."""
 
     def count(self, status: str, shares: Iterable[tuple[str, float]] = ()) -> None:
         """Count one vote."""
         self.statuses[status] += 1
         for label, share in shares:
             self.labels[label] = self.labels.get(label, 0.0) + share
+
+    def broke(self, utterance: str, error: AlmProxiesError) -> None:
+        """Count an error of the code of a function or plug-in; raises it where nearly every vote fails."""
+        if len(self.broken) < _BROKEN_FROM:
+            self.broken.setdefault(utterance, error)
+        if len(self.broken) == _BROKEN_FROM and self.statuses["failed"] >= _BROKEN * self.statuses.total():
+            raise self._broken()
+
+    def refuse_broken(self) -> None:
+        """Raise the first error of such code if no vote was cast; called when everything was asked."""
+        if self.broken and self.statuses["failed"] == self.statuses.total():
+            raise self._broken()
+
+    def _broken(self) -> SettingsError:
+        failed, votes = self.statuses["failed"], counted(self.statuses.total(), "vote")
+        error = next(iter(self.broken.values()))
+        message = f"{error.message}; {failed:,} of {votes} of {self.name} failed"
+        raised = SettingsError(message, where=error.where, fix=error.fix)
+        raised.__cause__ = error
+        return raised
 
     def verdict(self, stop: Stop, human: Mapping[str, float]) -> str | None:
         """The reason to stop this annotator, as a sentence, or None."""
@@ -38,7 +64,9 @@ class Tally:
         for status, allowed in (("failed", stop.failed), ("refused", stop.refused)):
             share = self.statuses[status] / total
             if share > allowed:
-                return f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {allowed:g})"
+                message = f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {allowed:g})"
+                error = next(iter(self.broken.values()), None) if status == "failed" else None
+                return message if error is None else f"{message}, e.g. {error.message} ({error.where})"
         ok = sum(self.labels.values())
         if ok >= stop.after / 2:
             label, weight = max(self.labels.items(), key=lambda item: (item[1], item[0]))
