@@ -72,6 +72,9 @@ KINDS: dict[str, Kind] = {
     "counted_twice": Kind("info", "Counts of votes that are read one by one as well were left out."),
     "distracted": Kind("info", "Answers with a late first click were left out, as by the corpus's authors."),
     "empty_label": Kind("warning", "Votes have no label.", "Fill them, or remove the rows."),
+    "files_differ": Kind(
+        "warning", "Label files of a corpus contradict each other; one of them is taken.", "Compare them."
+    ),
     "known_fault": Kind(
         "warning",
         "The corpus's authors list a clip as faulty.",

@@ -105,12 +105,12 @@ def votes_of(
             message = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} occurs twice"
             raise TableError(message, where=place(files, again["_row"][0]), fix=fix)
     if mapping.has("label"):
-        findings += _unlabelled(spoken, where)
+        findings += unlabelled(spoken, where)
     votes, losses = vocabulary.votes(spoken.drop("_row"), where)
     return votes, findings + _again(spoken, files, where) + losses
 
 
-def _unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
+def unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:
     """A finding with the number of votes with an empty label, and of those among them that have a rating."""
     empty = spoken.filter(pl.col("word").is_null())
     if "status" in spoken.columns:

@@ -38,12 +38,21 @@ def text_lines(path: Path) -> list[str]:
 
 
 def json_content(path: Path) -> Any:
-    """The content of a JSON file; a TableError if it is not JSON."""
+    """The content of a JSON file; a TableError if it is not JSON, or has a key twice: one value would be lost."""
     fix = "Check that it was copied whole."
+
+    def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in named if keys.count(key) > 1)
+            raise TableError(f"an object has the key {twice!r} twice", where=str(path), fix="Keep one of them.")
+        return named
+
     with open_file(path) as stream:
         try:
             text = stream.read().decode("utf-8-sig")
-            content = json.loads(text)
+            content = json.loads(text, object_pairs_hook=each_key_once)
         except (ValueError, RecursionError) as error:
             reason = str(error).split(":")[0][:80]
             raise TableError(f"is not JSON: {reason}", where=str(path), fix=fix) from None
@@ -188,6 +197,13 @@ def with_recordings(
         message = f"{were} left out: {shown}"
         findings.append(finding("no_votes", message, where=where, count=len(rest)))
     return utterances.drop("own"), findings
+
+
+def answered_again(answers: pl.DataFrame, where: str) -> list[Finding]:
+    """A finding with the number of answers of raters who had answered for the utterance before; all are votes."""
+    again = answers.filter(~pl.struct("utterance_id", "annotator").is_first_distinct())["utterance_id"]
+    words = ("answer comes", "answers come")
+    return listing("answered_again", again, words, "from a rater who had answered before; each counts as a vote", where)
 
 
 def listing(

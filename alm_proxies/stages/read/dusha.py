@@ -11,7 +11,14 @@ from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError
 from alm_proxies.printable import counted
-from alm_proxies.stages.read.corpus_files import consensus_of, listing, names_in, not_the_corpus, with_recordings
+from alm_proxies.stages.read.corpus_files import (
+    answered_again,
+    consensus_of,
+    listing,
+    names_in,
+    not_the_corpus,
+    with_recordings,
+)
 from alm_proxies.stages.read.formats.dusha import DushaSource
 from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
@@ -51,11 +58,9 @@ def read_dusha(source: DushaSource, vocabulary: Vocabulary, card: Card) -> Part:
     rest = "without an annotator left out"
     findings += [*silent, *listing("no_rater", nameless["own"], ("answer", "answers"), rest, corpus)]
     answers = frame.filter(pl.col("annotator_id").is_not_null())
-    again = answers.filter(~pl.struct("own", "annotator_id").is_first_distinct())
-    rest = "from an annotator who had answered before"
-    findings += listing("answered_again", again["own"], ("answer comes", "answers come"), rest, corpus)
     heard = answers.select(utterance_id="own", annotator="annotator_id", word="annotator_emo", source=pl.lit("human"))
     heard = heard.with_columns(prefixed("utterance_id", corpus), prefixed("annotator", corpus))
+    findings += answered_again(heard, corpus)
     known = frame.filter(pl.col("golden_emo").is_not_null()).unique("own", keep="first", maintain_order=True)
     given = known.select(
         utterance_id="own",

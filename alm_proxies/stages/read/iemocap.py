@@ -15,6 +15,7 @@ from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import (
     Answers,
     Unread,
+    answered_again,
     consensus_of,
     listing,
     names_in,
@@ -29,7 +30,9 @@ from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 
 _UTTERANCE = r"Ses0[1-5][MF]_(?:impro|script)\w+_[MF](?:\d{3}|XX\d)"
-_SUMMARY = re.compile(rf"\[(\d+\.\d+) - (\d+\.\d+)\]\s+({_UTTERANCE})\s+(\w+)\s+\[([\d.]+), *([\d.]+), *([\d.]+)\]\s*")
+_SUMMARY = re.compile(
+    rf"\[(\d+(?:\.\d+)?) - (\d+(?:\.\d+)?)\]\s+({_UTTERANCE})\s+(\w+)\s+\[([\d.]+), *([\d.]+), *([\d.]+)\]\s*"
+)
 _CATEGORY = re.compile(r"C-([EFM]\d+):\s*((?:[^;\t]*;)+)\s*(?:\((.*)\))?\s*")
 _RATINGS = re.compile(r"A-([EFM]\d+):\s*val *([^;]*); *act *([^;]*); *dom *([^;]*);\s*(?:\((.*)\))?\s*")
 _TRANSCRIPT = re.compile(rf"({_UTTERANCE}) *\[[\d.]+ *- *[\d.]+\] *:(.*)")
@@ -47,6 +50,7 @@ class _Turns:
     repeated: list[str] = field(default_factory=list)
     self_reports: int = 0
     no_majority: int = 0
+    blank: int = 0
     unread: Unread = field(default_factory=Unread)
 
 
@@ -71,13 +75,16 @@ def read_iemocap(source: IemocapSource, vocabulary: Vocabulary, card: Card) -> P
     answers, wrong = on_unit_scales(turns.outside.frame(pl.List(pl.String)), card, where)
     answers = answers.with_columns(prefixed("utterance_id", source.corpus))
     votes, lost = vocabulary.votes(answers, source.corpus)
-    findings += [*wrong, *lost, *turns.unread.findings(_FORM)]
+    findings += [*answered_again(answers, where), *wrong, *lost, *turns.unread.findings(_FORM)]
     twice = ("turn occurs", "turns occur")
     findings += listing("repeated", turns.repeated, twice, "twice; the first was taken", where)
     if turns.self_reports:
         message = f"{counted(turns.self_reports, 'answer')} of the actors about themselves left out"
         fix = "self_reports = true (--self-reports) reads them."
         findings.append(finding("self_reports", message, fix=fix, where=where, count=turns.self_reports))
+    if turns.blank:
+        message = f"{counted(turns.blank, 'answer has', 'answers have')} neither an emotion nor a rating"
+        findings.append(finding("no_vote", message, where=where, count=turns.blank))
     if turns.no_majority:
         has = counted(turns.no_majority, "turn has", "turns have")
         message = f"{has} no published majority label (xxx); the votes are read"
@@ -107,12 +114,15 @@ def _evaluations(session: Path) -> list[Path]:
 
 
 def _read_dialogue(path: Path, source: IemocapSource, turns: _Turns) -> None:
-    turn = ""
+    turn: str | None = None
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip() or line.startswith("%"):
             continue
         if summary := _SUMMARY.fullmatch(line):
             turn = _begin(summary, path.stem, source, turns)
+        elif turn is None or line.lstrip().startswith("["):  # whose answers follow is not known
+            turn = None
+            turns.unread.add(path, number, line)
         elif category := _CATEGORY.fullmatch(line):
             words = [word.strip() for word in category[2].split(";") if word.strip()]
             _answer(turns, source, turn, f"C-{category[1]}", words or None, (None, None, None))
@@ -164,7 +174,9 @@ def _answer(
         return
     if rater[2] in "FM" and not source.self_reports:
         turns.self_reports += 1
-    elif words is not None or any(value is not None for value in ratings):
+    elif words is None and all(value is None for value in ratings):
+        turns.blank += 1
+    else:
         turns.outside.add(turn, f"{source.corpus}/{rater}", words, ratings)
 
 

@@ -30,6 +30,7 @@ _NUMBER = r"(-?\d+(?:\.\d+)?|NaN)"
 _TURN = re.compile(
     r"(?:UTD|MSP)-IMPROV-(S\d\d([A-Z])-([FM]\d\d)-([A-Z])-([FM]{2}\d\d))\.(?:avi|wav)\s*;\s*([A-Z])\s*;(.*)"
 )
+_OF_TURN = re.compile(r"\s*(?:UTD|MSP)-IMPROV-", re.IGNORECASE)
 _WORKER = re.compile(r"\s*([^;]+?)\s*;\s*([^;:]+?)\s*;(.*)")
 _RATING = {
     name: re.compile(rf"(?:^|[;\s]){letter}:\s*{_NUMBER}")
@@ -58,6 +59,9 @@ def read_msp_improv(source: MspImprovSource, vocabulary: Vocabulary, card: Card)
                 no_majority += 1
             else:
                 answers.add(turn, consensus_of(source.corpus), head[6], _ratings(head[7]))
+        elif _OF_TURN.match(line):  # whose answers follow is not known
+            turn = ""
+            unread.add(path, number, line)
         elif turn and (worker := _WORKER.fullmatch(line)):
             if (turn, worker[1]) in heard:
                 repeated += 1

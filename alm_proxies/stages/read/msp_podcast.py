@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from alm_proxies.cards import Card
-from alm_proxies.errors import TableError
 from alm_proxies.printable import counted
+from alm_proxies.stages.read.answers import unlabelled
 from alm_proxies.stages.read.corpus_files import (
     Unread,
+    answered_again,
     consensus_of,
-    json_content,
     listing,
     names_in,
     not_the_corpus,
@@ -25,7 +23,7 @@ from alm_proxies.stages.read.corpus_files import (
     with_recordings,
 )
 from alm_proxies.stages.read.formats.msp_podcast import MspPodcastSource
-from alm_proxies.stages.read.rows import read_rows
+from alm_proxies.stages.read.msp_podcast_labels import RATINGS, TEXT, answers_of, no_answers, published_in
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -38,21 +36,8 @@ _LABEL_FOLDERS = ("labels", "label")
 _AUDIO_FOLDERS = ("audios", "audio")
 _CONTAINERS = (".wav", ".flac")
 _LOOKED_FOR = "Labels/labels_detailed.csv, Labels/labels_detailed.json or Labels/labels.txt"
-# The primary emotion may be any free text: the pattern is anchored at the beginning and at the A: V: D: tail.
-_WORKER = (
-    r"^\s*(?<worker>WORKER\d+)\s*;\s*(?<primary>.+?)\s*;\s*(?<secondary>.*?)\s*;"
-    r"\s*A:\s*(?<arousal>[0-9.]+)\s*;\s*V:\s*(?<valence>[0-9.]+)\s*;\s*D:\s*(?<dominance>[0-9.]+)\s*;?\s*$"
-)
-_CLIP = (
-    r"^\s*(?<clip>[^;]+\.(?:wav|flac))\s*;\s*(?<code>[A-Z])\s*;"
-    r"\s*A:\s*(?<arousal>[0-9.]+)\s*;\s*V:\s*(?<valence>[0-9.]+)\s*;\s*D:\s*(?<dominance>[0-9.]+)\s*;?\s*$"
-)
-_FORM = "WORKER00000007; Happy; Happy,Amused; A:5.000000; V:6.000000; D:4.000000;"
-_RATINGS = {"arousal": "EmoAct", "valence": "EmoVal", "dominance": "EmoDom"}
 _NO_AGREEMENT = "X"
-_TEXT = pl.String()
-_ANSWERS = {"clip": _TEXT, "worker": _TEXT, "primary": _TEXT, "secondary": _TEXT, **dict.fromkeys(_RATINGS, _TEXT)}
-_CLIPS = {"clip": _TEXT, "code": _TEXT, **dict.fromkeys((*_RATINGS, "speaker", "gender", "split"), _TEXT)}
+_OF_CLIPS = ("speaker", "gender", "split")
 
 
 @dataclass(slots=True)
@@ -69,21 +54,22 @@ def read_msp_podcast(source: MspPodcastSource, vocabulary: Vocabulary, card: Car
     """The clips of MSP-Podcast with every worker's vote and the published consensus."""
     release = _files(source.source)
     answers, clips, findings = _answers(release)
-    published = _published(release.consensus) if release.consensus is not None else clips
+    published = published_in(release.consensus) if release.consensus is not None else clips
     utterances, losses = _utterances(release, source, answers, published)
     where = source.corpus
     findings += [*losses, *_not_numbers(answers, where)]
-    heard = pl.concat(
-        [_answered(answers, source.corpus, vocabulary), _agreed(published, source.corpus)], how="diagonal"
-    )
+    answered = _answered(answers, where, vocabulary)
+    findings += [*unlabelled(answered, where), *answered_again(answered, where)]
+    heard = pl.concat([answered, _agreed(published, where)], how="diagonal")
     heard, wrong = on_unit_scales(heard, card, where)
     votes, lost = vocabulary.votes(heard, where)
     votes = votes.with_columns(stated=pl.coalesce("free_text", "stated")).drop("free_text")
-    no_majority = int((published["code"] == _NO_AGREEMENT).sum())
+    no_majority = published.filter(_filled("code") == _NO_AGREEMENT).height
     if no_majority:
         message = f"{counted(no_majority, 'clip has', 'clips have')} no published consensus (X); the votes are read"
         findings.append(finding("no_majority", message, where=where, count=no_majority))
-    silent = utterances.filter(~pl.col("utterance_id").is_in(votes["utterance_id"].implode()))["utterance_id"]
+    voted = answered if answered.height else votes
+    silent = utterances.filter(~pl.col("utterance_id").is_in(voted["utterance_id"].implode()))["utterance_id"]
     rest = "no vote (the labels of some tests are withheld)"
     findings += listing("no_votes", silent.to_list(), ("clip has", "clips have"), rest, where)
     inputs = [path for path in (release.detailed, release.consensus, *release.others.values()) if path is not None]
@@ -122,126 +108,11 @@ def _first(there: dict[str, Path], names: tuple[str, ...]) -> Path | None:
 
 def _answers(release: _Release) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
     """Every worker's answer, the columns of each clip in the same file, and findings."""
-    nothing = pl.DataFrame(schema=_CLIPS)
-    path = release.detailed
-    if path is None:
-        message = "has the published consensus only, and no votes of workers"
-        fix = f"Put {' or '.join(_DETAILED)} beside it."
-        return (
-            pl.DataFrame(schema=_ANSWERS),
-            nothing,
-            [finding("no_votes", message, fix=fix, where=str(release.consensus))],
-        )
-    if path.suffix.lower() == ".json":
-        return _from_json(path), nothing, []
-    if path.suffix.lower() == ".txt":
-        return _from_text(path)
-    answers, findings = _from_csv(path)
-    return answers, nothing, findings
-
-
-def _from_csv(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
-    """Answers from a CSV file with a row per worker: in columns (1.6, 2.0) or in one cell (1.7 to 1.12)."""
-    named = {"primary": "EmoClass_Major", "secondary": "EmoClass_Second", **_RATINGS}
-    rows = read_rows(path, ["FileName", "EmoDetail", "Workers", "WorkerID", *named.values()])
-    rows.need("FileName")
-    nameless = rows.frame["FileName"].is_null()
-    rows.refuse(nameless, "FileName", "has no clip name", "Take the original file.")
-    if "EmoDetail" in rows.columns:
-        cells = rows.frame.select(clip="FileName", cell="EmoDetail")
-        return _workers(cells, lambda row: rows.place(row, "EmoDetail"))
-    worker = "WorkerID" if "WorkerID" in rows.columns else "Workers"
-    rows.need(worker, *named.values())
-    answers = rows.frame.select(clip="FileName", worker=worker, **named)
-    anonymous = answers["worker"].is_null()
-    rows.refuse(anonymous, worker, "has no worker name", "Take the original file.")
-    return answers.cast(_ANSWERS), []  # type: ignore[arg-type]  # polars takes a schema by name
-
-
-def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
-    """Answers from labels.txt: a line per clip, followed by a line per worker."""
-    lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": _TEXT}).with_row_index("row")
-    lines = lines.with_columns(pl.col("line").str.extract_groups(_CLIP).alias("head")).unnest("head")
-    header = pl.col("clip").is_not_null()
-    clips = lines.filter(header).select("clip", "code", *_RATINGS)
-    rest = lines.with_columns(pl.col("clip").forward_fill().alias("of")).filter(
-        ~header & (pl.col("line").str.strip_chars() != "")
-    )
-    cells = rest.select(clip="of", cell=pl.when(pl.col("of").is_not_null()).then("line"))
-    answers, findings = _workers(cells, lambda row: f"{path}, line {rest['row'][row] + 1}")
-    if not clips.height:
-        raise not_the_corpus(
-            path, "MSP-Podcast", f"lines such as 'MSP-PODCAST_0001_0008.wav; H; A:5.0; V:5.5; D:4.5;' in {path}"
-        )
-    return answers, clips, findings
-
-
-def _workers(cells: pl.DataFrame, place: Callable[[int], str]) -> tuple[pl.DataFrame, list[Finding]]:
-    """Workers' answers from cells with a whole answer each; cells of another form are left out and counted."""
-    answers = cells.with_row_index("row").with_columns(pl.col("cell").str.extract_groups(_WORKER).alias("parts"))
-    answers = answers.unnest("parts")
-    odd = answers.filter(pl.col("worker").is_null())
-    findings = []
-    if odd.height:
-        text = str(odd["cell"][0] or "")[:60]
-        were = counted(odd.height, "answer could not be read and was", "answers could not be read and were")
-        message = f"{were} left out, the first is {text!r}"
-        where = place(odd["row"][0])
-        findings.append(finding("unread_lines", message, fix=f"One looks like: {_FORM}", where=where, count=odd.height))
-    return answers.filter(pl.col("worker").is_not_null()).select(list(_ANSWERS)), findings
-
-
-def _from_json(path: Path) -> pl.DataFrame:
-    """Answers from JSON: {clip: {worker: answer}} (2.0), or {clip: {"Workers": [{"Name": ...}]}} (1.6, MSP-Face)."""
-    columns: dict[str, list[str | None]] = {name: [] for name in _ANSWERS}
-    for clip, workers in _json(path).items():
-        listed = workers.get("Workers") if isinstance(workers, dict) else None
-        if isinstance(listed, list):
-            pairs = [(answer.get("Name"), answer) for answer in listed if isinstance(answer, dict)]
-        elif isinstance(workers, dict):
-            pairs = [(name, answer) for name, answer in workers.items() if isinstance(answer, dict)]
-        else:
-            raise _odd_json(path, clip)
-        for name, answer in pairs:
-            values = (clip, name, answer.get("EmoClass_Major"), answer.get("EmoClass_Second"))
-            for column, value in zip(columns.values(), (*values, *map(answer.get, _RATINGS.values())), strict=True):
-                column.append(None if value is None else str(value))
-    return pl.DataFrame(columns, schema=_ANSWERS).filter(pl.col("worker").is_not_null())
-
-
-def _json(path: Path) -> dict[str, Any]:
-    content = json_content(path)
-    if not isinstance(content, dict) or not content:
-        raise TableError("is not an object with a key for each clip", where=str(path), fix="Take the original file.")
-    return content
-
-
-def _odd_json(path: Path, clip: str) -> TableError:
-    return TableError(f"the entry {clip!r} is not an object", where=str(path), fix="Take the original file.")
-
-
-def _published(path: Path) -> pl.DataFrame:
-    """The consensus file: letter, attributes, speaker, gender and split of every clip."""
-    named = {"code": "EmoClass", **_RATINGS, "speaker": "SpkrID", "gender": "Gender", "split": "Split_Set"}
-    if path.suffix.lower() == ".json":
-        rows: dict[str, list[str | None]] = {name: [] for name in _CLIPS}
-        for clip, entry in _json(path).items():
-            entry = entry[0] if isinstance(entry, list) and entry else entry
-            if not isinstance(entry, dict):
-                raise _odd_json(path, clip)
-            rows["clip"].append(clip)
-            for name, theirs in named.items():
-                value = entry.get(theirs, entry.get("EmoClass_Major") if name == "code" else None)
-                rows[name].append(None if value is None else str(value))
-        return pl.DataFrame(rows, schema=_CLIPS)
-    table = read_rows(path, ["FileName", *named.values()])
-    table.need("FileName", "EmoClass")
-    there = [pl.col(theirs).cast(_TEXT).alias(name) for name, theirs in named.items() if theirs in table.columns]
-    consensus = table.frame.select(pl.col("FileName").alias("clip"), *there)
-    repeated = ~consensus["clip"].is_first_distinct()
-    table.refuse(repeated, "FileName", "occurs twice", "Keep one row per clip.")
-    absent = [pl.lit(None, _TEXT).alias(name) for name in _CLIPS if name not in consensus.columns]
-    return consensus.with_columns(absent).select(list(_CLIPS))
+    if release.detailed is not None:
+        return answers_of(release.detailed)
+    message = "has the published consensus only, and no votes of workers"
+    fix = f"Put {' or '.join(_DETAILED)} beside it."
+    return *no_answers(), [finding("no_votes", message, fix=fix, where=str(release.consensus))]
 
 
 def _answered(answers: pl.DataFrame, corpus: str, vocabulary: Vocabulary) -> pl.DataFrame:
@@ -251,7 +122,7 @@ def _answered(answers: pl.DataFrame, corpus: str, vocabulary: Vocabulary) -> pl.
         utterance_id=_own(pl.col("clip")),
         annotator=pl.lit(f"{corpus}/") + pl.col("worker").str.strip_chars(),
         source=pl.lit("human"),
-        word=_folded(pl.col("primary").str.strip_chars(), vocabulary),
+        word=_folded(_filled("primary"), vocabulary),
         free_text=pl.when(_is_free(pl.col("primary"), vocabulary)).then(pl.col("primary").str.strip_chars()),
         secondary=secondary.list.eval(_folded(pl.element(), vocabulary)).list.eval(
             pl.element().filter(pl.element() != "")
@@ -262,26 +133,34 @@ def _answered(answers: pl.DataFrame, corpus: str, vocabulary: Vocabulary) -> pl.
 
 def _agreed(published: pl.DataFrame, corpus: str) -> pl.DataFrame:
     """The published consensus as votes of the annotator "consensus", which counts as a vote only if asked for."""
-    agreed = published.filter(pl.col("code").is_not_null() & (pl.col("code") != _NO_AGREEMENT))
+    agreed = published.filter(_filled("code") != _NO_AGREEMENT)
     return agreed.select(
         utterance_id=_own(pl.col("clip")),
         annotator=pl.lit(consensus_of(corpus)),
         source=pl.lit("human"),
         word=pl.col("code").str.strip_chars(),
-        free_text=pl.lit(None, _TEXT),
+        free_text=pl.lit(None, TEXT),
         **_ratings(),
     ).with_columns(prefixed("utterance_id", corpus))
 
 
+def _filled(name: str) -> pl.Expr:
+    """A column of text without outer spaces, null where it is empty."""
+    stripped = pl.col(name).str.strip_chars()
+    return pl.when(stripped != "").then(stripped)
+
+
 def _ratings() -> dict[str, pl.Expr]:
-    return {name: pl.col(name).str.strip_chars().cast(pl.Float64, strict=False) for name in _RATINGS}
+    """The ratings as numbers, null where they are none."""
+    return {name: pl.col(name).str.strip_chars().cast(pl.Float64, strict=False).fill_nan(None) for name in RATINGS}
 
 
 def _not_numbers(answers: pl.DataFrame, where: str) -> list[Finding]:
     """A finding for every attribute with ratings that are not numbers; they are left out."""
     findings = []
     for name, rating in _ratings().items():
-        odd = answers.filter(pl.col(name).is_not_null() & rating.is_null())[name]
+        stated = _filled(name).str.to_lowercase() != "nan"
+        odd = answers.filter(stated & rating.is_null())[name]
         words = (f"rating of {name} is not a number and was", f"ratings of {name} are not numbers and were")
         findings += listing("missing_number", odd.to_list(), words, "left out", where)
     return findings
@@ -309,36 +188,27 @@ def _utterances(
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """Every clip that a label file, Partitions.txt or Speaker_ids.txt names."""
     where = source.corpus
-    names = ["speaker", "gender", "split"]
-    known = published.select(
-        own=_own(pl.col("clip")),
-        **{name: pl.col(name) if name in published.columns else pl.lit(None, _TEXT) for name in names},
+    known = _known(
+        published.select(
+            own=_own(pl.col("clip")),
+            **{name: pl.col(name) if name in published.columns else pl.lit(None, TEXT) for name in _OF_CLIPS},
+        )
     )
     own = [known.select("own"), answers.select(own=_own(pl.col("clip")))]
     findings: list[Finding] = []
     for name, fill in (("partitions.txt", _partitions), ("speaker_ids.txt", _speaker_ids)):
         if name in release.others:
             frame, losses = fill(release.others[name])
-            findings += losses
             own.append(frame.select("own"))
-            known = known.join(frame, on="own", how="full", coalesce=True, suffix="_other", maintain_order="left")
-            both = [column for column in names if f"{column}_other" in known.columns]
-            known = known.with_columns(pl.coalesce(column, f"{column}_other").alias(column) for column in both)
-            known = known.drop(f"{column}_other" for column in both)
+            known, others = _together(known, _known(frame), release.others[name])
+            findings += [*losses, *others]
     frame = pl.concat(own).unique(maintain_order=True).join(known, on="own", how="left", maintain_order="left")
-    splits = frame["split"].drop_nulls().unique().to_list()
-    speaker = pl.col("speaker").str.strip_chars().str.replace(r"(?i)^speaker_", "")
     frame = frame.with_columns(
         utterance_id=pl.col("own"),
         corpus=pl.lit(where),
         language=pl.lit("en"),
-        speaker=pl.when(~speaker.str.to_lowercase().is_in(["unknown", ""])).then(pl.lit(f"{where}/") + speaker),
-        gender=pl.col("gender").str.strip_chars().str.to_lowercase(),
-        split=pl.col("split").replace({word: split_word(word) for word in splits}),
-    ).with_columns(
-        prefixed("utterance_id", where),
-        gender=pl.when(pl.col("gender").is_in(["female", "male", "other"])).then("gender"),
-    )
+        speaker=pl.lit(f"{where}/") + pl.col("speaker"),
+    ).with_columns(prefixed("utterance_id", where))
     unknown = frame.filter(pl.col("speaker").is_null())["own"].to_list()
     fix = "Use the published split to keep speakers apart."
     findings += listing("unknown_speaker", unknown, ("clip has", "clips have"), "no known speaker", where, fix)
@@ -351,6 +221,34 @@ def _utterances(
     return frame, [*findings, *silent]
 
 
+def _known(frame: pl.DataFrame) -> pl.DataFrame:
+    """The speaker, gender and split of clips in our words, null where a file says that they are not known."""
+    known: dict[str, pl.Expr] = {}
+    if "speaker" in frame.columns:
+        speaker = pl.col("speaker").str.strip_chars().str.replace(r"(?i)^speaker_", "")
+        known["speaker"] = pl.when(~speaker.str.to_lowercase().is_in(["unknown", ""])).then(speaker)
+    if "gender" in frame.columns:
+        gender = pl.col("gender").str.strip_chars().str.to_lowercase()
+        known["gender"] = pl.when(gender.is_in(["female", "male", "other"])).then(gender)
+    if "split" in frame.columns:
+        words = frame["split"].drop_nulls().unique().to_list()
+        known["split"] = pl.col("split").replace({word: split_word(word.strip()) for word in words})
+    return frame.with_columns(**known)
+
+
+def _together(known: pl.DataFrame, frame: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[Finding]]:
+    """What is known of the clips, completed by a further file; clips of which it says something else are counted."""
+    both = [name for name in _OF_CLIPS if name in frame.columns]
+    joined = known.join(frame, on="own", how="full", coalesce=True, suffix="_other", maintain_order="left")
+    findings = []
+    for name in both:
+        differs = joined.filter(pl.col(name) != pl.col(f"{name}_other"))["own"]
+        words = (f"clip has another {name}", f"clips have another {name}")
+        findings += listing("files_differ", differs, words, "than in the file of labels, which is taken", str(path))
+    joined = joined.with_columns(pl.coalesce(name, f"{name}_other").alias(name) for name in both)
+    return joined.drop(f"{name}_other" for name in both), findings
+
+
 def _partitions(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
     """The splits of Partitions.txt, with lines such as "Train; MSP-PODCAST_0003_0038.wav"."""
     return _two(path, r"^\s*(?<split>\w+)\s*;\s*(?<clip>\S+)\s*$", "Train; MSP-PODCAST_0003_0038.wav")
@@ -358,7 +256,7 @@ def _partitions(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
 
 def _speaker_ids(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
     """The speakers of Speaker_ids.txt, which lists speakers with their gender, then clips with their speaker."""
-    lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": _TEXT})
+    lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": TEXT})
     people = lines.select(
         pl.col("line").str.extract_groups(r"^\s*[Ss]peaker_(?<speaker>\w+)\s*;\s*(?<gender>[A-Za-z]+)\s*$").alias("of")
     ).unnest("of")
@@ -370,15 +268,29 @@ def _speaker_ids(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
 
 def _two(path: Path, form: str, sample: str, also: str = r"^$") -> tuple[pl.DataFrame, list[Finding]]:
     """Pairs of a clip and a value from a file's lines; lines that match neither `form` nor `also` are counted."""
-    lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": _TEXT}).with_row_index("row")
+    lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": TEXT}).with_row_index("row")
     lines = lines.with_columns(pl.col("line").str.extract_groups(form).alias("parts")).unnest("parts")
     read = pl.col("clip").is_not_null()
     odd = lines.filter(~read & (pl.col("line").str.strip_chars() != "") & ~pl.col("line").str.contains(also))
     unread = Unread()
     for row, line in odd.select("row", "line").iter_rows():
         unread.add(path, row + 1, line)
-    pairs = lines.filter(read).with_columns(own=_own(pl.col("clip"))).drop("row", "line", "clip")
-    return pairs.unique("own", keep="first", maintain_order=True), unread.findings(sample)
+    pairs = (
+        lines.filter(read)
+        .with_columns(own=_own(pl.col("clip")))
+        .drop("row", "line", "clip")
+        .unique(maintain_order=True)
+    )
+    again = pairs.filter(~pl.col("own").is_first_distinct())["own"]
+    findings = unread.findings(sample)
+    findings += listing(
+        "files_differ",
+        again,
+        ("line names", "lines name"),
+        "a clip again, with another value; the first is taken",
+        str(path),
+    )
+    return pairs.unique("own", keep="first", maintain_order=True), findings
 
 
 def _with_transcripts(frame: pl.DataFrame, root: Path) -> pl.DataFrame:
@@ -391,4 +303,4 @@ def _with_transcripts(frame: pl.DataFrame, root: Path) -> pl.DataFrame:
     texts = [
         " ".join(text_lines(folder / f"{own}.txt")).strip() if f"{own}.txt" in there else None for own in frame["own"]
     ]
-    return frame.with_columns(transcript=pl.Series(texts, dtype=_TEXT))
+    return frame.with_columns(transcript=pl.Series(texts, dtype=TEXT))

@@ -93,6 +93,18 @@ def test_msp_improv_turns_activation_round_and_takes_a_worker_once(tmp_path: Pat
     assert people["audio"].to_list() == ["Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM01.wav", None]
 
 
+def test_answers_below_a_turn_of_msp_improv_that_cannot_be_read_are_of_no_other_turn(tmp_path: Path) -> None:
+    """They were votes on the turn before, and the line of the turn itself was a worker's vote."""
+    root = msp_improv(tmp_path)
+    path = root / "Evalution.txt"
+    whole = _read("msp_improv", root).votes.frame
+    worker = "MA_1; Angry; ; A:2.0; V:3.0; D:3.0; N:4.0;"
+    path.write_text(path.read_text() + f"\nUTD-IMPROV-S07H-M04-R-MF2.avi; N; A:2.0; V:3.0; D:3.0;\n{worker}\n")
+    corpus = _read("msp_improv", root)
+    assert corpus.votes.frame.equals(whole)
+    assert _counts(corpus)["unread_lines"] == 1 + 2
+
+
 @pytest.mark.parametrize("name", ["emodb", "ravdess", "msp_improv"])
 def test_a_wrong_folder_is_told_what_was_looked_for_and_what_is_there(name: str, tmp_path: Path) -> None:
     (tmp_path / "something").mkdir()

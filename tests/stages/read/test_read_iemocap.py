@@ -174,3 +174,33 @@ def test_damaged_files_never_end_in_a_traceback(tmp_path: Path) -> None:
         path.write_bytes(damaged(content, rng, 40))
         corpus = _read(whole)
         assert len(corpus.utterances) >= 4  # those of the other session
+
+
+def test_answers_below_a_turn_that_cannot_be_read_are_of_no_other_turn(tmp_path: Path) -> None:
+    """They were votes on the turn before, without a word."""
+    answers = ["C-E2:\tAnger;\t()", "A-E2:\tval 1; act 5; dom  5;\t()"]
+    root = iemocap(tmp_path, {"Ses01F_impro01": [("Ses01F_impro01_F000", "neu", ["C-E2:\tNeutral;\t()"])]})
+    path = root / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
+    header = "[9.5 to 10.5]\tSes01F_impro01_M000\tang\t[1.0, 5.0, 5.0]"
+    before = path.read_text()
+    path.write_text(before + "\n".join([header, *answers, ""]))
+    corpus = _read(root)
+    votes = corpus.votes.frame.filter(~pl.col("annotator").str.ends_with("consensus"))
+    assert votes["annotator"].to_list() == ["iemocap/C-E2"]
+    assert votes["label"].to_list() == ["neutral"]
+    assert _kinds(corpus)["unread_lines"] == 3
+    path.write_text("\n".join([*answers, before]))
+    assert _kinds(_read(root))["unread_lines"] == 2, "answers of no turn at all"
+    path.write_text(before + "\n".join([header.replace("9.5 to 10.5", "9 - 10"), *answers, ""]))
+    whole = _read(root)
+    of_second = whole.votes.frame.filter(pl.col("utterance_id").str.ends_with("_M000"))
+    assert of_second.sort("annotator")["label"].to_list() == [None, "angry", "angry"]
+    assert "unread_lines" not in _kinds(whole)
+
+
+def test_second_and_blank_answers_of_an_evaluator_are_counted(tmp_path: Path) -> None:
+    lines = ["C-E2:\tSadness;\t()", "C-E2:\tSadness;\t()", "C-E3:\t;\t()", "A-E3:\tval ; act ; dom  ;\t()"]
+    corpus = _read(iemocap(tmp_path, {"Ses01F_impro01": [("Ses01F_impro01_F000", "sad", lines)]}))
+    assert sorted(corpus.votes.frame["annotator"]) == ["iemocap/C-E2", "iemocap/C-E2", "iemocap/consensus"]
+    kinds = _kinds(corpus)
+    assert (kinds["answered_again"], kinds["no_vote"]) == (1, 2)
