@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from alm_proxies.engines.engine import Abilities, Failure, Question, Reply, Request, Trouble, consecutive_runs
 from alm_proxies.engines.registry import VllmServe
 from alm_proxies.engines.turns import conversation_of
 from alm_proxies.errors import EngineError, InputError, need
-from alm_proxies.models.adapters import Adapter
+from alm_proxies.models.adapters import Adapter, adapter_of, without_adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, clips_of
 from alm_proxies.models.checkpoints import has_head
 from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS, notes_on
@@ -29,7 +30,14 @@ _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 class Vllm:
     """A model in vLLM's own asynchronous engine; the same prompts and tokens as with transformers."""
 
-    def __init__(self, engine: Any, inputs: ChatInputs, abilities: Abilities, adapter: Adapter | None = None) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        inputs: ChatInputs,
+        abilities: Abilities,
+        adapter: Adapter | None = None,
+        files: TemporaryDirectory[str] | None = None,
+    ) -> None:
         self._engine = engine
         self._inputs = inputs
         self._abilities = abilities
@@ -37,6 +45,7 @@ class Vllm:
         self._refusals = _refusals()
         self._adapter = _request_of(adapter)
         self._lengths = _OneLength() if inputs.equal_lengths_only else None
+        self._files = files
 
     @classmethod
     async def open(cls, model: str, serve: VllmServe, *, revision: str | None = None) -> Vllm:
@@ -47,10 +56,13 @@ class Vllm:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         need("vllm", "vllm")
-        adapter, base = Adapter.read(model), model
-        if adapter is not None:
+        adapter, base = adapter_of(model, revision), model
+        if adapter is not None and adapter.base != model:
             adapter.check_base()
             base, revision = adapter.base, adapter.revision
+            if adapter_of(base, revision) is not None:
+                fix = "Train it with merge = true, or use the engine transformers."
+                raise EngineError(f"vLLM takes one adapter, and {base} has one of its own", where=model, fix=fix)
         inputs = ChatInputs.load(base, revision=revision)
         if adapter is not None and inputs.family in WITHOUT_VLLM_ADAPTERS:
             fix = "Train it with merge = true, or use the engine transformers."
@@ -91,10 +103,15 @@ class Vllm:
                 "enable_chunked_prefill": False,
                 "gpu_memory_utilization": None,
             }
+        files = without_adapter(model, revision) if adapter is not None and adapter.base == model else None
+        if files is not None:
+            settings |= {"model": files.name, "revision": None}
         settings = {name: value for name, value in settings.items() if value is not None}
         try:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**settings))
         except (RuntimeError, ValueError, OSError) as error:
+            if files is not None:
+                files.cleanup()
             raise EngineError(
                 f"vLLM did not start ({str(error).splitlines()[0]})", where=model, fix="See its own log above."
             ) from error
@@ -113,7 +130,7 @@ class Vllm:
             in_flight=serve.in_flight,
             notes=notes_on(inputs.family),
         )
-        return cls(engine, inputs, abilities, adapter)
+        return cls(engine, inputs, abilities, adapter, files)
 
     @property
     def abilities(self) -> Abilities:
@@ -153,6 +170,8 @@ class Vllm:
         engine, self._engine = self._engine, None
         engine.shutdown()
         engine.shutdown = _nothing  # its destructor calls it again while the interpreter shuts down
+        if self._files is not None:
+            self._files.cleanup()
 
     def _too_long(self, request: Request) -> bool:
         longest = self._inputs.max_audio_seconds

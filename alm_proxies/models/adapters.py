@@ -11,15 +11,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
+from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import could_not_read, read_text, weights_digest, write_json
+from alm_proxies.models.chat_inputs import config_of
+from alm_proxies.models.checkpoints import not_loaded
 from alm_proxies.models.families import language_prefix, published_name
 from alm_proxies.nearest import did_you_mean
 
@@ -27,6 +31,10 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 DEFAULT_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """The attention and feed-forward matrices of the language model, whose names are the same in every tested family."""
+_OF_A_MODEL = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+"""The files of a model on the hub: weights, configuration, tokenizer."""
+_UNUSUAL = ("use_dora", "use_rslora", "modules_to_save", "lora_bias", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
+"""Keys of an adapter's configuration that change what its weights mean."""
 _BEFORE = "base_model.model."
 _PARTS = (".lora_A.weight", ".lora_B.weight")
 
@@ -48,25 +56,23 @@ class Adapter:
     """The digest of the base model's weights if it was a folder."""
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self | None:
-        """The adapter in a folder; None if the folder has none, or if this is a name on the hub."""
+    def read(cls, folder: str | Path, *, of: tuple[str, str | None] | None = None) -> Self | None:
+        """The adapter in a folder; None if the folder has none, or if this is a name on the hub.
+
+        Its base is the model that it names, or `of` (a model, its revision), or the folder if that has weights too.
+        """
         path = Path(folder)
         if not (path / CONFIG).is_file():
             return None
-        if any(path.glob("model*.safetensors")):
-            raise InputError(
-                f"the model has an adapter of its own beside its weights ({CONFIG})",
-                where=str(path),
-                fix=f"Move {CONFIG} and {WEIGHTS} into a folder of their own, write base_model_name_or_path = this "
-                "folder there, and name that folder as the model.",
-            )
+        if of is None and any(path.glob("model*.safetensors")):
+            of = (str(folder), None)
         fix = "Train it again, or export it from peft as plain LoRA."
         try:
             stated = json.loads(read_text(path / CONFIG))
             kind = str(stated.get("peft_type", "")).upper()
-            unusual = [name for name in ("use_dora", "use_rslora", "modules_to_save", "lora_bias") if stated.get(name)]
+            unusual = [name for name in _UNUSUAL if stated.get(name)]
             rank, alpha = int(stated["r"]), float(stated["lora_alpha"])
-            base, revision = str(stated["base_model_name_or_path"]), stated.get("revision")
+            base, revision = of or (str(stated["base_model_name_or_path"]), stated.get("revision"))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             message = f"the adapter cannot be understood ({type(error).__name__}: {error})"
             raise InputError(message, where=str(path / CONFIG), fix=fix) from None
@@ -131,6 +137,47 @@ class Adapter:
         if not halves[0] or halves[0].keys() != halves[1].keys():
             raise InputError("the adapter has no weights, or half of them are missing", where=where)
         return {name: (matrix, halves[1][name]) for name, matrix in halves[0].items()}
+
+
+def adapter_of(model: str | Path, revision: str | None = None) -> Adapter | None:
+    """The adapter in a folder, or the one that a model needs for audio and is published with; None if there is none.
+
+    Such a model (Granite-speech) says so in its configuration, and its adapter lies beside its weights.
+    """
+    adapter = Adapter.read(model)
+    if adapter is not None or not getattr(config_of(model, revision), "has_lora_adapter", False):
+        return adapter
+    if Path(model).is_dir():
+        raise InputError(
+            f"the model's adapter ({CONFIG}) is missing, without which it does not understand audio",
+            where=str(model),
+            fix=f"Copy {CONFIG} and {WEIGHTS} too. Where it is merged into the weights, write has_lora_adapter = false "
+            "in config.json.",
+        )
+    try:
+        config, _ = (hf_hub_download(str(model), name, revision=revision) for name in (CONFIG, WEIGHTS))
+    except (OSError, ValueError) as error:
+        raise not_loaded(model, error) from error
+    return Adapter.read(Path(config).parent, of=(str(model), revision))
+
+
+def without_adapter(model: str | Path, revision: str | None = None) -> TemporaryDirectory[str]:
+    """A folder with a model's files but not the adapter beside them: vLLM, and transformers where peft is installed,
+    would read that as weights of the model.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        try:
+            folder = Path(
+                snapshot_download(str(model), revision=revision, allow_patterns=_OF_A_MODEL, ignore_patterns="*/*")
+            )
+        except (OSError, ValueError) as error:
+            raise not_loaded(model, error) from error
+    place = TemporaryDirectory()
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in (CONFIG, WEIGHTS):
+            (Path(place.name) / path.name).symlink_to(path.resolve())
+    return place
 
 
 def write_adapter(

@@ -8,7 +8,7 @@ labels or draws.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from alm_proxies.errors import InputError
-from alm_proxies.models.adapters import Adapter
+from alm_proxies.models.adapters import adapter_of, without_adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
 from alm_proxies.models.checkpoints import WEIGHTS_ONLY, device_of, not_loaded
 from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
@@ -83,27 +83,33 @@ class AudioLM:
     ) -> Self:
         """Load a checkpoint: a folder or a name on the hub; float32 on a CPU by default.
 
-        A folder with a LoRA adapter is loaded as its base model with the adapter merged into the weights.
+        A folder with a LoRA adapter is loaded as its base model with the adapter merged into the weights; so is a model
+        that has an adapter of its own.
         """
         where = device_of(device)
         kind: Any = dtype if dtype != "auto" or where != "cpu" else "float32"
-        adapter = Adapter.read(model)
-        if adapter is not None:
+        adapter = adapter_of(model, revision)
+        if adapter is not None and adapter.base != str(model):
             adapter.check_base()
             merged = cls.load(adapter.base, revision=adapter.revision, device=where, dtype=dtype)
             adapter.merge_into(merged.model)
             return cls(merged.model, merged.inputs, str(model))
         inputs = ChatInputs.load(model, revision=revision)
-        config = config_of(model, revision)
-        loader = loader_of(config)
+        loader = loader_of(config_of(model, revision))
         asked = {"revision": revision, "dtype": kind, "attn_implementation": "sdpa", **WEIGHTS_ONLY}
         try:
-            with bars_on_terminals_only():
-                loaded, report = loader.from_pretrained(str(model), output_loading_info=True, **asked)
+            with (
+                bars_on_terminals_only(),
+                without_adapter(model, revision) if adapter else nullcontext(model) as source,
+            ):
+                loaded, report = loader.from_pretrained(str(source), output_loading_info=True, **asked)
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
             raise not_loaded(model, error) from error
         if lacking := sorted(report["missing_keys"]):
             raise not_loaded(model, ValueError(f"weights are missing ({len(lacking)}), such as {lacking[0]}"))
+        if adapter is not None:
+            adapter.merge_into(loaded)
+            loaded.config.has_lora_adapter = False
         return cls(loaded.to(where).eval(), inputs, str(model))
 
     @property

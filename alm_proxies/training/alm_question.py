@@ -45,7 +45,8 @@ def beginning(settings: TrainSettings, asker: Annotator, folder: Path, *, write:
     """The initial checkpoint; a new one has a vocabulary of the prompt's words, and is there already unless `write`."""
     new, target = settings.alm.new, folder / "new"
     if new is None:
-        if Adapter.read(str(settings.model)) is not None:
+        adapter = Adapter.read(str(settings.model))
+        if adapter is not None and adapter.base != str(settings.model):
             fix = "Name its base model, or train with merge = true and name the merged model."
             raise SettingsError("is an adapter, which cannot be trained further", where=str(settings.model), fix=fix)
         return str(settings.model)

@@ -15,7 +15,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.written import annotator_text
 from alm_proxies.errors import need
 from alm_proxies.files import write_text
-from alm_proxies.models.adapters import matrices_of, targets_of, write_adapter
+from alm_proxies.models.adapters import adapter_of, matrices_of, targets_of, write_adapter
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS
 from alm_proxies.models.headed_lm import LANGUAGE_MODEL, Array, HeadedModel, save_head
@@ -67,7 +67,9 @@ def save_model(
     measured: Measured | None,
 ) -> None:
     """Write the folder: an adapter, a merged model with its adapter beside, or all weights; and an annotator file."""
-    merge = settings.alm.merge if settings.alm.merge is not None else lm.inputs.family in WITHOUT_VLLM_ADAPTERS
+    merge = settings.alm.merge
+    if merge is None:
+        merge = lm.inputs.family in WITHOUT_VLLM_ADAPTERS or _has_adapter(settings)
     _save_language_model(folder, lm, wrapped, settings, merge=merge)
     _save_annotator(folder, settings, asker, trained_on, measured)
 
@@ -88,6 +90,11 @@ def save_headed(
     _save_language_model(folder / LANGUAGE_MODEL, lm, headed.lm, settings, merge=bool(settings.alm.merge))
     save_head(folder, headed, norms, file)
     _save_annotator(folder, settings, asker, file.trained_on, file.measured)
+
+
+def _has_adapter(settings: TrainSettings) -> bool:
+    """Whether the initial model has an adapter of its own: vLLM takes no second one."""
+    return settings.model is not None and adapter_of(settings.model, settings.revision) is not None
 
 
 def _save_language_model(folder: Path, lm: AudioLM, wrapped: Any, settings: TrainSettings, *, merge: bool) -> None:

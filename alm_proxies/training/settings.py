@@ -128,7 +128,7 @@ class AlmSettings(_Part):
     """The adapter."""
     merge: bool | None = None
     """adapter: write the whole model with the adapter merged into it, beside the adapter; null = only for families for
-    which vLLM has no adapters (Qwen2-Audio)."""
+    which vLLM has no adapters (Qwen2-Audio), and for models that have an adapter of their own (Granite-speech)."""
     output: Literal["answer", "head"] = "answer"
     """What gives the distribution. answer: the probabilities of the labels as answers to the prompt; head: attention
     from the first token to all tokens of the prompt and an MLP, trained by `loss` (arXiv 2601.14620); such a model

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ def trained(base: Path, folder: Path) -> Path:
     return train(labels, utterances, folder, TrainSettings.model_validate(given), quiet=True).folder
 
 
+def published_with(adapter: Path, base: Path) -> Path:
+    """The folder of an adapter as Granite-speech is published: beside the weights, with a text model as its base."""
+    config = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": "some/text-model"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    for path in base.iterdir():
+        (adapter / path.name).write_bytes(path.read_bytes())
+    return adapter
+
+
 def with_engine(folder: Path, engine: str, **changes: Any) -> Annotator:
     """The annotator file that training wrote, for an engine."""
     from tones_in_noise import LABELS
@@ -82,6 +92,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     family, folder = request.param, tmp_path_factory.mktemp(request.param)
     base = tiny.build(folder / "base", family)
     model = trained(base, folder / "trained")
+    if family == "granite_speech":
+        model = published_with(model, base)
     with pytest.MonkeyPatch.context() as environment, asyncio.Runner() as runner:
         for name, value in ONE_THREAD.items():
             environment.setenv(name, value)

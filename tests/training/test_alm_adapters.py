@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import polars as pl
 import pytest
@@ -352,20 +353,49 @@ def copied(folder: Path, target: Path, **changes: Any) -> Path:
     return target
 
 
-def test_a_model_with_an_adapter_beside_its_weights_is_taken_apart_as_its_error_says(
-    adapted: dict[str, Trained], bases: dict[str, Path], tmp_path: Path
-) -> None:
-    """Granite-speech is published in this form, with a text model as the adapter's base."""
-    whole = copied(adapted["glmasr"].folder, tmp_path / "whole", base_model_name_or_path="some/text-model")
+@pytest.fixture
+def published(adapted: dict[str, Trained], bases: dict[str, Path], tmp_path: Path) -> Path:
+    """A model with an adapter beside its weights, which names a text model as its base, as Granite-speech is."""
+    folder = copied(adapted["glmasr"].folder, tmp_path / "published", base_model_name_or_path="some/text-model")
     for path in bases["glmasr"].iterdir():
-        (whole / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match=r"has an adapter of its own beside its weights.*into a folder of their own"):
-        AudioLM.load(whole, device="cpu")
-    apart = copied(whole, tmp_path / "apart", base_model_name_or_path=str(whole))
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (whole / name).unlink()
+        (folder / path.name).write_bytes(path.read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"has_lora_adapter": True}))
+    return folder
+
+
+def test_a_model_with_an_adapter_beside_its_weights_answers_by_both(
+    published: Path, adapted: dict[str, Trained], bases: dict[str, Path], few: Tones, tmp_path: Path
+) -> None:
     expected = log_p(AudioLM.load(adapted["glmasr"].folder, device="cpu"))
-    np.testing.assert_allclose(log_p(AudioLM.load(apart, device="cpu")), expected, atol=1e-5)
+    assert np.abs(log_p(AudioLM.load(bases["glmasr"], device="cpu")) - expected).max() > 0.1
+    loaded = AudioLM.load(published, device="cpu")
+    np.testing.assert_allclose(log_p(loaded), expected, atol=1e-5)
+    loaded.save(tmp_path / "merged")
+    np.testing.assert_allclose(log_p(AudioLM.load(tmp_path / "merged", device="cpu")), expected, atol=1e-5)
+    further = train(few[1], few[0], tmp_path / "further", settings_for(published, epochs=1), quiet=True).folder
+    assert (further / "model.safetensors").is_file(), "vLLM takes no second adapter"
+    twice = log_p(AudioLM.load(further, device="cpu"))
+    assert np.abs(twice - expected).max() > 0.01
+    np.testing.assert_allclose(log_p(AudioLM.load(further / "adapter", device="cpu")), twice, atol=1e-4)
+    (published / "adapter_config.json").unlink()
+    with pytest.raises(InputError, match=r"the model's adapter .* is missing.*has_lora_adapter = false"):
+        AudioLM.load(published, device="cpu")
+
+
+def test_by_its_name_on_the_hub_it_answers_by_both(
+    published: Path, adapted: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is as a download leaves it: nothing here is fetched."""
+    kept = tmp_path / "hub" / "models--some--listener"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text("0" * 40)
+    (kept / "snapshots").mkdir()
+    published.rename(kept / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    expected = log_p(AudioLM.load(adapted["glmasr"].folder, device="cpu"))
+    np.testing.assert_allclose(log_p(AudioLM.load("some/listener", device="cpu")), expected, atol=1e-5)
 
 
 def test_an_adapter_on_another_base_is_refused(
@@ -377,8 +407,9 @@ def test_an_adapter_on_another_base_is_refused(
         AudioLM.load(copied(folder, tmp_path / "a", base_model_name_or_path=str(other)), device="cpu")
     with pytest.raises(InputError, match="is missing"):
         AudioLM.load(copied(folder, tmp_path / "b", base_model_name_or_path=str(tmp_path / "gone")), device="cpu")
-    with pytest.raises(InputError, match="adapters with use_dora are not supported"):
-        AudioLM.load(copied(folder, tmp_path / "c", use_dora=True), device="cpu")
+    for name, value in (("use_dora", True), ("alpha_pattern", {"q_proj": 4})):
+        with pytest.raises(InputError, match=f"adapters with {name} are not supported"):
+            AudioLM.load(copied(folder, tmp_path / name, **{name: value}), device="cpu")
     wider = tiny.build(tmp_path / "wider", "glmasr", sizes=tiny.Sizes(hidden=192))
     adapter = Adapter.read(folder)
     assert adapter is not None
