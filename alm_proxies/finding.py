@@ -79,7 +79,7 @@ def placed(message: str, where: str | None) -> str:
 
 @contextmanager
 def shown_in(words: Callable[[str], str]) -> Iterator[None]:
-    """Let pages that are made inside show findings in other words, such as with keys of a file in place of flags."""
+    """Let pages that are made inside use other words, such as keys of a file in place of flags."""
     before = _WORDS.set(words)
     try:
         yield
@@ -89,5 +89,9 @@ def shown_in(words: Callable[[str], str]) -> Iterator[None]:
 
 def in_words(finding: Finding) -> Finding:
     """A finding in the words that pages show it in now."""
-    words = _WORDS.get()
-    return replace(finding, message=words(finding.message), fix=words(finding.fix))
+    return replace(finding, message=worded(finding.message), fix=worded(finding.fix))
+
+
+def worded(text: str) -> str:
+    """A sentence in the words that pages show it in now."""
+    return _WORDS.get()(text)

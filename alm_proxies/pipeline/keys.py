@@ -21,11 +21,11 @@ from alm_proxies.tables import Findings
 _FLAG = r"(?<![\w-])--(?P<flag>[a-z][a-z0-9-]*)"
 _VALUES = (
     "'[^']+'",  # --columns 'audio=wav/{column}.wav'
-    r"\w+=(?:\.\.\.|[^\s;)]*[^\s;),.])",  # --hold-out keep=1
+    r"\w+=(?:\.\.\.|[^\s;)`]*[^\s;),.`])",  # --hold-out keep=1
     r"-?[\d.]*\d",
     r"[A-Z]+(?:/[A-Z]+)?(?![a-z])",  # --recordings FOLDER
     r"\w+(?:,\w+)+",
-    r"\w+(?= \()",  # --annotator embedded (panel = ["embedded"])
+    r"\w+(?= \(|`)",  # --annotator embedded (panel = ["embedded"]), `--method human`
 )
 _NAMED = re.compile(rf"{_FLAG}(?: (?P<value>{'|'.join(_VALUES)}))?(?: \([a-z_]+(?: = [^()]*)?\))?")
 _ASIDE = re.compile(r" \(--[^()]*\)")
@@ -78,7 +78,7 @@ def findings_in_file(findings: Findings, node: Node, run: Run) -> Findings:
 
 @contextmanager
 def sentences_in_file(node: Node, run: Run) -> Iterator[None]:
-    """Let an error of a stage, and the findings on its page, name keys of the pipeline file."""
+    """Let an error of a stage, and the sentences of its page, name keys of the pipeline file."""
     try:
         with shown_in(lambda text: in_file(text, node, run)):
             yield

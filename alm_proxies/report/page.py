@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from alm_proxies.files import write_bytes, write_text
+from alm_proxies.finding import worded
 from alm_proxies.interval import Interval
 from alm_proxies.printable import printable_lines
 from alm_proxies.progress import say
@@ -321,7 +322,7 @@ def _cell(cell: Cell, digits: int, signed: bool) -> tuple[str, str]:
 
 
 def _inline(words: str) -> str:
-    spaced = re.sub(r"(?<=[0-9]) %", "\u00a0%", words)  # no line may begin with the sign
+    spaced = re.sub(r"(?<=[0-9]) %", "\u00a0%", worded(words))  # no line may begin with the sign
     parts = re.split(r"`([^`]+)`", escape(spaced))
     prose = [re.sub(r"(?<![^\s(])-(?=[0-9])", "\u2212", part) for part in parts[::2]]
     return "".join(

@@ -6,8 +6,10 @@ import re
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import soundfile
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError, TableError
@@ -55,6 +57,8 @@ def pipeline(folder: Path, sections: str, word: str = "happy") -> Path:
         ("read", "Give --columns 'audio=a/{x}.wav' (columns).", 'Give [[read]] columns = { audio = "a/{x}.wav" }.'),
         ("read", "Name it: --columns audio=...", 'Name it: [[read]] columns = { audio = "..." }'),
         ("align", "fuse takes it: columns = ['x'] (--columns x).", "fuse takes it: columns = ['x']."),
+        ("align", "Some (`--hold-out keep=3`).", "Some (`[hold_out] keep = 3`)."),
+        ("align", "Fuse with `--method human` alone.", 'Fuse with `[fuse] method = "human"` alone.'),
         ("align", "Request its votes with annotate --annotator m.", "Request its votes with annotate --annotator m."),
         ("align", "Write --no-such-flag.", "Write --no-such-flag."),
     ],
@@ -143,3 +147,45 @@ def test_pages_of_a_run_name_keys_in_their_findings_and_those_of_a_command_flags
     tables = ["--votes", str(out / "read"), "--utterances", str(out / "read"), "-o", str(tmp_path / "own.html")]
     assert command(["align", str(out / "fuse" / "labels.parquet"), *tables]) == 0
     assert "(--columns age)" in shown_on(tmp_path / "own.html")
+
+
+@pytest.mark.parametrize("hold_out", ["", "[hold_out]\nkeep = 1\n"])
+def test_every_sentence_of_a_page_of_a_run_names_keys_and_the_command_its_flags(hold_out: str, tmp_path: Path) -> None:
+    sections = f'{hold_out}[annotate]\npanel = ["heard.toml"]\ninjection = 0\n[fuse]\nmethod = "pool"\n[align]\n'
+    path = pipeline(tmp_path, sections)
+    rows = [
+        f"c{n},r{rater},{('happy', 'sad')[(n + rater) % 5 > 1]},{n}.wav,s{n % 9},Hello"
+        for n in range(60)
+        for rater in range(5)
+    ]
+    (tmp_path / "votes.csv").write_text("\n".join(["clip,rater,label,audio,speaker,text", *rows]))
+    columns = 'label = "label", audio = "audio", speaker = "speaker", transcript = "text" }'
+    path.write_text(path.read_text().replace('label = "label" }', columns))
+    for n in range(60):
+        soundfile.write(tmp_path / f"{n}.wav", np.sin(np.arange(8000) * (n + 5) / 60), 16000)
+    (tmp_path / "prompt.toml").write_text(
+        'describes = "x"\nelicits = "label"\nrequires = ["transcript"]\nafter = "{{ transcript }} {{ choices }}"\n'
+    )
+    (tmp_path / "heard.toml").write_text(
+        'name = "heard"\nengine = "scripted"\nmodel = "m"\nprompt = "prompt.toml"\nelicit = "sample"\nvotes = 1\n'
+        f'serve = {{ answers = "{tmp_path}/answers.csv" }}\n'
+    )
+    answers = [f"mine/c{n},{('happy', 'sad')[n % 2]}" for n in range(60)]
+    (tmp_path / "answers.csv").write_text("\n".join(["utterance_id,text", *answers]))
+    run(path, quiet=True)
+    page = tmp_path / "out" / "align" / "report.html"
+    assert "--" not in sentences_on(page)
+    assert "[annotate] injection = 20" in sentences_on(page)
+    tables = [f"--votes={tmp_path / 'out' / stage}" for stage in ("read", "annotate")]
+    labels = str(tmp_path / "out" / "fuse" / "labels.parquet")
+    people = str(tmp_path / "out" / "read")
+    assert command(["align", labels, *tables, "--utterances", people, "-o", str(tmp_path / "own.html")]) == 0
+    assert "--injection 20" in sentences_on(tmp_path / "own.html")
+    if not hold_out:
+        assert "[hold_out] keep = 3" in sentences_on(page)
+        assert "--hold-out keep=3" in sentences_on(tmp_path / "own.html")
+
+
+def sentences_on(page: Path) -> str:
+    """All text of a page but its scripts and styles."""
+    return unescape(re.sub(r"<(script|style)>.*?</\1>|<!--.*?-->|<[^>]+>", " ", page.read_text(), flags=re.DOTALL))

@@ -109,7 +109,7 @@ def _maker(results: Results) -> str:
     maker = results.material.table.about.made_by
     if maker is None:
         return "not recorded"
-    method = f" --method {maker.settings['method']}" if "method" in maker.settings else ""
+    method = f", method {maker.settings['method']}" if "method" in maker.settings else ""
     return f"{maker.stage}{method}, settings {canonical_json(maker.settings)}".removesuffix(", settings {}")
 
 

@@ -35,10 +35,9 @@ def not_measured(cards: Mapping[str, AnnotatorCard | None], *, has_transcripts: 
     unknown = [name for name, card in others.items() if _is_told(card) is None]
     sentences = []
     if left and has_transcripts:
-        again = "`--injection 20`, or `injection = 20` under `[annotate]`"
         sentences.append(
-            f"How many votes of {listed(left)} it changes is not measured. Annotate again with {again}: existing votes "
-            "are not requested again."
+            f"How many votes of {listed(left)} it changes is not measured. Annotate again with `--injection 20`: "
+            "existing votes are not requested again."
         )
     elif left:
         sentences.append(f"No utterance has a transcript that {listed(left)} could see.")

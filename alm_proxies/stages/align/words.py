@@ -41,7 +41,7 @@ _NAMED = 3
 """Maximum number of strata without a significant gain named in the headline; harm is always named."""
 HOLD_OUT = (
     "No human vote was held out, so this report cannot show whether the fused labels are right. Read the corpus again "
-    "with some votes held out (`--hold-out`, or `[hold_out]` in a pipeline file), fuse what is left and align again: "
+    "with some votes held out (`--hold-out keep=3`), fuse what is left and align again: "
     "then this report compares fused labels, human votes alone and other methods on votes that none of them used."
 )
 
