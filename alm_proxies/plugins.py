@@ -18,8 +18,9 @@ from types import FrameType
 from typing import Any
 
 from alm_proxies.errors import AlmProxiesError, SettingsError
-from alm_proxies.files import digest_file, digest_of, package_folder, shipped_folder
+from alm_proxies.files import digest_of, package_folder, shipped_folder
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.plugin_code import code_of, package_digest
 
 OURS = "alm-proxies"
 REGISTERED = "registered"
@@ -56,9 +57,9 @@ class Plugin:
 
     @property
     def state(self) -> str:
-        """The origin, with a digest of the installed package's code: what a finished stage depends on."""
+        """The origin, with a digest of the installed package's code and data: what a finished stage depends on."""
         installed = self.distribution != REGISTERED and ":" in self.target
-        return f"{self.origin}, code {_code_digest(self.target)}" if self.origin and installed else self.origin
+        return f"{self.origin}, code {package_digest(self.target)}" if self.origin and installed else self.origin
 
     def load(self) -> Any:
         """The thing itself, of a prompt its file; an error in a third party's module names its distribution."""
@@ -157,32 +158,6 @@ def _owners() -> dict[str, str]:
     return {point.target.partition(":")[0].partition(".")[0]: point.origin for point in points}
 
 
-@cache
-def _code_digest(target: str) -> str:
-    """Changes when a file of the package that an entry point names does; found without importing it."""
-    from importlib.util import find_spec
-
-    try:
-        spec = find_spec(target.partition(":")[0].partition(".")[0])
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        return "unknown"
-    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    files = {name: path for folder in folders for name, path in _modules_in(folder)}
-    if not folders and spec.origin is not None:
-        files = {Path(spec.origin).name: Path(spec.origin)}
-    return digest_of({name: digest_file(path) for name, path in sorted(files.items())})
-
-
-def _modules_in(folder: Path) -> Iterator[tuple[str, Path]]:
-    """The modules in a package's folder by their paths in it, without hidden files such as the locks of editors."""
-    for path in folder.rglob("*.py"):
-        inside = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in inside.parts):
-            yield inside.as_posix(), path
-
-
 def _described(thing: Any) -> str:
     """What a thing is, in two words: the class Mine, a function, a str."""
     return f"the class {thing.__name__}" if isinstance(thing, type) else f"a {type(thing).__name__}"
@@ -260,7 +235,8 @@ def register(kind: str, name: str, thing: Any) -> None:
 
     Kinds are readers (a Reader), estimators (a class), engines (an EngineKind), prompts (the path of a file), exports
     (a Format) and recipes (a function). The same name registered again takes the place of the first; a name of ours or
-    of an installed package is refused. A finished stage of a pipeline runs again when the thing's source changes.
+    of an installed package is refused. A finished stage of a pipeline runs again when the thing's source
+    changes, or the values that a functools.partial or an object holds.
     """
     if kind not in KINDS:
         raise SettingsError(f"there is no kind of plug-in {kind!r}", fix=f"There are: {', '.join(KINDS)}.")
@@ -270,30 +246,37 @@ def register(kind: str, name: str, thing: Any) -> None:
     target = (
         str(thing) if kind == "prompts" else f"{getattr(thing, '__module__', '')}:{getattr(thing, '__name__', name)}"
     )
-    added = Plugin(kind, name, target, REGISTERED, _source_digest(thing), None if kind == "prompts" else thing)
+    added = Plugin(
+        kind, name, target, REGISTERED, _source_digest(kind, name, thing), None if kind == "prompts" else thing
+    )
     if kind != "prompts":
         added.load()
     own[name] = added
     plugins.cache_clear()
 
 
-def _source_digest(definition: Any) -> str:
-    """Changes when the source of a class or function does, or of those that a Reader, Format or EngineKind names."""
-    if isinstance(definition, type) or not is_dataclass(definition):
-        return digest_of(_source_of(definition))
-    parts = [getattr(definition, field.name) for field in fields(definition)]
-    return digest_of([repr(definition), *(_source_of(part) for part in parts if isinstance(part, type | str))])
-
-
-def _source_of(thing: Any) -> str:
-    """The source of a class or function, or of that named "module:name"; the repr of what has none."""
-    import inspect
-
+def _source_digest(kind: str, name: str, thing: Any) -> str:
+    """Changes when the source of a thing does or the values that it holds; of a Reader, Format or EngineKind, when the
+    source of the classes and functions that it names does.
+    """
     try:
-        named = isinstance(thing, str) and ":" in thing
-        return inspect.getsource(load_named(thing) if named else thing)
-    except (TypeError, OSError, SettingsError, ImportError, AttributeError):
+        if isinstance(thing, type) or not is_dataclass(thing) or THINGS[kind][1] is None:
+            return digest_of(code_of(thing))
+        parts = [getattr(thing, field.name) for field in fields(thing)]
+        return digest_of([repr(thing), *(_source_of(part) for part in parts if isinstance(part, type | str))])
+    except SettingsError as error:
+        raise SettingsError(f"the {kind[:-1]} {name!r} cannot be registered: {error.message}", fix=error.fix) from error
+
+
+def _source_of(thing: type | str) -> str:
+    """The source of a class, or of what is named "module:name"; any other text as it is."""
+    if isinstance(thing, type) or ":" not in thing:
+        return code_of(thing)
+    try:
+        named = load_named(thing)
+    except (SettingsError, ImportError, AttributeError):
         return repr(thing)
+    return code_of(named)
 
 
 @cache

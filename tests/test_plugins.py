@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import alm_proxies
-from alm_proxies.plugins import KINDS, Plugin, _code_digest, plugins
+from alm_proxies.plugin_code import package_digest
+from alm_proxies.plugins import KINDS, Plugin, plugins
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.tables import Labels
 
@@ -302,7 +303,7 @@ def test_the_code_of_a_package_is_its_modules_without_hidden_files(
     plugin = Plugin("estimators", "level", "speech_of_an_editor.heavy:Level", "speech-of-an-editor", "1")
 
     def state() -> str:
-        _code_digest.cache_clear()
+        package_digest.cache_clear()
         return plugin.state
 
     before = state()

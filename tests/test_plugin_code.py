@@ -1,0 +1,166 @@
+"""Finished stages run again when the code, the values or the data of a plug-in change, and only then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import alm_proxies
+from alm_proxies.errors import SettingsError
+from alm_proxies.plugin_code import code_of, package_digest
+from alm_proxies.plugins import Plugin, register
+from tests.test_plugins import package
+
+SCRIPT = """\
+import sys
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+import numpy as np
+import polars as pl
+from alm_proxies import InputError, register, run
+from alm_proxies.plugins import plugin
+from alm_proxies.stages.train.stage import Trained
+from alm_proxies.tables import Findings
+
+def trained(labels, utterances, folder, settings, *, votes=None, quiet=False, scale=1.0, classes=frozenset(), rows=()):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.txt").write_text(f"{{scale}}")
+    with open("trained.txt", "a") as file:
+        file.write("once\\n")
+    return Trained(folder, pl.DataFrame(), Findings.gather([]))
+
+class Recipe:
+    def __init__(self, scale):
+        self.scale, self.inner = scale, {{"self": self}}
+    def __call__(self, *tables, **named):
+        return trained(*tables, **named, scale=self.scale)
+    def bound(self, *tables, **named):
+        return self(*tables, **named)
+
+classes = {{"angry", "happy", "neutral", "sad", Path("x"), None}}
+things = {{
+    "partial": partial(trained, scale={scale}, classes=classes, rows=np.arange(3)),
+    "instance": Recipe({scale}),
+    "method": Recipe({scale}).bound,
+    "lambda": lambda *tables, **named: trained(*tables, **named, scale={scale}),
+}}
+register("recipes", "mine", things[sys.argv[1]])
+print(plugin("recipes", "mine").version)
+if len(sys.argv) > 2:
+    with suppress(InputError):  # predict finds no model of ours
+        run(sys.argv[2], quiet=True)
+"""
+KINDS = ("partial", "instance", "method", "lambda")
+PIPELINE = """\
+taxonomy = "happy,sad"
+folder = "out"
+[[read]]
+format = "table"
+corpus = "c"
+source = "v.csv"
+columns = { utterance_id = "clip", annotator = "rater", label = "heard" }
+[fuse]
+method = "human"
+[[train]]
+name = "mine"
+recipe = "mine"
+"""
+
+
+def say(place: Path, seed: int, kind: str, *more: str, scale: float = 1.5, script: bool = True) -> list[str]:
+    """The lines of a process that registers a recipe; it hashes texts in its own order."""
+    code = SCRIPT.format(scale=scale)
+    (place / "mine.py").write_text(code)
+    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(alm_proxies.__file__).parents[1])}
+    call = [sys.executable, *(["mine.py"] if script else ["-c", code]), kind, *more]
+    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=place, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_version_of_a_registered_thing_is_the_same_in_every_process_and_another_with_another_value(
+    kind: str, script: bool, tmp_path: Path
+) -> None:
+    first, again = (say(tmp_path, seed, kind, script=script) for seed in (1, 2))
+    assert first == again
+    assert say(tmp_path, 1, kind, scale=2.5, script=script) != first
+
+
+@pytest.mark.parametrize("kind", ["partial", "instance"])
+def test_a_finished_stage_of_a_registered_thing_that_is_no_function_is_left(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "v.csv").write_text("clip,rater,heard\na,r1,happy\na,r2,sad\nb,r1,happy\n")
+    (tmp_path / "p.toml").write_text(PIPELINE)
+    trained = tmp_path / "trained.txt"
+    for seed in (1, 2):
+        say(tmp_path, seed, kind, "p.toml")
+        assert trained.read_text() == "once\n"
+    say(tmp_path, 1, kind, "p.toml", scale=2.5)
+    assert trained.read_text() == "once\n" * 2
+
+
+def test_a_thing_that_holds_what_has_no_stable_description_is_refused() -> None:
+    def recipe(*tables: Any, lock: Any) -> None:
+        pass
+
+    with pytest.raises(SettingsError, match=r"the recipe 'locked' cannot be registered: it holds a lock, which has no"):
+        register("recipes", "locked", partial(recipe, lock=threading.Lock()))
+
+
+def test_the_values_of_arrays_count() -> None:
+    assert code_of(partial(print, np.arange(3))) == code_of(partial(print, np.arange(3)))
+    assert code_of(partial(print, np.arange(3))) != code_of(partial(print, np.arange(4)))
+
+
+@pytest.fixture
+def plugin_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    place = package(tmp_path, monkeypatch, "speech_with_data", heavy="x = 1\n")
+
+    def state() -> str:
+        package_digest.cache_clear()
+        return Plugin("estimators", "level", "speech_with_data.heavy:Level", "speech-with-data", "1").state
+
+    return place, state
+
+
+@pytest.mark.parametrize("name", ["levels.toml", "words/english.txt", "norms.JSON.json"])
+def test_a_data_file_of_a_package_counts(name: str, plugin_of: Any) -> None:
+    place, state = plugin_of
+    versions = [state()]
+    path = place / name
+    path.parent.mkdir(exist_ok=True)
+    for text in ("a", "b"):
+        path.write_text(text)
+        versions.append(state())
+    assert len(set(versions)) == 3
+    assert "size" not in versions[-1]
+
+
+def test_of_a_large_data_file_the_size_counts_and_that_is_stated(plugin_of: Any) -> None:
+    place, state = plugin_of
+    (place / "small.csv").write_text("a")
+    (place / "large.csv").write_text("a" * (2**20 + 1))
+    before = state()
+    assert before.endswith(", 1 of its data files by size alone")
+    (place / "large.csv").write_text("b" * (2**20 + 1))
+    assert state() == before
+    (place / "large.csv").write_text("b" * (2**20 + 2))
+    assert state() != before
+
+
+def test_what_a_package_writes_beside_its_code_does_not_count(plugin_of: Any) -> None:
+    place, state = plugin_of
+    before = state()
+    for name in ("run.log", "model.bin", "heavy.pyc", ".cache.json"):
+        (place / name).write_text("x")
+    assert state() == before
