@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import OF_CONSENSUS
+from alm_proxies.ballots import OF_CONSENSUS, is_rater
 from alm_proxies.errors import SettingsError
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.printable import counted
@@ -23,9 +23,11 @@ def hold_out(
 ) -> tuple[Votes, list[Finding]]:
     """The votes with the column `held_out`; the choice for an utterance depends on the seed and its id only.
 
-    Only draws with status ok are counted. A consensus label is held out where any vote behind it is. Votes that the
-    earlier table holds out are held out, and of the others those that it has in the fit are the last to be; without
-    settings no others than those that are held out already.
+    Only draws with status ok are counted. What a known rater answered for an utterance is one vote here: no part of it
+    is in the fit while the rest is held out. Votes with a label and those with ratings alone are counted apart. A
+    consensus label is held out where any vote behind it is. Votes that the earlier table holds out are held out, and of
+    the others those that it has in the fit are the last to be; without settings no others than those that are held out
+    already.
     """
     splits = () if wanted is None else wanted.splits
     _known_splits(splits, utterances)
@@ -38,6 +40,7 @@ def hold_out(
         pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"),
         pl.lit(NEW, pl.Int8).alias("side") if sides is None else sides.of_rows.alias("side"),
         ok=pl.col("status") == "ok",
+        labelled=pl.col("label").is_not_null(),
         human=pl.col("source") == "human",
     )
     human = human.filter("human")
@@ -47,6 +50,7 @@ def hold_out(
         "row",
         "draw",
         "ok",
+        "labelled",
         "side",
         utterance=_places(human["utterance_id"], ids),
         annotator=_places(human["annotator"], annotators),
@@ -56,6 +60,9 @@ def hold_out(
         consensus=pl.col("annotator").is_in(
             annotators.to_frame().select(OF_CONSENSUS).to_series().arg_true().implode()
         ),
+        answer=pl.when(pl.col("annotator").is_in([n for n, name in enumerate(annotators) if is_rater(name)]))
+        .then(-1)
+        .otherwise("draw"),
     )
     keep = None if wanted is None else wanted.keep
     held = human["away"].to_numpy()
@@ -75,26 +82,32 @@ def _places(names: pl.Series, known: pl.Series) -> pl.Series:
 
 
 def _surplus(human: pl.DataFrame, ids: pl.Series, keep: int | None, seed: int) -> NDArray[np.bool_]:
-    """Which rows are held out beyond `keep` draws of each utterance whose split is not held out, chosen by the seed:
+    """Which rows are held out beyond `keep` votes of each utterance whose split is not held out, chosen by the seed:
     first those that an earlier table holds out, all of them, and last those that it has in the fit.
     """
     here = human.with_row_index("place").filter(~pl.col("away"))
     alone = pl.col("consensus").all().over("utterance") if here["consensus"].any() else pl.lit(value=False)
     here = here.with_columns(alone=alone)
     voted = here.filter(pl.col("ok") & (~pl.col("consensus") | pl.col("alone"))).sort("utterance", "annotator", "draw")
-    draw = voted.select(pl.struct("utterance", "annotator", "draw").rle_id()).to_series().to_numpy()
-    firsts = np.diff(draw, prepend=-1) > 0
-    utterance, side = (voted[name].to_numpy()[firsts] for name in ("utterance", "side"))
-    starts = np.flatnonzero(np.diff(utterance.astype(np.int64), prepend=-1))
-    sizes = np.diff(starts, append=len(utterance))
+    vote = voted.select(pl.struct("utterance", "annotator", "answer").rle_id()).to_series().to_numpy()
+    firsts = np.flatnonzero(np.diff(vote.astype(np.int64), prepend=-1))
+    utterance = voted["utterance"].to_numpy()[firsts].astype(np.int64)
+    last, first = (each.reduceat(voted["side"].to_numpy(), firsts) for each in (np.maximum, np.minimum))
+    side = np.where(last == HELD, HELD, first)
     beyond = side == HELD
+    rated = ~np.logical_or.reduceat(voted["labelled"].to_numpy(), firsts)
+    order = np.lexsort((np.arange(len(firsts)), rated, utterance))  # those with a label come first
+    starts = np.flatnonzero(np.diff(2 * utterance[order] + rated[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
     many = sizes > keep if keep is not None else np.zeros(len(sizes), dtype=np.bool_)
-    names = ids.gather(utterance[starts[many]]).to_list()
-    for name, start, size in zip(names, starts[many].tolist(), sizes[many].tolist(), strict=True):
-        order = start + generator(seed, "hold_out", name).permutation(size)
-        beyond[order[np.argsort(side[order], kind="stable")][keep:]] = True
+    beside = rated[order[starts]] & (np.diff(utterance[order[starts]], prepend=-1) == 0)
+    names = ids.gather(utterance[order[starts[many]]]).to_list()
+    for name, start, size, more in zip(names, starts[many], sizes[many], beside[many], strict=True):
+        drawn = generator(seed, "hold_out", name, *(["ratings"] if more else [])).permutation(int(size))
+        group = order[start : start + size][drawn]
+        beyond[group[np.argsort(side[group], kind="stable")][keep:]] = True
     chosen: NDArray[np.bool_] = human["side"].to_numpy() == HELD  # also a consensus of votes that do not count
-    chosen[voted["place"].to_numpy()[beyond[draw]]] = True
+    chosen[voted["place"].to_numpy()[beyond[vote]]] = True
     behind = here.filter(pl.col("consensus") & ~pl.col("alone"))
     scored = np.isin(behind["utterance"].to_numpy(), utterance[beyond])
     chosen[behind["place"].to_numpy()[scored]] = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from alm_proxies.about import about_of
-from alm_proxies.ballots import OF_CONSENSUS
+from alm_proxies.ballots import OF_CONSENSUS, is_rater
 from alm_proxies.errors import TableError
 from alm_proxies.files import could_not_read
 from alm_proxies.printable import counted
@@ -146,7 +146,7 @@ def kept_findings(
 ) -> list[Finding]:
     """What of the earlier table was kept, and what could not be: votes that moved, and votes that are gone."""
     human = votes.frame.with_columns(side=sides.of_rows).filter((pl.col("source") == "human") & _OK & ~OF_CONSENSUS)
-    draws = human.unique(_DRAW).select("utterance_id", "held_out", "side")
+    draws = human.unique(_DRAW).select(*_DRAW, "held_out", "side")
     held = draws.filter(pl.col("side") == HELD).height
     new, fitted = (draws.filter((pl.col("side") == side) & pl.col("held_out")).height for side in (NEW, FITTED))
     findings = [finding("held_out_kept", _kept(held, new), where=earlier.where, count=held)]
@@ -157,7 +157,7 @@ def kept_findings(
         message += "fused from that table has used them"
         fix = "Keep its splits too (--keep-splits) and hold out as it does, or train and fuse again."
         findings.append(finding("held_out_moved", message, fix=fix, where=earlier.where, count=fitted))
-    if wanted is not None and wanted.keep is not None and (fewer := _with_fewer(draws, utterances, wanted)):
+    if wanted is not None and wanted.keep is not None and (fewer := _with_fewer(human, utterances, wanted)):
         keep = counted(fewer, "utterance keeps", "utterances keep")
         message = f"{keep} fewer than {counted(wanted.keep, 'vote')} for the fit, because other votes stay held out"
         findings.append(finding("held_out_stays", message, where=earlier.where, count=fewer))
@@ -180,10 +180,14 @@ def _are(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def _with_fewer(draws: pl.DataFrame, utterances: Utterances, wanted: HoldOut) -> int:
+def _with_fewer(human: pl.DataFrame, utterances: Utterances, wanted: HoldOut) -> int:
     """The number of utterances with fewer votes in the fit than are asked for, though they have more."""
     away = utterances.frame.filter(pl.col("split").is_in(list(wanted.splits))).select("utterance_id")
-    here = draws.join(away, on="utterance_id", how="anti")
-    fitted = here.group_by("utterance_id").agg((~pl.col("held_out")).sum(), votes=pl.len())
+    rater = pl.col("annotator").map_elements(is_rater, return_dtype=pl.Boolean)
+    answer = pl.when(rater).then(-1).otherwise("draw").alias("answer")
+    votes = human.join(away, on="utterance_id", how="anti").group_by("utterance_id", "annotator", answer)
+    labelled = pl.col("label").is_not_null().any().alias("labelled")
+    kinds = votes.agg(pl.col("held_out").any(), labelled).group_by("utterance_id", "labelled")
+    fitted = kinds.agg((~pl.col("held_out")).sum(), votes=pl.len())
     keep = pl.min_horizontal(pl.lit(wanted.keep), "votes")
-    return fitted.filter(pl.col("held_out") < keep).height
+    return fitted.filter(pl.col("held_out") < keep)["utterance_id"].n_unique()

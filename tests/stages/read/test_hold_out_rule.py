@@ -19,11 +19,12 @@ DRAW = st.tuples(
     st.sampled_from(["c/r1", "c/r10", "c/r2", "c/crowd", "c/consensus", "alm"]),
     st.integers(0, 12),
 )
-KIND = st.sampled_from(["one label", "two labels", "unparsable"])
+KIND = st.sampled_from(["one label", "two labels", "a rating", "unparsable"])
 
 
 def rows_of(draw: tuple[str, str, int], kind: str) -> list[dict[str, Any]]:
     row: dict[str, Any] = {
+        "valence": None,
         "utterance_id": draw[0],
         "annotator": draw[1],
         "draw": draw[2],
@@ -33,15 +34,22 @@ def rows_of(draw: tuple[str, str, int], kind: str) -> list[dict[str, Any]]:
     row["source"] = "proxy" if draw[1] == "alm" else "human"
     if kind == "unparsable":
         return [{**row, "label": None, "status": "unparsable"}]
+    if kind == "a rating":
+        return [{**row, "label": None, "valence": 0.25}]
     labels = ["happy"] if kind == "one label" else ["happy", "sad"]
     return [{**row, "label": label, "weight": 1 / len(labels)} for label in labels]
+
+
+def vote_of(row: dict[str, Any]) -> tuple[str, int]:
+    return row["annotator"], row["draw"] if row["annotator"].endswith(("/crowd", "/consensus")) else -1
 
 
 def plainly(rows: list[dict[str, Any]], wanted: HoldOut, seed: int) -> list[bool]:
     """Which rows are held out: the human votes of the splits wanted; elsewhere the draws beyond those kept.
 
-    Draws stand in order of annotator and number, shuffled by (seed, utterance). A consensus label is no draw where
-    there are others, and goes with them.
+    All draws of a rater for an utterance are one vote, and each of a crowd. Votes stand in order of annotator and
+    number, those with a label apart from those with ratings alone, shuffled by (seed, utterance). A consensus label is
+    no vote where there are others, and goes with them.
     """
     gone: set[int] = set()
     for utterance, split in SPLITS.items():
@@ -52,10 +60,17 @@ def plainly(rows: list[dict[str, Any]], wanted: HoldOut, seed: int) -> list[bool
             agreed = [n for n in mine if rows[n]["annotator"].endswith("/consensus")]
             votes = mine if len(agreed) == len(mine) else [n for n in mine if n not in agreed]
             votes = [n for n in votes if rows[n]["status"] == "ok"]
-            draws = sorted({(rows[n]["annotator"], rows[n]["draw"]) for n in votes})
-            order = generator(seed, "hold_out", utterance).permutation(len(draws))
-            beyond = {draws[place] for place in order[wanted.keep :]}
-            gone.update(n for n in votes if (rows[n]["annotator"], rows[n]["draw"]) in beyond)
+            labelled: dict[tuple[str, int], bool] = {}
+            for n in votes:
+                vote = vote_of(rows[n])
+                labelled[vote] = labelled.get(vote, False) or rows[n]["label"] is not None
+            beyond: set[tuple[str, int]] = set()
+            for kind in (True, False):
+                group = sorted(vote for vote, has in labelled.items() if has == kind)
+                beside = ["ratings"] if not kind and any(labelled.values()) else []
+                order = generator(seed, "hold_out", utterance, *beside).permutation(len(group))
+                beyond |= {group[place] for place in order[wanted.keep :]}
+            gone.update(n for n in votes if vote_of(rows[n]) in beyond)
             if beyond and len(agreed) < len(mine):
                 gone.update(agreed)
     return [n in gone for n in range(len(rows))]
@@ -75,7 +90,10 @@ def test_the_votes_held_out_are_those_that_the_rule_names(
     rows = [row for draw, kind in draws.items() for row in rows_of(draw, kind)]
     shuffle.shuffle(rows)
     wanted = HoldOut(splits=splits, keep=2 if keep is None and not splits else keep)
-    votes = Votes.of(pl.DataFrame(rows, schema_overrides={"label": pl.String, "draw": pl.Int32}), taxonomy="iemocap4")
+    votes = Votes.of(
+        pl.DataFrame(rows, schema_overrides={"label": pl.String, "draw": pl.Int32, "valence": pl.Float64}),
+        taxonomy="iemocap4",
+    )
     people = Utterances.of(pl.DataFrame({"utterance_id": list(SPLITS), "split": list(SPLITS.values())}))
     held_out, findings = hold_out(votes, people, wanted, seed)
     expected = plainly(rows, wanted, seed)

@@ -161,6 +161,16 @@ def test_a_rater_who_changed_a_label_has_the_same_vote_and_one_who_is_not_known_
     wording(*(finding.placed + " " + finding.fix for finding in findings + more))
 
 
+def test_a_further_answer_of_a_rater_is_on_the_side_of_the_first() -> None:
+    rows = [(f"u{n}", f"c/r{rater}", "sad") for n in range(10) for rater in range(4)]
+    before = first(votes_of(rows), HoldOut(keep=2))
+    for wanted in (HoldOut(keep=2), None):
+        now, kinds, _ = again(votes_of([*rows, *rows]), before, wanted, seed=4)
+        assert raters(now, held_out=True) == raters(before.frame, held_out=True)
+        assert raters(now, held_out=False) == raters(before.frame, held_out=False)
+        assert kinds == {"held_out": 40, "held_out_kept": 20}
+
+
 def test_a_published_consensus_goes_with_its_votes_and_is_counted_as_none_of_them() -> None:
     rows = [("a", f"c/r{n}", "sad") for n in range(5)] + [("a", "c/consensus", "sad"), ("b", "c/consensus", "sad")]
     before = first(votes_of(rows), HoldOut(keep=4))

@@ -10,7 +10,7 @@ import pytest
 
 from alm_proxies.errors import InputError
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
-from alm_proxies.stages.read.settings import ReadSettings
+from alm_proxies.stages.read.settings import HoldOut, ReadSettings
 from alm_proxies.stages.read.stage import Corpus, read
 from tests.stages.read.corpora import Turn, damaged, iemocap, plain_iemocap
 
@@ -89,6 +89,22 @@ def test_several_emotions_of_one_evaluator_count_as_asked_for(tmp_path: Path, se
     votes = corpus.votes.frame.filter(pl.col("utterance_id").str.ends_with("_F000") & pl.col("label").is_not_null())
     assert len(votes) == labels
     assert set(votes["weight"].to_list()) == {1.0}
+
+
+def test_the_same_evaluators_are_held_out_however_their_emotions_count(tmp_path: Path) -> None:
+    lines = ["C-E1:\tAnger; Sadness;\t()", "C-E2:\tNeutral; Anger;\t()", "C-E3:\tFear; Surprise;\t()"]
+    lines += [f"A-E{n}:\tval 1; act 1; dom  1;\t()" for n in (1, 2, 3)]
+    turns = [(f"Ses01F_impro01_F{n:03}", "xxx", lines) for n in range(20)]
+    root = iemocap(tmp_path, {"Ses01F_impro01": turns})
+    held = []
+    for several in ("share", "each", "first"):
+        source = IemocapSource.model_validate({"source": root, "several_labels": several})
+        votes = read(source, ReadSettings(hold_out=HoldOut(keep=2))).votes.frame
+        sides = votes.group_by("utterance_id", "annotator").agg(pl.col("held_out").n_unique())
+        assert sides["held_out"].max() == 1
+        held.append(set(votes.filter("held_out").select("utterance_id", "annotator").iter_rows()))
+    assert held[0] == held[1] == held[2]
+    assert len(held[0]) == 40, "one that names emotions, and one that rates, of each turn"
 
 
 def test_self_reports_are_annotators_of_their_own_when_asked_for(tmp_path: Path) -> None:

@@ -212,6 +212,35 @@ def test_a_draw_with_several_rows_is_held_out_whole() -> None:
     assert gone.group_by("annotator").len()["len"].unique().to_list() == [2]
 
 
+def test_no_answer_of_a_rater_is_held_out_while_another_on_the_same_utterance_is_fitted() -> None:
+    """They were drawn one by one: second answers, and second labels that count as a vote, were on either side."""
+    rows = [("a", f"c/r{n}", "happy") for n in range(4) for _ in range(n + 1)]
+    votes = Votes.of(
+        pl.DataFrame(rows, schema=["utterance_id", "annotator", "label"], orient="row"), taxonomy="iemocap4"
+    )
+    for seed in range(20):
+        gone = held(votes, HoldOut(keep=2), {"a": None}, seed)
+        raters = gone["annotator"].unique().to_list()
+        assert len(raters) == 2
+        assert gone.height == votes.frame.filter(pl.col("annotator").is_in(raters)).height
+
+
+def test_as_many_labels_are_kept_as_asked_for_however_many_ratings_lie_beside_them() -> None:
+    """Evaluators of IEMOCAP rate in lines of their own: ratings took the places of labels, and some turns kept none."""
+    named = [(f"u{n}", f"c/C-E{e}", "happy") for n in range(50) for e in range(3)]
+    rated = [(f"u{n}", f"c/A-E{e}", 0.5) for n in range(50) for e in range(4)]
+    schema = ["utterance_id", "annotator"]
+    frames = [
+        pl.DataFrame(named, schema=[*schema, "label"], orient="row"),
+        pl.DataFrame(rated, schema=[*schema, "valence"], orient="row"),
+    ]
+    frame = pl.concat(frames, how="diagonal")
+    gone = held(Votes.of(frame, taxonomy="iemocap4"), HoldOut(keep=2), {f"u{n}": None for n in range(50)})
+    each = gone.group_by("utterance_id").agg(pl.col("label").count().alias("labels"), pl.col("valence").count())
+    assert each.select("labels", "valence").unique().rows() == [(1, 2)]
+    assert held(crowd({"a": 2}), HoldOut(keep=3, splits=("test",)), {"a": "test"}).height == 2, "no vote is left"
+
+
 def test_a_consensus_is_no_vote_and_goes_with_the_votes_behind_it() -> None:
     gone = held(crowd({"a": 4, "b": 3}, consensus=True), HoldOut(keep=3), {"a": None, "b": None})
     assert sorted(gone["annotator"].to_list())[:1] == ["c/consensus"]
