@@ -157,8 +157,8 @@ class HoldOut(Settings):
     splits: tuple[str, ...] = ()
     """The splits with all human votes held out."""
     keep: int | None = Field(default=None, ge=0)
-    """In the other splits, the number of human votes per utterance kept for the fit, chosen by the seed. By default all.
-    All that a known rater answered for an utterance is one vote. Ratings without a label are counted apart from labels.
+    """In the other splits, the number of human votes per utterance kept for the fit, chosen by the seed. By default
+    all. What a known rater answered for an utterance is one vote. Ratings without a label are counted apart.
     """
 
     @model_validator(mode="after")
