@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -44,7 +46,7 @@ class State:
         if task.names:
             identity["names"] = task.names
         paths = [Path(path) for name, paths in task.inputs.items() if name != stage.blocks_as for path in paths]
-        inputs = {f"{path.parent.name}/{path.name}": content_of(path) for path in paths}
+        inputs = {name: content_of(path) for path, name in _distinct_ends(paths).items()}
         if stage.hears:
             table, cards = Path(task.inputs["utterances"][0]), getattr(settings, "cards", None)
             own = table.parent / REMEMBERED
@@ -143,6 +145,15 @@ def do(task: Task, *, quiet: bool = False) -> Record:
     )
     write_json(folder / MARKER, asdict(record))
     return record
+
+
+def _distinct_ends(paths: Iterable[Path]) -> dict[Path, str]:
+    """The end of each path by which it is named: folder and file, and as many folders more as make it distinct."""
+    ends = {path: "/".join(path.parts[-2:]) for path in paths}
+    for length in range(3, max((len(path.parts) for path in ends), default=0) + 1):
+        alike = Counter(ends.values())
+        ends = {path: "/".join(path.parts[-length:]) if alike[end] > 1 else end for path, end in ends.items()}
+    return ends
 
 
 def _digest_of(depends: dict[str, Any]) -> str:

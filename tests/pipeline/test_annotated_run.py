@@ -55,6 +55,21 @@ def test_every_planned_vote_is_there_and_reaches_the_labels(file: Path) -> None:
     assert run(file, quiet=True).skipped == 5
 
 
+def test_more_votes_of_one_source_are_fused_in_every_run_of_vary(tmp_path: Path) -> None:
+    """The votes of a run of [vary] lie in folders of one name: only the last of them counted as an input of fuse."""
+    path = tmp_path / "sim.toml"
+    annotator = tmp_path / "ideal.toml"
+    annotator.write_text(IDEAL.format(folder=tmp_path / "out").replace("/simulate/", "/simulate/seed=1/"))
+    stages = FILE.format(folder=tmp_path).partition("[fuse]")[0]
+    path.write_text(stages + '[listen]\n[fuse]\nmethod = "pool"\n[vary]\nseed = [1]\n')
+    fused = run(path, quiet=True).folder / "fuse" / "seed=1" / "labels.parquet"
+    assert Labels.read(fused).frame["proxy_votes"].mean() == 5  # four of the annotator, one of the listener
+    annotator.write_text(annotator.read_text().replace("votes = 4", "votes = 8"))
+    again = {record.stage: record.skipped for record in run(path, quiet=True).records}
+    assert again == {"simulate": True, "read": True, "annotate": False, "listen": True, "fuse": False}
+    assert Labels.read(fused).frame["proxy_votes"].mean() == 9
+
+
 def test_a_label_is_traced_to_replies_prompts_cells_and_models(file: Path) -> None:
     explained = explain(file.parent / "out", "sim/000001")
     proxies = [vote for vote in explained.votes if vote["source"] == "proxy"]
