@@ -43,14 +43,24 @@ _CHANGED = "it was changed after it was written"
 class Store:
     """Rows by a digest of the recording; `digest` identifies the computation and `own` is the run's folder, if any.
 
-    Wherever a corpus is asked for, it is the name of one that may be copied; None for one that may not.
+    `beside` is the folder of another run, whose rows are only read. Wherever a corpus is asked for, it is the name of
+    one that may be copied; None for one that may not.
     """
 
-    def __init__(self, digest: str, width: int, own: Path | None, numbers: type[pl.DataType] = pl.Float32) -> None:
+    def __init__(
+        self,
+        digest: str,
+        width: int,
+        own: Path | None,
+        numbers: type[pl.DataType] = pl.Float32,
+        *,
+        beside: Path | None = None,
+    ) -> None:
         self._digest = digest
         self._type = pl.Array(numbers(), width)
         self._own = own / digest if own is not None else None
         self._shelves: dict[str | None, _Shelf] = {}
+        self._beside = [] if beside is None else [_Shelf(beside / digest, cached=False)]
         self._others: list[_Shelf] | None = None
         self._alone = threading.Lock()
         self._unkept = ""
@@ -79,7 +89,7 @@ class Store:
     def findings(self, stage: str = "") -> tuple[Finding, ...]:
         """Findings for files that were found damaged, and for a cache that could not be used."""
         message = "cached features cannot be read ({}); they are computed again"
-        shelves = [*self._shelves.values(), *(self._others or [])]
+        shelves = [*self._shelves.values(), *self._beside, *(self._others or [])]
         broken = [item for shelf in shelves for item in shelf.broken.items()]
         found = [
             Finding(stage, "cache_unreadable", message.format(why), _fix_of(path), where=str(path))
@@ -93,12 +103,13 @@ class Store:
         return tuple(found)
 
     def _of(self, corpus: str | None) -> Iterator[_Shelf]:
-        """The cache's rows of a corpus, those of the run's own folder, and those of other corpora in the cache."""
+        """The cache's rows of a corpus, those in the folders of runs, and those of other corpora in the cache."""
         for name in dict.fromkeys((corpus, None)):
             if name not in self._shelves:
                 folder = self._own if name is None else self._cached(name)
                 self._shelves[name] = _Shelf(folder, cached=name is not None)
             yield self._shelves[name]
+        yield from self._beside
         if corpus is not None:
             if self._others is None:
                 self._others = [_Shelf(folder, cached=True) for folder in self._other_folders(corpus)]

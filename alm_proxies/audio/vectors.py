@@ -83,9 +83,12 @@ def vectors_of(
     return Vectors(rows, known, computed, (*store.findings(), *findings))
 
 
-def store_of(width: int, digest: str, folder: Path | None) -> Store:
-    """The kept vectors of a computation; without a folder, those that may not be in the cache are not kept."""
-    return Store(digest_of([_VERSION, digest, width]), width, folder)
+def store_of(width: int, digest: str, folder: Path | None, *, beside: Path | None = None) -> Store:
+    """The kept vectors of a computation; without a folder, those that may not be in the cache are not kept.
+
+    Those that another run keeps in `beside` are read.
+    """
+    return Store(digest_of([_VERSION, digest, width]), width, folder, beside=beside)
 
 
 def vectors_ahead(

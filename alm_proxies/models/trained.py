@@ -67,6 +67,9 @@ class TrainedFile(BaseModel):
     """Corpora and speakers used in training, including development; "" = an unknown speaker."""
     development: dict[str, float] = {}
     """Scores of the development speakers."""
+    encoder: str = ""
+    """A digest of the frozen encoder it began with, under which statistics of clips are cached; empty = not known, or
+    the encoder was trained too."""
     seconds: tuple[float, float] = (0.1, 30.0)
     """The shortest and the longest clip, in seconds."""
     settings: dict[str, Any] = {}
@@ -156,6 +159,15 @@ class TrainedModel:
                 inputs.values.to(self.model.encoder.device), inputs.lengths.to(self.model.encoder.device)
             )
         return self._predictions(answer, np.argsort(order))
+
+    def of_statistics(self, statistics: NDArray[np.float32]) -> Predictions:
+        """The same from the statistics of clips' states by a frozen encoder: (clips, statistics, width)."""
+        import torch
+
+        with torch.inference_mode():
+            return self._predictions(
+                self.model.heads.of_statistics(torch.from_numpy(statistics).to(self.model.encoder.device))
+            )
 
     def evidence(self, clip: Clip) -> Evidence:
         """Evidence for the prediction of one clip: effects of removed segments and changed prosody, the strongest

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.audio.vectors import Floats, vectors_of
+from alm_proxies.audio.store import Store
+from alm_proxies.audio.vectors import Floats, store_of, vectors_of
 from alm_proxies.files import digest_of
-from alm_proxies.models.encoder import Encoder, Inputs, encoder_digest
+from alm_proxies.models.encoder import Inputs, encoder_digest
 from alm_proxies.models.speech_model import Answer, Heads, SpeechModel, statistics_of
+from alm_proxies.models.trained import TrainedModel
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training.batches import Index, Loader, Part, Step, wrong_length
 from alm_proxies.training.settings import TrainSettings
@@ -85,13 +87,13 @@ def kept_loader(
 ) -> KeptLoader:
     """The statistics of all utterances, each computed once; `folder` has those that may not be in the cache."""
     encoder, layers = model.encoder, model.heads.shape.layers
-    size, device = _size(len(layers)), encoder.device.type  # which rounds in its own way
+    size = _size(len(layers))
     vectors = vectors_of(
         ids,
         Sounds(utterances, stage="train", rate=encoder.rate),
-        _compute(encoder, layers, limits),
+        _compute(model, limits),
         width=size * encoder.width,
-        digest=digest_of([_VERSION, encoder_digest(str(settings.model), settings.revision), layers, limits, device]),
+        digest=_store_digest(encoder_digest(str(settings.model), settings.revision), model, limits),
         folder=folder,
         message="encoding",
         threads=settings.threads,
@@ -108,7 +110,43 @@ def kept_loader(
 def encodes_once(settings: TrainSettings, rows: int, layers: int, width: int) -> bool:
     """Whether the encoder's states are the same in every epoch, and their statistics can be cached."""
     same = settings.freeze and not settings.augment and settings.pooling == "mean_deviation"
-    return same and rows * _size(layers) * width * 4 <= _MOST
+    return same and _fits(rows, layers, width)
+
+
+def kept_statistics(trained: TrainedModel, rows: int, beside: Path | None) -> Store | None:
+    """Where the statistics of clips by a trained model's frozen encoder are kept; None if they cannot replace clips.
+
+    Those of corpora whose cards forbid copies are read from the folder of the model's training, `beside`, only.
+    """
+    model, file = trained.model, trained.file
+    shape = model.heads.shape
+    same = bool(file.encoder) and shape.pooling == "mean_deviation"
+    if not same or not _fits(rows, len(shape.layers), shape.width):
+        return None
+    digest = _store_digest(file.encoder, model, file.seconds)
+    return store_of(_size(len(shape.layers)) * shape.width, digest, None, beside=beside)
+
+
+def statistics_by(model: SpeechModel) -> Callable[[Clip], Floats]:
+    """A function that gives the statistics of a clip, in one row."""
+    encoder, layers = model.encoder, model.heads.shape.layers
+
+    def statistics(clip: Clip) -> Floats:
+        with torch.inference_mode():
+            hidden = encoder(encoder.prepare([clip.samples]))
+            rows = statistics_of([hidden.states[layer] for layer in layers], hidden.mask)
+        return rows[0].flatten().cpu().numpy().astype(np.float32)
+
+    return statistics
+
+
+def _fits(rows: int, layers: int, width: int) -> bool:
+    return rows * _size(layers) * width * 4 <= _MOST
+
+
+def _store_digest(encoder: str, model: SpeechModel, limits: tuple[float, float]) -> str:
+    layers, device = model.heads.shape.layers, model.encoder.device.type  # which rounds in its own way
+    return digest_of([_VERSION, encoder, layers, limits, device])
 
 
 def _size(layers: int) -> int:
@@ -116,15 +154,14 @@ def _size(layers: int) -> int:
 
 
 def _compute(
-    encoder: Encoder, layers: Sequence[int], limits: tuple[float, float]
+    model: SpeechModel, limits: tuple[float, float]
 ) -> Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]:
+    statistics = statistics_by(model)
+
     def compute(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
         if not limits[0] <= clip.duration <= limits[1]:
             return None, (wrong_length(utterance_id, clip.duration, *limits),)
-        with torch.inference_mode():
-            hidden = encoder(encoder.prepare([clip.samples]))
-            statistics = statistics_of([hidden.states[layer] for layer in layers], hidden.mask)
-        return statistics[0].flatten().cpu().numpy().astype(np.float32), ()
+        return statistics(clip), ()
 
     return compute
 

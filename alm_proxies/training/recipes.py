@@ -46,6 +46,7 @@ def train_encoder(
     """The recipe encoder, fine-tuned: trained, calibrated on the development speakers, and saved."""
     from accelerate.utils import broadcast_object_list
 
+    from alm_proxies.models.encoder import encoder_digest
     from alm_proxies.training.checkpoint import not_written
     from alm_proxies.training.development import read_rows
     from alm_proxies.training.encoder import fine_tune
@@ -104,6 +105,7 @@ def train_encoder(
             calibration=calibration,
             trained_on=targets.trained_on,
             development=scores,
+            encoder=encoder_digest(str(settings.model), settings.revision) if settings.freeze else "",
             seconds=(tuned.loader.shortest, tuned.loader.longest),
             settings=settings.model_dump(mode="json"),
         )

@@ -30,7 +30,7 @@ class PredictSettings(Settings):
     predictions with those of the recordings as they are.
     """
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
-    """Threads that decode recordings ahead."""
+    """Threads that decode recordings ahead; with a frozen encoder they encode them too."""
     device: Annotated[str | None, CHANGES_NOTHING] = None
     """cpu, cuda or cuda:1; null = a GPU if there is one."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,9 @@ from alm_proxies.trained_on import KEY, MEASURED
 if TYPE_CHECKING:
     from alm_proxies.audio.clip import Clip
     from alm_proxies.audio.recipe import Sounds
-    from alm_proxies.models.trained import Predictions
+    from alm_proxies.audio.store import Store
+    from alm_proxies.audio.vectors import ClipVector, Floats
+    from alm_proxies.models.trained import Predictions, TrainedModel
     from alm_proxies.training.features import FeaturesModel
     from alm_proxies.training.loading import AnyTrained
 
@@ -32,6 +35,7 @@ __all__ = ["PredictSettings", "Predicted", "predict"]
 
 _AT_ONCE = 8  # batches sorted by length together
 _ROWS_AT_ONCE = 256  # of measured features, whatever the batch: how many are multiplied at once rounds the sums
+_STATISTICS_AT_ONCE = 32  # of a frozen encoder, which are larger
 _SHOWN = 3  # strongest of each kind of evidence
 
 
@@ -76,6 +80,7 @@ def predict(
     from alm_proxies.audio.clip import LONGEST
     from alm_proxies.audio.folder import recordings_in
     from alm_proxies.audio.recipe import Sounds
+    from alm_proxies.models.trained import TrainedModel
     from alm_proxies.progress import Progress
     from alm_proxies.training.features import FeaturesModel
     from alm_proxies.training.loading import load_trained
@@ -92,6 +97,8 @@ def predict(
     # features of clips that are too long for the model may be kept
     if isinstance(trained, FeaturesModel) and plain and trained.file.seconds[1] >= LONGEST:
         parts = _of_features(trained, ids, sounds, settings)
+    elif plain and isinstance(trained, TrainedModel) and (store := _kept(trained, len(ids), model)) is not None:
+        parts = _of_statistics(trained, ids, sounds, settings, store)
     else:
         parts = _of_clips(trained, ids, sounds, settings)
     with Progress("predicting", len(ids), quiet=quiet) as progress:
@@ -149,14 +156,57 @@ def _of_features(trained: FeaturesModel, ids: list[str], sounds: Sounds, setting
 
     store = store_of(len(NAMES), DIGEST, None)
     ahead = vectors_ahead(ids, sounds, measuring("predict"), store, threads=sounds.threads(settings.threads))
-    while group := list(islice(ahead, _ROWS_AT_ONCE)):
+    yield from _of_vectors(trained, ahead, trained.of_rows, at_once=_ROWS_AT_ONCE)
+    yield _Part(0, [], list(store.findings("predict")))
+
+
+def _kept(trained: TrainedModel, count: int, model: str | Path | AnyTrained) -> Store | None:
+    """Where statistics of clips by its frozen encoder are kept; what its training kept in its folder is read."""
+    from alm_proxies.models.trained import FILE
+    from alm_proxies.training.frozen import kept_statistics
+
+    beside = None
+    if isinstance(model, str | Path):
+        folder = Path(model)
+        beside = (folder.parent if (folder / FILE).is_file() else folder) / "features"
+    return kept_statistics(trained, count, beside)
+
+
+def _of_statistics(
+    trained: TrainedModel, ids: list[str], sounds: Sounds, settings: PredictSettings, store: Store
+) -> Iterator[_Part]:
+    """The same from the statistics of a frozen encoder's states, which the cache may have, as training keeps them."""
+    from alm_proxies.audio.vectors import vectors_ahead
+    from alm_proxies.training.frozen import statistics_by
+
+    statistics, width = statistics_by(trained.model), trained.model.encoder.width
+
+    def compute(clip: Clip, name: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+        if clip.duration < trained.file.seconds[0]:
+            return None, (_too_short(name, clip.duration),)
+        return statistics(clip), ()
+
+    ahead = vectors_ahead(ids, sounds, compute, store, threads=sounds.threads(settings.threads))
+    predicted = partial(_of_rows, trained, width)
+    for part in _of_vectors(trained, ahead, predicted, at_once=_STATISTICS_AT_ONCE):
+        yield replace(part, findings=[_with_own_limit(finding, trained) for finding in part.findings])
+    yield _Part(0, [], list(store.findings("predict")))
+
+
+def _of_rows(trained: TrainedModel, width: int, rows: Floats) -> Predictions:
+    return trained.of_statistics(rows.reshape(len(rows), -1, width))
+
+
+def _of_vectors(
+    trained: AnyTrained, ahead: Iterator[ClipVector], predicted: Callable[[Floats], Predictions], *, at_once: int
+) -> Iterator[_Part]:
+    while group := list(islice(ahead, at_once)):
         known = [(clip.utterance_id, clip.vector) for clip in group if clip.vector is not None]
         rows: list[dict[str, object]] = []
         if known:
-            predictions = trained.of_rows(np.stack([vector for _, vector in known]))
+            predictions = predicted(np.stack([vector for _, vector in known]))
             rows = [_row(trained, name, predictions, place) for place, (name, _) in enumerate(known)]
         yield _Part(len(group), rows, [finding for clip in group for finding in clip.findings])
-    yield _Part(0, [], list(store.findings("predict")))
 
 
 def _predictions(
