@@ -27,8 +27,8 @@ Answer = Literal["label", "rating", "either"]
 """The part of a vote that is used: its label, its attributes, or either."""
 
 OF_CONSENSUS = pl.col("annotator").str.ends_with(CONSENSUS)
-"""Whether a row is a published consensus label, which is not a vote."""
-_OF_CROWD = pl.col("annotator").str.ends_with(CROWD)
+OF_CROWD = pl.col("annotator").str.ends_with(CROWD)
+"""Whether a row is a published consensus label, which is not a vote; whether it is of raters who are not known."""
 _RATED = pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
 _HUMAN: tuple[Side, ...] = ("human", "held_out")
 _ANSWERS: dict[Answer, pl.Expr] = {
@@ -152,7 +152,7 @@ def is_crowd(annotator: str) -> bool:
 
 def refuse_unknown_raters(human: pl.DataFrame, asker: str) -> None:
     """Raise for votes with unknown raters."""
-    crowd = human.filter(_OF_CROWD)["annotator"].unique().sort()
+    crowd = human.filter(OF_CROWD)["annotator"].unique().sort()
     if len(crowd):
         raise InputError(
             f"{asker} needs the rater of each vote, and the raters of {crowd[0]!r} are not known",

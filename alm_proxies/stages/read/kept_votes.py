@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from alm_proxies.about import about_of
-from alm_proxies.ballots import OF_CONSENSUS, is_rater
+from alm_proxies.ballots import OF_CONSENSUS, OF_CROWD
 from alm_proxies.errors import TableError
 from alm_proxies.files import could_not_read
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.settings import VOTES, HoldOut, Source
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.table_files import is_text
-from alm_proxies.tables import ATTRIBUTES, CROWD, Finding, Utterances, Votes
+from alm_proxies.tables import ATTRIBUTES, Finding, Utterances, Votes
 
 FITTED, NEW, HELD = 0, 1, 2
 """What an earlier table has a vote as: in the fit, not at all, held out; the order in which votes are fitted."""
@@ -27,7 +27,6 @@ _SAME = (
 )
 """By what a vote is found again, the surest first: draws are numbered anew where votes were added."""
 _OK = pl.col("status") == "ok"
-_OF_CROWD = pl.col("annotator").str.ends_with(CROWD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def sides_of(votes: pl.DataFrame, earlier: Earlier) -> Sides:
     of_rows = votes.select(*_DRAW, "source").join(sides, on=_DRAW, how="left", maintain_order="left")
     human = pl.when(pl.col("source") == "human").then("side")
     known = before.join(paired.select("before", "by_rater"), on="before", how="left")
-    gone = pl.col("by_rater").is_null() | (pl.col("by_rater") & _OF_CROWD)
+    gone = pl.col("by_rater").is_null() | (pl.col("by_rater") & OF_CROWD)
     lost = known.filter(pl.col("held_out") & pl.col("ok") & ~OF_CONSENSUS & gone).height
     return Sides(of_rows.select(human.fill_null(NEW).cast(pl.Int8)).to_series(), lost)
 
@@ -183,8 +182,7 @@ def _are(count: int) -> str:
 def _with_fewer(human: pl.DataFrame, utterances: Utterances, wanted: HoldOut) -> int:
     """The number of utterances with fewer votes in the fit than are asked for, though they have more."""
     away = utterances.frame.filter(pl.col("split").is_in(list(wanted.splits))).select("utterance_id")
-    rater = pl.col("annotator").map_elements(is_rater, return_dtype=pl.Boolean)
-    answer = pl.when(rater).then(-1).otherwise("draw").alias("answer")
+    answer = pl.when(OF_CROWD | OF_CONSENSUS).then("draw").otherwise(-1).alias("answer")
     votes = human.join(away, on="utterance_id", how="anti").group_by("utterance_id", "annotator", answer)
     labelled = pl.col("label").is_not_null().any().alias("labelled")
     kinds = votes.agg(pl.col("held_out").any(), labelled).group_by("utterance_id", "labelled")
