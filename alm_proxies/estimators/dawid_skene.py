@@ -49,6 +49,7 @@ class DawidSkene:
     """
 
     name: ClassVar[str] = "dawid_skene"
+    needs_people: ClassVar[bool] = False
 
     def __init__(self, *, iterations: int = 200, tolerance: float = 1e-6) -> None:
         if iterations < 1 or tolerance < 0:

@@ -14,6 +14,8 @@ from alm_proxies.estimators.likelihood import softmax
 _RIDGE = 1.0
 _FIRST_STRENGTH = 2.0
 _FIRST_WEIGHT = 0.3
+_NEXT_TO_NONE = 1e-6
+"""Votes of the corpus shares where nothing says how many: an utterance without votes has these shares."""
 
 
 class Weighted(Estimator):
@@ -57,10 +59,25 @@ class Weighted(Estimator):
 
 
 class Pool(Weighted):
-    """Pooling, the fusion of arXiv 2601.14620: p = (n + sum_b m_b + c pi) / (its sum), only c tuned."""
+    """Pooling, the fusion of arXiv 2601.14620: p = (n + sum_b m_b + c pi) / (its sum), only c tuned.
+
+    Without any human vote nothing can be tuned: c is zero, and p are the plain shares of the proxies' votes.
+    """
 
     name: ClassVar[str] = "pool"
+    needs_people: ClassVar[bool] = False
     _free: ClassVar[bool] = False
+
+    def _learn(self, counts: Counts) -> None:
+        if counts.human.any():
+            super()._learn(counts)
+            return
+        votes = sum((block.counts for block in counts.blocks), np.zeros_like(counts.human))
+        votes = votes[votes.any(1)]
+        self.shares_ = (votes / votes.sum(1, keepdims=True)).mean(0)
+        self.prior_votes_ = _NEXT_TO_NONE
+        self.weights_ = np.ones(len(counts.blocks))
+        self.assumed_, self.converged_, self.iterations_ = False, True, 0
 
 
 class Human(Weighted):

@@ -44,13 +44,15 @@ class Estimator(ABC):
 
     name: ClassVar[str]
     uses_proxies: ClassVar[bool] = True
+    needs_people: ClassVar[bool] = True
+    """Whether it cannot be fitted to proxies alone."""
     takes: ClassVar[tuple[str, ...]] = ()
     """The settings of fuse that its constructor takes: classes, penalty, folds, seed; and quiet."""
 
     def fit(self, votes: Votes | Counts) -> Self:
-        """Learn from human votes and proxies; raises if there is no human vote."""
+        """Learn from human votes and proxies; raises if there is no human vote and the method needs some."""
         counts = counts_of(votes)
-        if not counts.human.any():
+        if not (counts.human.any() or (not self.needs_people and any(block.votes.any() for block in counts.blocks))):
             raise nothing_to_learn(self.name)
         self.labels_ = counts.labels
         self.blocks_ = tuple(block.name for block in counts.blocks) if self.uses_proxies else ()
@@ -119,7 +121,10 @@ def nothing_to_learn(name: str, unused: Mapping[str, int] | None = None) -> Inpu
     message = f"there are no human votes to fit {name} to"
     reasons = sorted(((count, reason) for reason, count in (unused or {}).items() if count), reverse=True)
     if not reasons:
-        fix = "Give some utterances human votes: the weight of proxies cannot be learned from proxies alone."
+        fix = (
+            "Give some utterances human votes: the weight of proxies cannot be learned from proxies alone. "
+            "--method pool takes their plain shares, of which nothing shows how near they are to people's."
+        )
         return InputError(message, where="votes", fix=fix)
     whys = " and ".join(f"{count:,} {_NOT_FITTED[reason][0]}" for count, reason in reasons)
     return InputError(f"{message}: {whys}", where="votes", fix=_NOT_FITTED[reasons[0][1]][1])

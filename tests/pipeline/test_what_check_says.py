@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -177,13 +178,14 @@ def test_votes_that_failed_are_left_and_a_robbed_ledger_is_a_problem(tmp_path: P
 
 
 def test_check_says_that_nothing_can_be_fused_before_votes_are_paid(tmp_path: Path) -> None:
-    path = corpus(tmp_path, sections=ANNOTATE + '[fuse]\nmethod = "pool"\n')
+    path = corpus(tmp_path, sections=ANNOTATE + '[fuse]\nmethod = "weighted"\n')
     assert check(path).problems == ()
     lines = (tmp_path / "votes.csv").read_text().splitlines()
     (tmp_path / "votes.csv").write_text("\n".join([lines[0], *(f"c{n},s1,,,c{n}.wav" for n in range(12))]))
     assert any("fuse has no human votes to fit to" in problem for problem in check(path).problems)
-    path.write_text(path.read_text().replace('[fuse]\nmethod = "pool"\n', ""))
-    assert not any("human votes" in problem for problem in check(path).problems)
+    for other in ('[fuse]\nmethod = "pool"\n', '[fuse]\nmethod = "dawid_skene"\n', ""):
+        path.write_text(re.sub(r'\[fuse\]\nmethod = "\w+"\n', "", path.read_text()) + other)
+        assert not any("human votes" in problem for problem in check(path).problems)
 
 
 def test_check_says_what_a_listener_and_fuse_have_no_votes_for(tmp_path: Path) -> None:

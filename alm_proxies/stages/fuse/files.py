@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.about import About, MadeBy
 from alm_proxies.ambiguity import THIRDS, cuts_of, level
+from alm_proxies.audio.folder import recordings_in
 from alm_proxies.files import whole
 from alm_proxies.printable import counted
 from alm_proxies.progress import Progress
@@ -77,6 +78,9 @@ def fuse_files(
     """
     refuse_other_suffix(output)
     settings = settings or FuseSettings()
+    if utterances is not None and utterances.is_dir():
+        recordings_in(utterances)  # refused where there are none; they have no speakers and no columns
+        utterances = None
     files = [*votes, *([utterances] if utterances is not None else [])]
     if settings.method == "dawid_skene" or not are_big(files, whole_rows):
         return _of(_whole(votes, settings, utterances, taxonomy, quiet), output)

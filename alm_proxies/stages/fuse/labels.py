@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -42,6 +42,8 @@ class Fusion:
     """A digest of the tables' content, by need."""
     account: dict[str, Any]
     """The account of the fit, as plain values."""
+    people: bool
+    """Whether any utterance has a human vote; otherwise utterances without proxy votes have no label."""
 
     @classmethod
     def of(
@@ -59,8 +61,9 @@ class Fusion:
         findings = [*seen.findings, *learnt.findings, *more]
         findings += _without_human(seen)
         return cls(
-            settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs, learnt.account
-        )
+            settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs, learnt.account,
+            bool(seen.counts.human.any()),
+        )  # fmt: skip
 
     def labels(self, votes: Votes, utterances: Utterances | None) -> Labels:
         """A label for every utterance of these votes."""
@@ -70,13 +73,25 @@ class Fusion:
             votes, merge=settings.merge, utterances=utterances, columns=settings.columns, consensus=settings.consensus,
             layout=self.layout,
         )  # fmt: skip
-        return finished(
-            labels_of(self.estimator, counts, votes.about), votes, settings, self.rated, self.inputs, self.account
-        )
+        labels = labels_of(self.estimator, counts, votes.about)
+        if not self.people:
+            labels = replace(labels, frame=labels.frame.filter(pl.col("proxy_votes") > 0))
+        return finished(labels, votes, settings, self.rated, self.inputs, self.account)
+
+
+def without_people(count: int) -> Finding:
+    """The finding where no utterance has a human vote."""
+    message = "no utterance has a human vote: labels are what proxies say, and nothing shows how near that is to people"
+    fix = "Have some utterances rated, and fuse again: then it is learned how far to trust each proxy."
+    return Finding("fuse", "no_human_votes", message, fix, count=count)
 
 
 def _without_human(seen: Survey) -> list[Finding]:
     """Findings for utterances whose labels no human vote has formed; votes that are held out are so on purpose."""
+    if seen.without_human == seen.utterances and not seen.held_out_only:
+        message = "utterances without any vote to fuse have no label"
+        bare = [Finding("fuse", "without_labels", message, count=seen.without_votes)] if seen.without_votes else []
+        return [without_people(seen.utterances - seen.without_votes), *bare]
     depend = "their labels depend on proxies and corpus shares only"
     reasons = {
         "only_held_out": (seen.held_out_only, f"utterances with held-out human votes only: {depend}"),

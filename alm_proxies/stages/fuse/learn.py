@@ -19,6 +19,7 @@ from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.leaks import leaking, leaks_found
 from alm_proxies.estimators.named import named
 from alm_proxies.estimators.stack import Stack
+from alm_proxies.plugins import plugin
 from alm_proxies.tables import Finding
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ class Learnt:
 def teaches(settings: FuseSettings, human: Array) -> NDArray[np.bool_]:
     """Which utterances the estimator can learn from, by their human counts."""
     return _named(settings).teaches(human)
+
+
+def needs_people(settings: FuseSettings) -> bool:
+    """Whether the method cannot be fitted to proxies alone."""
+    return bool(getattr(plugin("estimators", settings.method).load(), "needs_people", True))
 
 
 def learn(counts: Counts, settings: FuseSettings, *, quiet: bool = False) -> Learnt:

@@ -80,12 +80,14 @@ def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
     from alm_proxies.estimators.account import account_of
     from alm_proxies.estimators.attributes import has_ratings
     from alm_proxies.estimators.dawid_skene import DawidSkene
-    from alm_proxies.stages.fuse.labels import finished, rate
+    from alm_proxies.stages.fuse.labels import finished, rate, without_people
     from alm_proxies.stages.fuse.learn import quiet_fits, unsettled
 
     with quiet_fits():
         estimator = DawidSkene().fit(votes)
     findings = [*left, *estimator.findings_, *unsettled(estimator)]
+    if votes.frame.filter(pl.col("source") == "human").is_empty():
+        findings.append(without_people(votes.frame["utterance_id"].n_unique()))
     rated = None
     if has_ratings(votes):
         rated, more = rate(votes)

@@ -17,7 +17,7 @@ from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
-from alm_proxies.stages.fuse.learn import teaches
+from alm_proxies.stages.fuse.learn import needs_people, teaches
 from alm_proxies.table_checks import refuse_two_sources
 from alm_proxies.tables import About, Finding, Utterances, Votes
 from alm_proxies.trained_on import without_trained_on_votes
@@ -35,7 +35,8 @@ class Survey:
     """The result of the first pass over all votes."""
 
     counts: Counts | None
-    """The counts of a sample of the usable utterances; None if there are none."""
+    """The counts of a sample of the usable utterances: those with human votes, or all where there are none and the
+    method needs none; None if there are no usable ones."""
     layout: Layout
     ratings: Votes | None
     """The votes of a sample of the utterances with human ratings; None if no human rated an attribute."""
@@ -45,6 +46,8 @@ class Survey:
     held_out_only: int
     """Those of them whose human votes are held out."""
     utterances: int
+    without_votes: int
+    """Utterances without any vote to fuse, human or proxy."""
     inputs: dict[str, str]
     """A digest of the tables' content, by need."""
     not_fitted: Mapping[str, int]
@@ -57,9 +60,11 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     `described` is the digest of the utterances if the parts do not have all their rows and columns.
     """
     taught, rated = _Kept(FIT_ROWS, settings.seed), _Kept(RATED_ROWS, settings.seed)
+    proxies_only = _Kept(FIT_ROWS, settings.seed)
+    people_needed = needs_people(settings)
     marks, summed = Marks(), _SummedFindings()
     sources = pl.DataFrame(schema={"annotator": pl.String(), "source": pl.String()})
-    seen = without = held = 0
+    seen = without = held = bare = 0
     attributes = False
     unused: Counter[str] = Counter()
     read = _Read()
@@ -77,6 +82,8 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         marks.add(usable.proxy.with_columns(pl.col("u") + seen), usable.annotators)
         sources = pl.concat([sources, votes.frame.select("annotator", "source").unique()]).unique()
         taught.offer(teaches(settings, human), ids, votes, utterances)
+        if not (people_needed or len(taught.ids)):
+            proxies_only.offer(np.ones(len(ids), dtype=np.bool_), ids, votes, utterances)
         ratings = np.zeros(len(ids), dtype=np.bool_)
         if has_ratings(votes):
             attributes = True
@@ -86,15 +93,17 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         unvoted = ids.filter(human.sum(1) == 0)
         away = votes.frame.filter(which_count("held_out", consensus=settings.consensus))["utterance_id"]
         held += int(unvoted.is_in(away.implode()).sum())
+        bare += len(ids) - pl.concat([usable.human["u"], usable.proxy["u"]]).n_unique()
         seen, without = seen + len(ids), without + len(unvoted)
     refuse_two_sources(sources, "votes")
     layout = layout_of(marks.marks, about, marks.copies())
     counts = None
-    if len(taught.ids):
-        sampled = taught.utterances()
-        refuse_other_utterances(taught.ids, sampled)
+    learned = taught if len(taught.ids) or any(unused.values()) else proxies_only
+    if len(learned.ids):
+        sampled = learned.utterances()
+        refuse_other_utterances(learned.ids, sampled)
         counts = counts_of(
-            taught.votes(about), merge=settings.merge, utterances=sampled, columns=settings.columns,
+            learned.votes(about), merge=settings.merge, utterances=sampled, columns=settings.columns,
             consensus=settings.consensus, layout=layout,
         )  # fmt: skip
     return Survey(
@@ -105,6 +114,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         without,
         held,
         seen,
+        bare,
         read.inputs() | ({"utterances": described} if described is not None else {}),
         unused,
     )

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from alm_proxies.about import About, AnnotatorCard
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.estimators.trials import influence
+from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import Labels, Utterances, Votes
 
@@ -133,6 +134,37 @@ def test_votes_without_any_human_vote_are_refused_in_one_sentence():
     only = Votes.of(table.frame.filter(pl.col("source") == "proxy"), about=table.about)
     with pytest.raises(AlmProxiesError, match="no human votes"):
         fuse(only)
+
+
+@pytest.mark.parametrize("method", ["pool", "dawid_skene"])
+def test_proxies_alone_are_pooled_where_asked_and_a_warning_says_that_nobody_checked_them(method, tmp_path):
+    table = votes()
+    frame = table.frame.filter(pl.col("source") == "proxy", pl.col("utterance_id") != "u003")
+    if method == "pool":
+        lost = frame.filter(pl.col("utterance_id") == "u004").with_columns(label=None, status=pl.lit("failed"))
+        frame = pl.concat(
+            [frame.filter(pl.col("utterance_id") != "u004"), lost.with_columns(pl.col("label").cast(pl.String))]
+        )
+    only = Votes.of(frame, about=table.about)
+    fused = fuse(only, FuseSettings(method=method))
+    labels = fused.labels.frame
+    assert len(labels) == (58 if method == "pool" else 59)
+    assert labels["human_votes"].sum() == 0
+    warnings = fused.findings.frame.filter(kind="no_human_votes").select("severity", "count").rows()
+    assert warnings == [("warning", len(labels))]
+    if method == "pool":
+        assert fused.findings.counts()["without_labels"] == 1
+        frame = frame.filter(pl.col("utterance_id") != "u004")
+        cast = frame.group_by("utterance_id", "label").agg(pl.col("weight").sum())
+        shares = cast.with_columns(share=pl.col("weight") / pl.col("weight").sum().over("utterance_id"))
+        for label in LABELS:
+            mine = labels.select("utterance_id", p=f"p_{label}").sort("utterance_id")
+            wanted = mine.join(shares.filter(label=label), on="utterance_id", how="left")["share"].fill_null(0.0)
+            np.testing.assert_allclose(mine["p"], wanted, atol=1e-5)
+        np.testing.assert_allclose(labels["concentration"], labels["proxy_votes"], atol=1e-5)
+        only.write(tmp_path / "votes.parquet")
+        fuse_files([tmp_path / "votes.parquet"], tmp_path / "big.parquet", FuseSettings(method=method), whole_rows=1)
+        assert Labels.read(tmp_path / "big.parquet").frame.equals(labels)
 
 
 def test_a_merge_that_does_not_sum_to_one_is_refused():
