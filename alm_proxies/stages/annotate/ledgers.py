@@ -102,7 +102,12 @@ class Status:
             when = f", ready at {ready_at(self.minutes_left)}"
             left = f", about {self.minutes_left:.0f} min left at {self.rate:.0f} a minute{when}"
         cost = f"; {in_money(self.price)} spent" if self.price else ""
-        cost += f", about {in_money(self.price_left)} to come" if self.price and self.waiting else ""
+        if self.price and self.waiting:
+            unknown = sum(member.waiting for member in self.panel if member.price_per_vote is None)
+            known = f", about {in_money(self.price_left)} to come" if unknown < self.waiting else ""
+            cost += (
+                f"{known}, the price of {counted(unknown, 'waiting vote')} is not measured yet" if unknown else known
+            )
         flying = f", {counted(self.in_flight, 'request')} in flight" if self.in_flight else ""
         if self.in_flight and not self.running:
             flying = f", {counted(self.in_flight, 'request')} in flight when it stopped"

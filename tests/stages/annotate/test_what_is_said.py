@@ -13,7 +13,7 @@ from alm_proxies.about import Cost
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Engine, Request
 from alm_proxies.printable import counted, in_money
-from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.ledgers import AnnotatorStatus, Status, status
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 from alm_proxies.tables import Votes
 
@@ -163,3 +163,18 @@ def test_after_a_budget_stop_the_mend_is_a_larger_budget_and_what_was_not_asked_
     ((message, fix),) = findings_of(annotated, "not_cast")
     assert message.startswith(f"{left} planned votes were not requested")
     assert fix.startswith("Raise the budget")
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [
+        ((0.5,), "2.00 spent, about 5.00 to come"),
+        ((None,), "2.00 spent, the price of 10 waiting votes is not measured yet"),
+        ((0.5, None), "2.00 spent, about 5.00 to come, the price of 10 waiting votes is not measured yet"),
+    ],
+)
+def test_status_says_which_prices_nothing_has_measured_yet(prices: tuple[float | None, ...], words: str) -> None:
+    panel = tuple(AnnotatorStatus(f"a{place}", 12, {"ok": 2}, 1.0, price) for place, price in enumerate(prices))
+    cast = {"ok": 2 * len(panel)}
+    standing = Status("ledger.sqlite", 12 * len(panel), cast, 0, 0, 2.0, 0.0, 9.0, {}, {}, panel)
+    assert f"; {words}" in str(standing)
