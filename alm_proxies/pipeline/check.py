@@ -81,6 +81,7 @@ def check(
         for key, origin in pipeline.replaced
     ]
     problems: list[str] = []
+    stated: set[Path] = set()
     foreseen: dict[Path, Foreseen] = {}
     effective: dict[str, dict[str, tuple[Any, str]]] = {}
     for run in pipeline.runs:
@@ -97,7 +98,8 @@ def check(
                     )
                 effective[str(node.folder.relative_to(pipeline.folder))] = dict(_effective(node))
         if not problems:
-            facts += _unchanged(nodes, run, quiet=quiet)
+            facts += [fact for node, fact in _unchanged(nodes, run, quiet=quiet) if node.folder not in stated]
+            stated.update(node.folder for node in nodes)
     facts += _costs(foreseen, pipeline.folder)
     return Checked(
         facts=tuple(facts),
@@ -184,7 +186,7 @@ def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
         yield f"a budget applies to each setting of annotate, not to all of them: together about {most:.2f} is spent"
 
 
-def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[str]:
+def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[tuple[Node, str]]:
     """Which stages are unchanged, and the first that would run, with the reason; later stages run too, except after a
     move that leaves the content as it was."""
     changed: set[Path] = set()
@@ -194,8 +196,8 @@ def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[st
             continue
         because = will_run(task_of(node, run), quiet=quiet)
         if because is None:
-            yield f"{node.title}: unchanged, will be skipped"
+            yield node, f"{node.title}: unchanged, will be skipped"
             continue
         changed.add(node.folder)
         after = "later stages only if its content differs" if because == MOVED else "and so does what comes after it"
-        yield f"{node.title}: {because}, {after}"
+        yield node, f"{node.title}: {because}, {after}"

@@ -11,6 +11,7 @@ import pytest
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import SettingsError
+from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.run import run
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -83,6 +84,7 @@ def test_the_same_file_gives_the_same_bytes_anywhere(pipeline: Path, tmp_path: P
 
 def test_vary_makes_a_run_for_each_combination_and_shares_equal_stages(pipeline: Path) -> None:
     pipeline.write_text(pipeline.read_text() + '[vary]\n"fuse.method" = ["human", "pool"]\n"fuse.seed" = [1, 2]\n')
+    assert sum(fact.startswith("read: runs for the first time") for fact in check(pipeline).facts) == 1
     ran = run(pipeline, quiet=True)
     assert [record.stage for record in ran.records].count("read") == 1
     assert [record.stage for record in ran.records].count("fuse") == 4
