@@ -18,13 +18,18 @@ SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff", ".aif", ".au")
 def recordings_in(folder: str | Path) -> Utterances:
     """The recordings in a folder and its sub-folders as utterances, by their path without suffix, as readers name them.
 
-    The suffix stays where the path without it would name two recordings.
+    The suffix stays where the path without it would name two recordings. Hidden files and folders, whose names begin
+    with a dot, are no recordings: systems put their own there, such as "._clip.wav".
     """
     root = Path(folder)
     if not root.is_dir():
         fix = "Give a folder of recordings, or an Utterances table."
         raise InputError("is not a folder", where=str(root), fix=fix)
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file())
+    paths = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SOUNDS and path.is_file() and not _is_hidden(path.relative_to(root))
+    )
     if not paths:
         raise InputError("has no recordings", where=str(root), fix=f"Supported are: {', '.join(SOUNDS)}.")
     corpus = root.resolve().name
@@ -32,6 +37,10 @@ def recordings_in(folder: str | Path) -> Utterances:
     ids = [f"{corpus}/{name}" for name in _own_ids(names)]
     frame = pl.DataFrame({"utterance_id": ids, "corpus": corpus, "audio": names})
     return Utterances.of(frame, about=About(roots={corpus: str(root.resolve())}))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _own_ids(names: list[str]) -> list[str]:

@@ -147,6 +147,7 @@ def test_recordings_of_a_folder_have_the_ids_that_readers_give_unless_two_would_
         "others/Z.b.wav",
         "others/W.wav.ogg",
         "others/W.wav",
+        "others/._Y.wav",
     ):
         (folder / name).write_text("a recording")
     frame = recordings_in(folder).frame
