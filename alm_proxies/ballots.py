@@ -210,7 +210,7 @@ def human_counts(
         findings = []
         if named.height:
             message = "human votes name secondary labels, which are not used"
-            fix = "Set merge = { primary = 0.9, secondary = 0.1 } to use them."
+            fix = "fuse counts them in labels with merge = { primary = 0.9, secondary = 0.1 }."
             findings.append(Finding.of("secondary", message, fix=fix, count=named.height))
         vectors = np.eye(k)[label] * weight[:, None] if shared else None
         return primary, None if vectors is None else _draws(votes, vectors), findings

@@ -234,6 +234,21 @@ def test_a_printed_page_is_white_wide_and_whole_however_it_looks_on_the_screen(b
         browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
+def test_a_wide_table_is_whole_on_a_desk_and_shaded_where_it_goes_on_beside_a_phone(browser, tmp_path: Path) -> None:
+    columns = ["Prediction", *(f"{name}, nats" for name in ("Log loss", "JSD", "Slope", "Bias", "Strength"))]
+    rows = [[f"model {place}", *[Interval(1.234, 1.111, 1.345)] * 5, "better than human votes"] for place in range(4)]
+    table = Table.of([*columns, "Verdict"], rows)
+    replace(_page(), sections=(Section("Table", "A wide one.", (table,)),)).write(tmp_path / "p.html", pictures=False)
+    cut = "(e => e.scrollWidth > e.clientWidth)(document.querySelector('.table'))"
+    shades = "getComputedStyle(document.querySelector('.table')).backgroundAttachment"
+    for width, is_cut in ((1400, False), (420, True)):
+        browser.screen(width)
+        browser.open(tmp_path / "p.html")
+        assert browser.ask(cut) is is_cut
+        assert browser.ask(shades) == "local, local, scroll, scroll"
+        assert browser.ask("document.documentElement.scrollWidth <= innerWidth")
+
+
 def _page() -> Page:
     human = Series.of("human", "human", [0.5, 0.3, 0.2])
     falling = Line(Series.of("proxy", "proxy", [0.5, 0.4, 0.35]), (1.0, 2.0, 3.0))

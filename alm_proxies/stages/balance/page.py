@@ -113,8 +113,8 @@ def _by_ambiguity(labels: Labels, solution: Balance) -> Section:
         alt = f"Share of all weight {word}, by label and ambiguity; the largest is {table.max():.1%}."
         blocks.append(
             Heat(
-                f"classes-by-ambiguity-{word}", f"Share of all weight {word}", list(labels.taxonomy), names, table,
-                row_title="label", column_title="ambiguity", alt=alt, most=most,
+                f"classes-by-ambiguity-{word}", f"Share of all weight {word}, in per cent", list(labels.taxonomy),
+                names, table, row_title="label", column_title="ambiguity", alt=alt, most=most,
             )
         )  # fmt: skip
     sizes: list[list[Cell]] = []

@@ -209,7 +209,9 @@ def _risk(measured: Measured, models: list[str]) -> Section:
 
 
 def _confusion(measured: Measured, models: list[str]) -> Section:
-    blocks: list[Block] = [Text("Each row is the mean prediction on the utterances whose listeners vote for a label.")]
+    blocks: list[Block] = [
+        Text("Each row is the mean prediction, in per cent, on the utterances whose listeners vote for a label.")
+    ]
     for place, name in enumerate(models):
         values = measured.recovered[name].confusion
         same = float(values.diagonal()[~(values.diagonal() != values.diagonal())].mean())

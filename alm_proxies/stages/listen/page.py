@@ -18,6 +18,7 @@ from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Line, Series
 from alm_proxies.report.page import P_VALUE, Cell, Column, Figure, Page, Section, Table, Text
+from alm_proxies.report.simulated import simulated_words
 from alm_proxies.settings import deciding
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -75,6 +76,7 @@ def page_of(
             _folds_section(material, fitted, by_speaker=by_speaker),
         ),
         made={"settings": canonical_json(deciding(settings)), "findings": str(len(findings))},
+        notice=simulated_words(utterances),
     )
     return page, -gaps[-1].difference.estimate
 

@@ -83,7 +83,7 @@ def _words(words: pl.DataFrame, labels: Sequence[str]) -> Section:
         note = f"{counted(rest, 'rarer word is', 'rarer words are')} in the table only." if rest > 0 else ""
         blocks.append(
             Heat(
-                "words_to_labels", "Words and labels", names, columns, shares,
+                "words_to_labels", "Votes of each word by label, in per cent", names, columns, shares,
                 row_title="word of a corpus (votes)", column_title="label",
                 alt="For every word of every corpus, the share of its votes under each label.", note=note,
             )

@@ -393,6 +393,14 @@ def test_the_page_has_the_paired_difference_to_the_class_shares(listened: tuple[
     assert result.gain == pytest.approx(-rounds[-1][2].estimate)  # type: ignore[union-attr]
 
 
+def test_the_page_of_simulated_speech_says_so_at_its_top(corpus: Corpus, tmp_path: Path) -> None:
+    for name, said in (("sim", True), ("toy", False)):
+        frame = corpus.utterances.frame.with_columns(corpus=pl.lit(name))
+        about = corpus.utterances.about.with_(roots={name: corpus.utterances.about.roots["toy"]})
+        listen(Utterances(frame, about), corpus.votes, tmp_path / name, SETTINGS)
+        assert ("the listeners are a model" in (tmp_path / name / "report.html").read_text()) is said
+
+
 def test_every_sentence_of_the_page_is_pinned(listened: tuple[Listened, Path], wording: Wording) -> None:
     wording.page((listened[1] / "report.html").read_text())
 
