@@ -18,8 +18,8 @@ class FuseSettings(Counting):
 
     method: Annotated[str, AfterValidator(checked("estimators")), Choices("estimators")] = "auto"
     """The method. auto stacks weighted, loglinear, gated and mixture, and methods without proxies, by held-out
-    (cross-validated) human votes, and raters if raters are known and it helps; chosen takes the single best of them. pool needs no human votes: without
-    any it gives the plain shares of the proxies' votes.
+    (cross-validated) human votes, and raters if raters are known and it helps; chosen takes the single best of them.
+    pool needs no human votes: without any it gives the plain shares of the proxies' votes.
     """
     classes: int = Field(default=16, ge=1, le=256)
     """The number of latent classes of gated and mixture; auto has its own."""
