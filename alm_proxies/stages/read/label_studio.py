@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import polars as pl
 
+from alm_proxies.ballots import is_crowd
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.nearest import did_you_mean
@@ -20,7 +21,7 @@ from alm_proxies.stages.read.formats.label_studio import LabelStudioSource
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import ATTRIBUTES, Finding
+from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 
 _OURS = ("utterance_id", "audio", "speaker", "gender", "language", "transcript", "split")
 _USUAL = ("emotion", "label")
@@ -191,15 +192,16 @@ def _answer(
         if kind == "choices" and name in (label, secondary):
             chosen = value.get("choices")
             words = [str(word) for word in chosen] if isinstance(chosen, list) else []
-            row["word" if name == label else "secondary"] = words or None
-        elif kind in ("rating", "number") and name in by_rating:
+            ours = "word" if name == label else "secondary"
+            row[ours] = list(dict.fromkeys([*(row.get(ours) or []), *words])) or None  # a result for each region
+        elif kind in ("rating", "number") and name in by_rating and by_rating[name] not in row:
             row[by_rating[name]] = _number(value.get(kind))
         else:
             heard.others[name] = heard.others.get(name, 0) + 1
     if row.get("word") is None and not any(row.get(name) is not None for name in ATTRIBUTES):
         heard.empty.append(utterance)
         return
-    if (utterance, row["annotator"]) in heard.people:
+    if (utterance, row["annotator"]) in heard.people and not is_crowd(f"/{row['annotator']}"):
         heard.again.append(utterance)
     heard.people.add((utterance, row["annotator"]))
     row["lead_time"] = _number(annotation.get("lead_time"))
@@ -212,13 +214,16 @@ def _number(value: Any) -> float | None:
 
 
 def _person(annotation: Mapping[str, Any]) -> str:
-    """A name for who made an annotation: their number, or a digest of their e-mail address, which is not kept."""
+    """A name for who made an annotation: their number, or a digest of their e-mail address, which is not kept.
+
+    Those of whom nothing is known may be several people, and are a crowd.
+    """
     by = annotation.get("completed_by")
     if isinstance(by, dict):
         by = by.get("id", by.get("email"))
     if isinstance(by, int) and not isinstance(by, bool):
         return f"rater{by}"
-    return f"rater-{hashlib.sha256(str(by).encode()).hexdigest()[:8]}" if by else "unknown"
+    return f"rater-{hashlib.sha256(str(by).encode()).hexdigest()[:8]}" if by else CROWD.strip("/")
 
 
 def _findings(heard: _Heard, votes: pl.DataFrame, where: str) -> list[Finding]:

@@ -63,6 +63,25 @@ def test_what_brings_no_vote_or_may_be_biased_is_counted(tmp_path: Path) -> None
     assert counts["columns_not_taken"] == 1  # a comment
 
 
+def test_annotations_of_whom_nothing_is_known_are_a_crowds_and_not_one_raters(tmp_path: Path) -> None:
+    answers = [annotation(n, None, ["happy" if n else "sad"]) for n in range(3)]
+    corpus = _read(label_studio(tmp_path, [{"id": 1, "data": {"audio": "a.wav"}, "annotations": answers}]))
+    assert corpus.votes.frame.select("annotator", "draw").rows() == [("mine/crowd", n) for n in range(3)]
+    assert "answered_again" not in _counts(corpus)
+
+
+def test_an_answer_for_each_region_replaces_none_before_it(tmp_path: Path) -> None:
+    answer = annotation(1, 2, ["happy"], valence=6)
+    answer["result"] = [*annotation(1, 2, ["sad"], valence=2)["result"], *answer["result"]]  # type: ignore[misc]
+    path = label_studio(tmp_path, [{"id": 1, "data": {"audio": "a.wav"}, "annotations": [answer]}])
+    corpus = _read(path, scales={"valence": (1, 7)})
+    votes = corpus.votes.frame.sort("label")
+    assert votes.select("label", "weight").rows() == [("happy", 0.5), ("sad", 0.5)]
+    assert np.allclose(votes["valence"], 1 / 6)
+    counts = _counts(corpus)
+    assert (counts["several_labels"], counts["columns_not_taken"]) == (1, 1)
+
+
 def test_tasks_describe_their_utterances(tmp_path: Path) -> None:
     people = _read(label_studio(tmp_path), **GIVEN).utterances.frame.sort("utterance_id")
     assert people["utterance_id"].to_list() == ["mine/a ü", "mine/b2", "mine/c"]
