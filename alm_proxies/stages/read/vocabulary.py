@@ -125,14 +125,25 @@ class Vocabulary:
         return pl.col("label").replace_strict(order, default=len(order), return_dtype=pl.Int32)
 
     def _numbered(self, frame: pl.DataFrame, *, by_label: bool) -> pl.DataFrame:
-        """Draw numbers where none are given: in label order for a crowd, otherwise in the order of the file."""
-        place = pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE)
+        """Draw numbers where none are given: by content for a crowd, otherwise in the order of the file.
+
+        A crowd's answers are in label order, then by words, ratings and secondary labels, so that the order of the rows
+        decides nothing, such as which of its votes are held out.
+        """
         rank = pl.col("_answer").rank("dense").over(_WHOSE).cast(pl.Int32) - 1
+        # one row per answer, in the order of the file: ranks are places
+        draw = pl.int_range(pl.len(), dtype=pl.Int32).over(_WHOSE) if by_label else rank
         crowd = pl.col("annotator").str.ends_with(CROWD)
-        draw = place if by_label else rank  # one row per answer, in the order of the file: ranks are places
-        if by_label and frame.select(crowd.any()).item():
-            frame = frame.sort(*_WHOSE, self._place(), "stated", "_answer", nulls_last=True)
-            draw = pl.when(crowd).then(place).otherwise(rank)
+        if frame.select(crowd.any()).item():
+            said: list[str | pl.Expr] = [self._place(), "stated"]
+            if not by_label:
+                word = pl.concat_str(self._place().cast(pl.String).str.zfill(9), pl.col("stated").fill_null(""))
+                frame = frame.with_columns(_said=word.sort().str.join(";").over("_answer"))
+                said = ["_said"]
+            rest = [pl.col("secondary").list.join(";")] if "secondary" in frame.columns else []
+            frame = frame.sort(*_WHOSE, *said, *_there(frame), *rest, "_answer", nulls_last=True)
+            draw = pl.when(crowd).then(pl.col("_answer").rle_id().cast(pl.Int32).over(_WHOSE)).otherwise(rank)
+            frame = frame.drop("_said", strict=False)
         given = [pl.col("draw").cast(pl.Int32)] if "draw" in frame.columns else []
         return frame.with_columns(draw=pl.coalesce(*given, draw))
 

@@ -67,6 +67,29 @@ def test_answers_of_a_rater_who_had_answered_otherwise_count_and_are_said_apart(
     assert corpus.findings.counts() == {"answered_again": 1, "copied_rows": 2}
 
 
+@pytest.mark.parametrize("rater", ["", "r"])
+@pytest.mark.parametrize("several", ["", ";happy"])
+def test_the_order_of_the_rows_decides_nothing(tmp_path: Path, rater: str, several: str) -> None:
+    """Votes without raters were held out by their place in the file, where they had ratings or several labels."""
+    columns = {"utterance_id": "clip", "label": "heard", "annotator": "who", "valence": "felt", "secondary": "more"}
+    rows = [
+        f"{clip},{word}{several if felt > 2 else ''},{rater and rater + str(felt % 3)},{felt},{more}\n"
+        for clip in "abc"
+        for felt, word in enumerate(("happy", "sad", "sad", "glad", "happy", "sad"), start=1)
+        for more in ("", "sad")
+    ]
+    held = []
+    for name, ordered in (("forward", rows), ("backward", rows[::-1])):
+        path = put(tmp_path / f"{name}.csv", "clip,heard,who,felt,more\n" + "".join(ordered))
+        source = TableSource(source=path, corpus="mine", columns=columns, scales={"valence": (1, 9)})
+        votes = read(source, ReadSettings(taxonomy="happy,sad", hold_out=HoldOut(keep=2))).votes.frame
+        content = votes.filter("held_out").select(
+            "utterance_id", "annotator", "label", "valence", "secondary", "weight"
+        )
+        held.append(sorted(map(str, content.iter_rows())))
+    assert held[0] == held[1] != []
+
+
 @pytest.mark.parametrize("folder", ["a?b", "[release]", "~", "a b é"])
 def test_a_table_is_read_from_its_very_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
     monkeypatch.chdir(tmp_path)
