@@ -87,8 +87,10 @@ class Node:
 
     @property
     def title(self) -> str:
-        """The name, e.g. fuse or train wavlm-fused."""
-        return f"{self.stage.verb} {self.name}".strip()
+        """The name, e.g. fuse or train wavlm-fused, and the varied values that reach it: fuse (fuse.method=human)."""
+        name = f"{self.stage.verb} {self.name}".strip()
+        varied = self.folder.name if self.folder.name not in (self.stage.verb, self.name) else ""
+        return f"{name} ({varied})" if varied else name
 
 
 def nodes_of(run: Run) -> tuple[Node, ...]:

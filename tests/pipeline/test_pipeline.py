@@ -85,6 +85,13 @@ def test_the_same_file_gives_the_same_bytes_anywhere(pipeline: Path, tmp_path: P
 def test_vary_makes_a_run_for_each_combination_and_shares_equal_stages(pipeline: Path) -> None:
     pipeline.write_text(pipeline.read_text() + '[vary]\n"fuse.method" = ["human", "pool"]\n"fuse.seed" = [1, 2]\n')
     assert sum(fact.startswith("read: runs for the first time") for fact in check(pipeline).facts) == 1
+    pipeline.write_text(pipeline.read_text().replace('"fuse.seed"', '"hold_out.keep"'))
+    held_out = [fact for fact in check(pipeline).facts if "are held out" in fact]
+    assert held_out == [
+        "read (hold_out.keep=1): 180 human votes of 60 utterances are held out",
+        "read (hold_out.keep=2): 120 human votes of 60 utterances are held out",
+    ]
+    pipeline.write_text(pipeline.read_text().replace('"hold_out.keep"', '"fuse.seed"'))
     ran = run(pipeline, quiet=True)
     assert [record.stage for record in ran.records].count("read") == 1
     assert [record.stage for record in ran.records].count("fuse") == 4
