@@ -99,6 +99,10 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
     return {}
 
 
+NO_CREDIT = "HTTP 429: the account has no credit left"
+"""The message of a fault that another key or another file does not mend."""
+
+
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
     """The fault of a response other than 200."""
     message, code, wait = _message_of(content)
@@ -113,7 +117,7 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
     if status in (401, 403) or code == "API_KEY_INVALID":
         return FaultError("unauthorised", f"HTTP {status}: the server does not accept the key")
     if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
-        return FaultError("unauthorised", "HTTP 429: the account has no credit left")
+        return FaultError("unauthorised", NO_CREDIT)
     if status == 429:
         return FaultError("rate_limited", message, again)
     if status in (408, 504):

@@ -236,7 +236,7 @@ class OpenAI:
 
     async def _fix_for(self, failure: Failure, serve: OpenAIServe) -> str:
         """The fix for a server that cannot be probed."""
-        if failure.kind == "unauthorised":
+        if failure.kind == "unauthorised" and failure.message != chat_api.NO_CREDIT:
             if serve.key_from is not None:
                 return f"Check the key in {serve.key_from}, which serve.key_from names."
             setting = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'

@@ -29,6 +29,7 @@ _REFUSALS = frozenset({"bad_request", "too_long", "corrupt_audio", "server_error
 _NO_SCORES = _REFUSALS | {"malformed"}
 
 FIXES = {
+    "unauthorised": "Add credit to the account, then run the same command again.",  # the key itself is right
     "unreachable": "Start the server, or correct serve.base_urls.",
     "timeout": "Wait until the server is ready, or raise serve.try_seconds.",
     "bad_request": "Check the model's name, and that it takes audio.",

@@ -222,6 +222,14 @@ def test_a_wrong_key_stops_before_anything_is_asked(fault_server, monkeypatch):
     assert "wrong-secret" not in str(caught.value)
 
 
+def test_an_account_without_credit_needs_credit_and_no_other_key(fault_server, monkeypatch):
+    monkeypatch.setenv("A_KEY", "sesame")
+    for key_from in ("A_KEY", None):
+        with pytest.raises(EngineError, match="no credit left") as error:
+            asyncio.run(open_engine("bankrupt", OpenAIServe(base_urls=(fault_server.url,), key_from=key_from)))
+        assert error.value.fix == "Add credit to the account, then run the same command again."
+
+
 def test_a_key_that_is_not_set_is_named(fault_server, monkeypatch):
     monkeypatch.delenv("A_KEY", raising=False)
     with pytest.raises(SettingsError, match="A_KEY, which is not set"):

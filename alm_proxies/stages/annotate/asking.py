@@ -46,7 +46,7 @@ from alm_proxies.stages.annotate.trials import BilledEngine, LedgerAccount
 from alm_proxies.tables import Finding
 
 _FIXES = {
-    "unauthorised": "Correct the annotator file or the key, then run the same command again.",
+    "unauthorised": "Correct the annotator file, the key or the account, then run the same command again.",
     "engine_died": "See its log, then run the same command again to continue.",
     "gone": "Start the server again, then run the same command: it requests only the missing votes.",
 }
