@@ -100,7 +100,7 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
 
 
 NO_CREDIT = "HTTP 429: the account has no credit left"
-"""The message of a fault that another key or another file does not mend."""
+"""The message of a fault that another key or another file does not solve."""
 
 
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:

@@ -59,6 +59,7 @@ from alm_proxies.training.run_log import Pace, RunLog, accelerator_of, most_memo
 from alm_proxies.training.schedule import NewBob, rate_of
 from alm_proxies.training.settings import ChangeSettings, TrainSettings
 from alm_proxies.training.targets import Targets, targets_of
+from alm_proxies.training.unusable import none_usable
 
 
 def train_alm(
@@ -111,7 +112,7 @@ def train_alm(
     if not len(learned.rows):
         raise InputError("no utterance of split train has a label and a recording", fix="Check labels and utterances.")
     if not len(looked_at.rows):
-        raise InputError("no recording of a development utterance can be used", fix="See the findings.")
+        raise none_usable("no recording of a development utterance can be used", unheard)
 
     # 3. The optimizer and the schedule.
     steps = settings.epochs * len(learned)

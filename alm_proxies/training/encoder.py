@@ -224,7 +224,7 @@ def _fine_tune(
         # The end of the epoch: the development speakers, the best weights, the schedule, a checkpoint.
         scores = score_development(model, loader, targets, accelerator, batch=settings.batch)
         if not scores.utterances:
-            raise InputError("no recording of a development utterance can be used", fix="See the findings.")
+            raise InputError("no recording of a development utterance can be used", fix="Check their paths.")
         refuse_no_score(scores.value, epoch + 1, folder, rates="learning_rate or backbone_rate")
         loss = state["epoch_sums"][0] / state["epoch_sums"][1] if state["epoch_sums"][1] else None
         row = {"epoch": epoch + 1, "step": state["step"], "loss": loss, "rate": rate_of(

@@ -16,7 +16,7 @@ from alm_proxies.audio.features import FEATURES, SHORTEST, measure
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
-from alm_proxies.errors import EngineError, InputError
+from alm_proxies.errors import EngineError
 from alm_proxies.files import write_text
 from alm_proxies.models.calibration import Calibration
 from alm_proxies.models.evidence import Evidence, Moved, without_parts
@@ -42,6 +42,7 @@ from alm_proxies.training.heads import Head, HeadModel, Scale, log_loss, sum_of,
 from alm_proxies.training.recipes import Outcome, no_calibration, speaker_codes
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import targets_of
+from alm_proxies.training.unusable import none_usable
 
 Floats = NDArray[np.float32]
 PASSES = 3
@@ -139,7 +140,8 @@ def train_features(
     )  # fmt: skip
     learn, judge = (rows[heard.known[rows]] for rows in (targets.train, targets.development))
     if not len(learn) or not len(judge):
-        raise InputError("no recording of training or of development can be used", fix="See the findings.")
+        whose = "training" if not len(learn) else "development"
+        raise none_usable(f"no recording of {whose} can be used", heard.findings)
     targets, lost = targets.heard(learn, judge)
     wanted = targets.shares * targets.row_weights(settings.concentration_half)[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,

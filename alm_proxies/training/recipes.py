@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from alm_proxies.errors import InputError
 from alm_proxies.models.calibration import Calibration
 from alm_proxies.models.trained import CLASS_SHARES, MODEL, TrainedFile, distances, norms_of, save_trained
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
@@ -16,6 +15,7 @@ from alm_proxies.training.calibrate import fit_calibration
 from alm_proxies.training.card import model_card
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import Targets, targets_of
+from alm_proxies.training.unusable import none_usable
 
 _FOR_NORMS = 2000  # training clips used for the distance of a clip from training
 
@@ -72,7 +72,7 @@ def train_encoder(
         step = max(1, len(targets.train) // _FOR_NORMS)
         known = read_rows(tuned.reader, tuned.loader, targets, targets.train[::step], accelerator, batch=settings.batch)
         if not len(known.rows):
-            raise InputError("no recording of a training utterance can be used", fix="See the findings.")
+            raise none_usable("no recording of a training utterance can be used", [*findings, *known.findings])
         centre, spread = norms_of(known.vectors)
         calibration = Calibration()
         if targets.counts[reading.rows].sum():

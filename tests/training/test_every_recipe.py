@@ -183,8 +183,9 @@ def test_without_a_recording_that_can_be_used_it_says_so(recipe: str, corpus: An
         corpus.utterances.frame.with_columns(audio=None).cast({"audio": corpus.utterances.frame.schema["audio"]}),
         corpus.utterances.about,
     )
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="utterance|'tones/") as error:
         train(corpus.labels, silent, tmp_path / "out", settings(recipe, corpus), votes=corpus.votes, quiet=True)
+    assert "See the findings" not in (error.value.fix or ""), "there are none where nothing was trained"
     assert not (tmp_path / "out" / "model").exists()
 
 

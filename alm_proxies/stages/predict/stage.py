@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.about import About, MadeBy
-from alm_proxies.errors import InputError
 from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
@@ -84,6 +83,7 @@ def predict(
     from alm_proxies.progress import Progress
     from alm_proxies.training.features import FeaturesModel
     from alm_proxies.training.loading import load_trained
+    from alm_proxies.training.unusable import none_usable
 
     settings = settings or PredictSettings()
     trained = load_trained(model, device=settings.device) if isinstance(model, str | Path) else model
@@ -107,18 +107,8 @@ def predict(
             findings += part.findings
             progress.advance(part.count)
     if not rows:
-        raise _nothing_used(len(ids), findings)
+        raise none_usable(f"no recording could be used, of {len(ids):,}", findings, where="predict")
     return Predicted(_labels(trained, rows, settings, table), Findings.gather(findings), len(ids))
-
-
-def _nothing_used(count: int, findings: list[Finding]) -> InputError:
-    """The error where no recording could be used: how many, and why the first could not."""
-    lost = [finding for finding in findings if finding.utterance_id is not None]
-    if not lost:
-        return InputError(f"no recording could be used, of {count:,}", where="predict", fix="Check the paths.")
-    last = next(finding for finding in reversed(lost) if finding.utterance_id == lost[0].utterance_id)
-    message = f"no recording could be used, of {count:,}; the first is {last.utterance_id!r}: {last.message}"
-    return InputError(message, where="predict", fix=last.fix or "Check the paths.")
 
 
 @dataclass(frozen=True, slots=True)

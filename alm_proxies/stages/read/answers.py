@@ -25,10 +25,12 @@ _MOST = 100_000
 _OFF = 0.01
 _WHOSE = ("utterance_id", "annotator", "source")
 _COPIED = (
+    "row repeats an earlier row in every column taken",
     "rows repeat an earlier row in every column taken",
     "If they were written twice by mistake, remove the copies.",
 )
 _ANSWERED = (
+    "answer comes from a rater who had answered differently before",
     "answers come from raters who had answered differently before",
     "If each rater should have answered once, keep one answer of each.",
 )
@@ -144,12 +146,12 @@ def _again(spoken: pl.DataFrame, files: list[File], where: str) -> list[Finding]
 
 
 def _counted_again(
-    rows: pl.DataFrame, files: list[File], where: str, kind: str, message: str, fix: str
+    rows: pl.DataFrame, files: list[File], where: str, kind: str, one: str, many: str, fix: str
 ) -> list[Finding]:
     if not rows.height:
         return []
     who, of, line = rows["annotator"][0], rows["utterance_id"][0], place(files, int(rows["_row"][0]))
-    message = f"{rows.height} {message}, such as that of {who!r} on {of!r} ({line}); each counts as a vote"
+    message = f"{counted(rows.height, one, many)}, such as that of {who!r} on {of!r} ({line}); each counts as a vote"
     return [finding(kind, message, fix=fix, where=where, count=rows.height)]
 
 

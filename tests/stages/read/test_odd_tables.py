@@ -56,6 +56,9 @@ def test_rows_that_are_there_twice_count_and_are_said_with_their_line(tmp_path: 
     finding = twice.findings.frame.row(0, named=True)
     assert "'mine/r1' on 'mine/a'" in finding["message"]
     assert "line 5" in finding["message"]
+    assert finding["message"].startswith("3 rows repeat an earlier row")
+    one = table(put(tmp_path / "one.csv", TABLE + TABLE.splitlines()[1] + "\n"), columns=COLUMNS)
+    assert one.findings.frame["message"][0].startswith("1 row repeats an earlier row")
     assert "remove the copies" in finding["fix"]
     once = table(tmp_path / "t.csv", columns={"utterance_id": "file", "label": "emotion"})
     assert once.findings.counts() == {"columns_not_taken": 1}
