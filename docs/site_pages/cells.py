@@ -28,7 +28,11 @@ def first_sentence(docstring: str | None) -> str:
 def plain(text: str) -> str:
     """Text in which Markdown sees no formatting but inline code: * _ < and [ stand for themselves."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([*_<\[\]$])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else _escaped(part) for part in parts)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([*_\[\]$])", r"\\\1", text).replace("<", "&lt;")  # Markdown knows no escape of <
 
 
 def _cell(value: object) -> str:
