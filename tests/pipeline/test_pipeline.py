@@ -75,6 +75,27 @@ def test_only_what_a_change_reaches_runs_again(pipeline: Path) -> None:
     assert run(pipeline, quiet=True).skipped == 0
 
 
+def test_a_further_file_of_each_block_of_one_corpus_is_an_input(tmp_path: Path) -> None:
+    """They had one name, so that only the last of them was looked at."""
+    blocks = []
+    for part in "ab":
+        rows = "".join(f"{part}{n},{part}s{n % 3},sad\n" for n in range(6))
+        (tmp_path / f"{part}.csv").write_text(f"clip,who,heard\n{rows}")
+        (tmp_path / f"splits_{part}.csv").write_text(f"speaker,split\n{part}s0,train\n")
+        columns = 'columns = { utterance_id = "clip", speaker = "who", label = "heard" }'
+        kept = f'split = "speakers:.5,.5"\nkeep_splits = "splits_{part}.csv"\n'
+        blocks.append(f'[[read]]\ncorpus = "mine"\nformat = "table"\nsource = "{part}.csv"\n{columns}\n{kept}')
+    path = tmp_path / "two.toml"
+    path.write_text('taxonomy = "crema6"\nfolder = "out"\n' + "".join(blocks) + '[fuse]\nmethod = "human"\n')
+    run(path, quiet=True)
+    assert run(path, quiet=True).skipped == 2
+    (tmp_path / "splits_a.csv").write_text("speaker,split\nas0,test\n")
+    again = run(path, quiet=True)
+    assert again.records[0].because == "runs again because kept splits of mine has changed"
+    (tmp_path / "splits_b.csv").write_text("speaker,split\nbs0,test\n")
+    assert run(path, quiet=True).records[0].because == "runs again because kept splits of mine (2) has changed"
+
+
 def test_the_same_file_gives_the_same_bytes_anywhere(pipeline: Path, tmp_path: Path) -> None:
     run(pipeline, folder=tmp_path / "one", quiet=True)
     run(pipeline, folder=tmp_path / "two", quiet=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
@@ -32,20 +33,24 @@ _SOUND_OR_PICTURE = frozenset(
 def inputs_of(ahead: Ahead) -> dict[str, str]:
     """The sources and the cards of their corpora."""
     blocks: tuple[Source, ...] = ahead.blocks
-    inputs = {
-        f"{source.proxy or source.corpus or source.format} {ahead.named(source.source)}": _state(source, ahead)
-        for source in blocks
-    }
-    inputs |= {name: digest_file(path) for source in blocks for name, path in source.further_files.items()}
-    inputs |= {
-        f"recordings of {source.corpus or source.format}": digest_of(recordings_under(source.recordings))
-        for source in blocks
-        if source.recordings is not None
-    }
-    written = {source.corpus or source.format: getattr(source, "extract", None) for source in blocks}
-    inputs |= {f"extracted {name}": ahead.named(place) for name, place in written.items() if place is not None}
+    inputs: dict[str, str] = {}
+    for source in blocks:
+        corpus = source.corpus or source.format
+        of_block = {f"{source.proxy or corpus} {ahead.named(source.source)}": _state(source, ahead)}
+        of_block |= {name: digest_file(path) for name, path in source.further_files.items()}
+        if source.recordings is not None:
+            of_block[f"recordings of {corpus}"] = digest_of(recordings_under(source.recordings))
+        if (place := getattr(source, "extract", None)) is not None:
+            of_block[f"extracted {corpus}"] = ahead.named(place)
+        inputs |= {_another(name, inputs): digest for name, digest in of_block.items()}
     corpora = [name for source in blocks for name in (source.corpus, source.format) if name]
     return inputs | digests_of_cards(corpora, ahead.settings.cards)
+
+
+def _another(name: str, known: Mapping[str, str]) -> str:
+    """The name, numbered where an earlier block of the same corpus has it."""
+    names = (name, *(f"{name} ({number})" for number in range(2, len(known) + 3)))
+    return next(each for each in names if each not in known)
 
 
 def foresee(ahead: Ahead) -> Foreseen:
