@@ -174,10 +174,12 @@ def _of_votes(path: Path) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError, AlmProxiesError):
         return pl.DataFrame(schema=_CLIPS)
     stated = pl.col("stated") if "stated" in there else pl.lit(None, pl.String)
+    varied = "=" in path.parent.name  # the folder of a run of [vary] is in that of the stage
+    folder = path.parent.parent if varied else path.parent
     message = pl.when(stated.is_not_null()).then(pl.lit("stated: ") + stated).otherwise(pl.lit(""))
     return lost.select(
         "utterance_id",
-        pl.lit(path.parent.name if path.stem == "votes" else path.stem).alias("stage"),
+        pl.lit(folder.name if path.stem == "votes" else path.stem).alias("stage"),
         "annotator",
         kind="status",
         message=message,

@@ -133,6 +133,15 @@ def test_what_happened_to_clips_is_one_view_with_names_and_errors(
     assert (len(of_clips), of_clips[0][:8]) == (2, "mine/c5:")
 
 
+def test_clips_of_runs_of_vary_are_said_with_their_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "votes.csv").write_text("utterance_id,annotator,label\na,r1,Puzzled\na,r2,sad\n")
+    read = '[[read]]\ncorpus = "mine"\nformat = "table"\nsource = "votes.csv"\n[fuse]\nmethod = "human"\n'
+    (tmp_path / "mine.toml").write_text(f'taxonomy = "crema6"\nfolder = "out"\n{read}[vary]\nseed = [1, 2]\n')
+    command(["run", str(tmp_path / "mine.toml"), "--quiet"])
+    lines = printed(["findings", str(tmp_path / "out"), "--clips"], capsys).splitlines()
+    assert lines[0] == "mine/a: read mine/r1 out_of_vocabulary x 2: stated: Puzzled"
+
+
 def test_explain_shows_what_failed_and_what_it_cost(file: Path) -> None:
     command(["run", str(file), "--quiet"])
     lines = "\n".join(explain(file.parent / "out", "mine/c3").lines())
