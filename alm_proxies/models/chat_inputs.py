@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoProcessor
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import windows
-from alm_proxies.models.checkpoints import DATA_ONLY, not_loaded, refuse_code
+from alm_proxies.models.checkpoints import DATA_ONLY, not_loaded, refuse_code, refuse_unreachable
 from alm_proxies.models.families import family_of
 
 Part = str | NDArray[np.float32]
@@ -127,6 +127,7 @@ def clips_of(conversation: Conversation) -> list[NDArray[np.float32]]:
 def config_of(model: str | Path, revision: str | None) -> Any:
     """The configuration of a checkpoint; raises an error with the reason if it cannot be loaded."""
     refuse_code(model)
+    refuse_unreachable(model, revision)
     try:
         return AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:

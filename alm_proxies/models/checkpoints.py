@@ -17,7 +17,9 @@ WEIGHTS_ONLY: dict[str, Any] = {**DATA_ONLY, "use_safetensors": True}
 HEAD = "head.safetensors"
 """The file of the head of an audio-language model that has one."""
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".msgpack", ".h5", ".joblib")
-_ON_THE_HUB = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_ON_THE_HUB = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_SECONDS = 5.0
+"""How long the hub may take to say whether it has a model."""
 
 
 def device_of(device: str | None) -> str:
@@ -47,7 +49,7 @@ def refuse_code(model: str | Path) -> None:
     folder = Path(model)
     if not folder.is_dir():
         if not _ON_THE_HUB.fullmatch(str(model)):
-            fix = "Check the path, or give the name of a model on the hub: openai/whisper-tiny.en."
+            fix = "Check the path, or give the name of a model on the hub, with its owner: openai/whisper-tiny.en."
             raise SettingsError("there is no such folder, and no model on the hub can have this name", where=str(model),
                                 fix=fix)  # fmt: skip
         return
@@ -59,6 +61,29 @@ def refuse_code(model: str | Path) -> None:
             where=str(model),
             fix="Convert them to safetensors, or name a checkpoint that has them.",
         )
+
+
+def refuse_unreachable(model: str | Path, revision: str | None = None) -> None:
+    """Raise for a name on the hub if the hub cannot be reached and this machine has no copy: asked once, shortly.
+
+    transformers would ask six times. What the hub answers is left to it.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    name, file = str(model), "config.json"
+    if Path(model).is_dir() or isinstance(try_to_load_from_cache(name, file, revision=revision), str):
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file, revision=revision), timeout=_SECONDS)
+    except (HfHubHTTPError, OfflineModeIsEnabled):
+        return
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("httpx", "httpx2", "httpcore", "requests", "urllib3"):
+            raise
+        message = f"there is no such folder, and the hub cannot be reached ({str(error) or type(error).__name__})"
+        fix = "Check the name and the connection, or give a folder."
+        raise SettingsError(message, where=name, fix=fix) from error
 
 
 def not_loaded(model: str | Path, error: Exception) -> SettingsError:

@@ -24,7 +24,7 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
-from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, device_of, refuse_code
+from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, device_of, refuse_code, refuse_unreachable
 from alm_proxies.models.families import bars_on_terminals_only
 
 FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
@@ -243,6 +243,7 @@ class Encoder(nn.Module):
 def encoder_config(model: str | Path, revision: str | None = None) -> Any:
     """The configuration of an encoder's checkpoint; raises if it is missing or of an unknown type."""
     refuse_code(model)
+    refuse_unreachable(model, revision)
     try:
         config = AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
     except (OSError, ValueError) as error:

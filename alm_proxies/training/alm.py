@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import width_of
 from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
-from alm_proxies.models.windows import Hearing, short_windows
+from alm_proxies.models.windows import short_windows
 from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
 from alm_proxies.remembered import REMEMBERED
@@ -30,7 +31,7 @@ from alm_proxies.settings import deciding
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
 from alm_proxies.training.alm_clips import ClipBatches
-from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward, made_ahead
+from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward, Heading, made_ahead
 from alm_proxies.training.alm_head import class_shares, described, headed_model, heading, sparse
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
 from alm_proxies.training.alm_saved import (
@@ -52,7 +53,15 @@ from alm_proxies.training.checkpoint import (
     save_checkpoint,
     save_only_trained,
 )
-from alm_proxies.training.gradients import accumulate, not_finite, prepared, refuse_no_score, share_weights, trained
+from alm_proxies.training.gradients import (
+    accumulate,
+    in_training,
+    not_finite,
+    prepared,
+    refuse_no_score,
+    share_weights,
+    trained,
+)
 from alm_proxies.training.muon import Muon
 from alm_proxies.training.recipes import Outcome
 from alm_proxies.training.run_log import Pace, RunLog, accelerator_of, most_memory
@@ -113,6 +122,7 @@ def train_alm(
         raise InputError("no utterance of split train has a label and a recording", fix="Check labels and utterances.")
     if not len(looked_at.rows):
         raise none_usable("no recording of a development utterance can be used", unheard)
+    in_orders = [replace(looked_at, order=order) for order in range(len(asked.prompts))]  # as the annotator file asks
 
     # 3. The optimizer and the schedule.
     steps = settings.epochs * len(learned)
@@ -153,14 +163,11 @@ def train_alm(
         pace = Pace()
         losses: list[float] = []
         window = round(100 * settings.alm.window) if epoch < settings.alm.window_epochs else None
-        with ExitStack() as stack, Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as bar:
-            hearing = stack.enter_context(short_windows(lm.model)) if short else None
-            forward: Forward
-            if heads:
-                forward = heading(model, lm, hearing, accelerator, settings, targets)
-            else:
-                forward = _asking(stack, model, lm, hearing, accelerator, ends=not adapts)
-            model.train()
+        with (
+            _passing(model, lm, accelerator, settings, targets, short=short) as forward,
+            Progress(f"epoch {epoch + 1}/{settings.epochs}", len(learned), quiet=quiet) as bar,
+        ):
+            in_training(model)
             ahead = made_ahead(learned, epoch, lambda: state["micro"], window)
             while (made := pace.next(ahead)) is not None:
                 number = epoch * len(learned) + len(losses) + 1
@@ -186,7 +193,7 @@ def train_alm(
                 log.write("step", number, epoch=epoch + 1, loss=loss, gradient=norm, rate=rate, **pace.values)
                 bar.advance(note=f"loss {np.mean(losses[-50:]):.3f}, {pace.words}")
             taken = pace.seconds
-            scored = rows.scores(looked_at.rows, forward.log_shares(looked_at, state["micro"]), heard)
+            scored = rows.scores(looked_at.rows, forward.log_mean(in_orders, state["micro"]), heard)
         refuse_no_score(scored["score"], epoch + 1, folder, rates=rates)
         epochs.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **scored})
         if settings.schedule == "newbob":
@@ -210,13 +217,6 @@ def train_alm(
     best = state["best"]["epoch"]
     take_weights(learner, best_weights(checkpoints, best))
     reached = epochs[best - 1]
-    if not heads and len(asked.prompts) > 1:  # in all orders, as the annotator file asks
-        with ExitStack() as stack:
-            hearing = stack.enter_context(short_windows(lm.model)) if short else None
-            forward = _asking(stack, model, lm, hearing, accelerator, ends=not adapts)
-            orders = [replace(looked_at, order=order) for order in range(len(asked.prompts))]
-            each = np.stack([forward.log_shares(batches, state["micro"]) for batches in orders])
-        reached = rows.scores(looked_at.rows, np.log(np.exp(each).mean(axis=0)), heard)
     target = folder / MODEL
     file: TrainedFile | None = None
     if main:
@@ -227,9 +227,9 @@ def train_alm(
                         _batches(rows, chosen, heard, asked, lm, asker, settings, (0, 1), changed=False)
                         for chosen in (targets.development, sparse(rows.usable(targets.train)))
                     ]
-                    with short_windows(lm.model) if short else nullcontext() as hearing:
-                        reading = heading(model, lm, hearing, accelerator, settings, targets)
-                        outputs = [reading.read(batches, state["micro"]) for batches in every]
+                    with _passing(model, lm, accelerator, settings, targets, short=short) as forward:
+                        assert isinstance(forward, Heading)
+                        outputs = [forward.read(batches, state["micro"]) for batches in every]
                     judged = rows.usable(targets.development)
                     description = described(settings, lm, targets, judged, epochs[best - 1], *outputs)
                     file, findings = description.file, [*findings, *description.findings]
@@ -248,18 +248,20 @@ def train_alm(
     return Outcome(target, pl.DataFrame(epochs), tuple(findings), targets, file, lost)
 
 
-def _asking(
-    stack: ExitStack,
-    model: Any,
-    lm: AudioLM,
-    hearing: Hearing | None,
-    accelerator: Any,
-    *,
-    ends: bool,
-) -> Asking:
-    """The forward pass of answers, whose end is learned too if `ends`, for as long as the stack is open."""
-    stack.enter_context(small_qwen2_audio.only_the_end(lm.model, 2 if ends else 1))
-    return Asking(model, lm, hearing, accelerator, lm.inputs.end_of_turn if ends else None)
+@contextmanager
+def _passing(
+    model: Any, lm: AudioLM, accelerator: Any, settings: TrainSettings, targets: Targets, *, short: bool
+) -> Iterator[Forward]:
+    """The forward pass of answers, whose end is learned too where all weights are, or of a head, for as long as the
+    context is open; with `short` the model takes windows as short as the clips.
+    """
+    with short_windows(lm.model) if short else nullcontext() as hearing:
+        if settings.alm.output == "head":
+            yield heading(model, lm, hearing, accelerator, settings, targets)
+            return
+        ends = not settings.alm.adapts
+        with small_qwen2_audio.only_the_end(lm.model, 2 if ends else 1):
+            yield Asking(model, lm, hearing, accelerator, lm.inputs.end_of_turn if ends else None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,11 @@ class Forward(ABC):
             own = torch.from_numpy(log_p).to(self.accelerator.device)
             log_p = self.accelerator.reduce(own, "sum").cpu().numpy()
         return log_p
+
+    def log_mean(self, in_orders: Sequence[AnyBatches], most: int | None) -> Array:
+        """The same for the mean share over several label orders of the same rows."""
+        each = np.stack([self.log_shares(batches, most) for batches in in_orders])
+        return np.asarray(np.log(np.exp(each).mean(axis=0))) if len(each) > 1 else each[0]
 
     def _targets(self, part: Batch) -> tuple[Tensor, Tensor]:
         """The shares and the weights of a part."""

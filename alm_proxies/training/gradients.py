@@ -47,6 +47,17 @@ def prepared(model: nn.Module, accelerator: Accelerator) -> Any:
     return accelerator.prepare_model(model, evaluation_mode=True)  # in this mode it is not wrapped
 
 
+def in_training(model: Any) -> None:
+    """Put a model in training mode, but its frozen parts, which are the same in every step, in that of evaluation:
+    without dropout, and with the statistics that their norms have.
+    """
+    model.train()
+    for part in model.modules():
+        weights = list(part.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            part.eval()
+
+
 def trained(model: nn.Module) -> list[nn.Parameter]:
     """The weights that are trained."""
     return [weight for weight in model.parameters() if weight.requires_grad]

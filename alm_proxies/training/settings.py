@@ -148,7 +148,7 @@ class AlmSettings(_Part):
     """The optimizer; muon updates hidden matrices by orthogonal steps; with it, an untrained model needs fewer steps.
     """
     look_at: int | None = Field(default=None, ge=1)
-    """The number of development utterances scored after an epoch, evenly spread; null = all."""
+    """The number of development utterances scored after an epoch, in all label orders, evenly spread; null = all."""
     change: ChangeSettings = ChangeSettings()
     """Augmentation of clips."""
 
