@@ -369,7 +369,10 @@ METRICS: dict[str, Metric] = {
     "most_memory_gib": Metric(TRAINING, "The largest memory of a GPU that was held at once so far; only with a GPU.",
                               "GiB", "", "lower"),
     "score": Metric(TRAINING, "The score of early stopping: nll_per_vote of the development speakers if they have "
-                    "human votes, else cross_entropy.", "nats a vote", "", "lower"),
+                    "human votes, else cross_entropy; plus attribute_loss, if there is one.", "nats a vote", "",
+                    "lower"),
+    "attribute_loss": Metric(TRAINING, "Of the development speakers' valence, arousal and dominance, with its weight: "
+                             "the Gaussian log loss and 1 - CCC, as in training.", "nats", "", "lower"),
     "cross_entropy": Metric(TRAINING, "Of the development speakers' labels, weighted.", "nats",
                             r"-\sum_k q_k \ln p_k", "lower"),
 }  # fmt: skip

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
 from alm_proxies.models.speech_model import Answer, SpeechModel
 from alm_proxies.tables import Finding
+from alm_proxies.training import losses
 from alm_proxies.training.batches import Part
 from alm_proxies.training.frozen import AnyLoader, KeptHeads
 from alm_proxies.training.gradients import memory_ran_out
+from alm_proxies.training.settings import AttributeSettings
 from alm_proxies.training.targets import Targets
 
 Array = NDArray[np.float64]
@@ -29,23 +33,36 @@ class Scores:
     cross_entropy: float
     """Weighted cross-entropy of their labels."""
     utterances: int
+    attribute_loss: float | None = None
+    """The loss of their labels' valence, arousal and dominance, with its weight; None without a head for these."""
 
     @property
     def value(self) -> float:
-        """The log loss of human votes if there are any, else the cross-entropy of the labels."""
-        return self.cross_entropy if self.nll_per_vote is None else self.nll_per_vote
+        """The log loss of human votes if there are any, else the cross-entropy of the labels; plus that of attributes,
+        as in training.
+        """
+        labels = self.cross_entropy if self.nll_per_vote is None else self.nll_per_vote
+        return labels + (self.attribute_loss or 0.0)
 
     def row(self) -> dict[str, float | None]:
         """The values for metrics.jsonl."""
-        return {"score": self.value, "nll_per_vote": self.nll_per_vote, "cross_entropy": self.cross_entropy}
+        row = {"score": self.value, "nll_per_vote": self.nll_per_vote, "cross_entropy": self.cross_entropy}
+        return row if self.attribute_loss is None else {**row, "attribute_loss": self.attribute_loss}
 
 
 def score_development(
-    model: SpeechModel | KeptHeads, loader: AnyLoader, targets: Targets, accelerator: Accelerator, *, batch: int
+    model: SpeechModel | KeptHeads,
+    loader: AnyLoader,
+    targets: Targets,
+    accelerator: Accelerator,
+    *,
+    batch: int,
+    attributes: AttributeSettings,
 ) -> Scores:
     """The scores of the development rows, computed in parallel by all processes."""
     sums = torch.zeros(5, dtype=torch.float64, device=accelerator.device)
-    for rows, answer in _answers(model, loader, targets, targets.development, accelerator, batch=batch)[0]:
+    answers, _ = _answers(model, loader, targets, targets.development, accelerator, batch=batch)
+    for rows, answer in answers:
         log_p = answer.logits.double().log_softmax(-1)
         counts, shares, weight = (
             torch.from_numpy(array[rows]).to(log_p.device) for array in (targets.counts, targets.shares, targets.weight)
@@ -60,7 +77,30 @@ def score_development(
             ]
         )
     nll, votes, cross, weights, count = accelerator.reduce(sums, "sum").tolist()
-    return Scores(nll / votes if votes else None, cross / weights if weights else float("inf"), int(count))
+    of_attributes = _attribute_loss(answers, targets, attributes) if attributes.weight else None
+    nll_per_vote = nll / votes if votes else None
+    return Scores(nll_per_vote, cross / weights if weights else float("inf"), int(count), of_attributes)
+
+
+def _attribute_loss(
+    answers: Sequence[tuple[Index, Answer]], targets: Targets, attributes: AttributeSettings
+) -> float | None:
+    """The attributes' part of the training loss, over all rows of all processes together; None if there is none."""
+    own = [
+        (rows, answer.mean.double().cpu(), answer.log_variance.double().cpu())
+        for rows, answer in answers
+        if answer.mean is not None and answer.log_variance is not None
+    ]
+    read = gather_object(own)
+    if not read:
+        return None
+    rows = np.concatenate([part for part, _, _ in read])
+    order = np.argsort(rows, kind="stable")
+    mean, log_variance = (torch.cat([part[place] for part in read])[order] for place in (1, 2))
+    wanted, weights = (torch.from_numpy(array[rows[order]]).double() for array in (targets.attributes, targets.weight))
+    each = losses.gaussian_nll(mean, log_variance, wanted)
+    nll = losses.weighted_sum(each, weights, float(weights.sum()))
+    return attributes.weight * float(nll + attributes.concordance * losses.concordance(mean, wanted, weights))
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,9 @@ def _fine_tune(
                     last_checkpoint = time.monotonic()
 
         # The end of the epoch: the development speakers, the best weights, the schedule, a checkpoint.
-        scores = score_development(model, loader, targets, accelerator, batch=settings.batch)
+        scores = score_development(
+            model, loader, targets, accelerator, batch=settings.batch, attributes=settings.attributes
+        )
         if not scores.utterances:
             raise InputError("no recording of a development utterance can be used", fix="Check their paths.")
         refuse_no_score(scores.value, epoch + 1, folder, rates="learning_rate or backbone_rate")
@@ -358,9 +360,8 @@ def _digest(targets: Targets, utterances: Utterances, folder: Path, settings: Tr
     """The digest that a checkpoint and the run that resumes from it must share."""
     model = encoder_digest(str(settings.model), settings.revision)
     recordings = recordings_digest(utterances, own=folder / REMEMBERED)
-    return digest_of(
-        [deciding(settings), model, list(targets.ids), targets.contents, recordings, *(["heads alone"] if once else [])]
-    )
+    more = [*(["heads alone"] if once else []), *(["attributes judge"] if settings.attributes.weight else [])]
+    return digest_of([deciding(settings), model, list(targets.ids), targets.contents, recordings, *more])
 
 
 def _summary(
@@ -372,6 +373,7 @@ def _summary(
     )
     votes = targets.counts[targets.development].sum()
     judged = counted(votes, "human vote") if votes else "their labels (no votes were given)"
+    judged += " and their attributes" if settings.attributes.weight else ""
     return (
         f"{settings.name}: {settings.model}, {model.encoder.layers} layers; {encoder:,} weights of the encoder and "
         f"{heads:,} of the heads to train; {counted(len(targets.train), 'utterance')} to learn from, "

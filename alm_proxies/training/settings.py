@@ -54,7 +54,9 @@ class AttributeSettings(_Part):
     """A head for valence, arousal and dominance; weight 0 = no such head."""
 
     weight: float = Field(default=0.0, ge=0)
-    """Weight of the attributes' loss relative to the distribution's; the curriculum does not apply to it."""
+    """Weight of the attributes' loss relative to the distribution's, in training and in the score that chooses the
+    epoch; the curriculum does not apply to it.
+    """
     concordance: float = Field(default=0.1, ge=0)
     """Weight of 1 - CCC within the attributes' loss; the rest is the Gaussian negative log-likelihood."""
 

@@ -31,7 +31,10 @@ def page_of(
     findings: Sequence[Finding],
 ) -> Page:
     """The page of a finished training."""
-    best = epochs.row(int(epochs["score"].arg_min() or 0), named=True)
+    chosen = int(epochs["score"].arg_min() or 0)
+    if "attribute_loss" in epochs.columns:  # which is part of the score, in another unit
+        epochs = epochs.with_columns(score=pl.coalesce("nll_per_vote", "cross_entropy"))
+    best = epochs.row(chosen, named=True)
     judged = "human vote" if best.get("nll_per_vote") is not None else "label"
     headline = f"{file.name}: {best['score']:.3f} nats a {judged} on the development speakers"
     named = [name for row in targets.train if (name := targets.speakers[row])]
@@ -75,9 +78,11 @@ def _learning(epochs: pl.DataFrame, judged: str, unit: str) -> Chart:
     if len(losses):
         own = Series.of("loss in training", "fused", losses["loss"].to_list())
         lines.append(Line(own, tuple(float(epoch) for epoch in losses["epoch"])))
+    if "attribute_loss" in epochs.columns:
+        lines.append(Line(Series.of("development, attributes", "proxy", epochs["attribute_loss"].to_list()), at))
     values = [float(score) for score in epochs["score"]]
     alt = f"The development score begins at {values[0]:.3f} and is {min(values):.3f} nats at best."
-    note = "The two lines are different quantities and cannot be compared." if len(lines) > 1 else ""
+    note = "The lines are different quantities and cannot be compared." if len(lines) > 1 else ""
     return Curves("learning", f"Loss and development score by {unit}", unit, "nats", lines, alt=alt, note=note)
 
 
