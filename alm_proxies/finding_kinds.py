@@ -139,6 +139,9 @@ KINDS: dict[str, Kind] = {
         "Recordings changed while a stage read them.",
         "Run the same command again when nothing writes to them.",
     ),
+    "touched_meanwhile": Kind(
+        "info", "Recordings got another time of change while a stage read them; their content is as before."
+    ),
     "empty": Kind("problem", "A recording has no samples.", "Fetch it again, or leave it out."),
     "labels_not_taken": Kind(
         "warning", "Soft labels over another taxonomy were not read.", "Read them with their own taxonomy."

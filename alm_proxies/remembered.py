@@ -105,6 +105,14 @@ def digests_of(
     return {name: entry[2] for name, entry in entries.items() if entry is not None}
 
 
+def known_digests(paths: Mapping[str, str | Path], memory: Memory) -> dict[str, str]:
+    """The digest of every file that is as remembered, by its name in `paths`; no file is read."""
+    known = memory.read()
+    states = {name: status_of(path) for name, path in paths.items()}
+    entries = {name: _remembered(known.get(name), status) for name, status in states.items() if status is not None}
+    return {name: entry[2] for name, entry in entries.items() if entry is not None}
+
+
 def status_of(path: str | Path) -> os.stat_result | None:
     """The status of a regular file; None where there is none."""
     try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from alm_proxies.cards import forbids_copies
-from alm_proxies.files import digest_of
+from alm_proxies.errors import InputError
+from alm_proxies.files import digest_file, digest_of
 from alm_proxies.finding import Finding
 from alm_proxies.printable import counted
-from alm_proxies.remembered import Memory, digests_of, status_of
+from alm_proxies.remembered import Memory, digests_of, known_digests, status_of
 from alm_proxies.remote.copies import known_by_store, need_packages
 from alm_proxies.tables import About, Utterances
 from alm_proxies.uris import is_remote
@@ -37,34 +39,82 @@ class Places:
         return self._keeps[corpus]
 
 
-State = tuple[int, int] | None
-"""The size in bytes of a file and the time of its last change in nanoseconds; None where there is none, or a pipe."""
+@dataclass(frozen=True, slots=True)
+class State:
+    """The state of a recording on this machine before a stage reads it."""
+
+    size_and_time: tuple[int, int] | None
+    """In bytes, and of the last change in nanoseconds; None where there is no file, or a pipe."""
+    digest: str | None
+    """Of its content, where that is remembered."""
 
 
-def states_of(table: Utterances) -> dict[str, State]:
-    """The state of every recording of a table on this machine, by path."""
-    places = Places(table.about)
-    pairs = table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio")
-    paths = [str(places.of(*pair)) for pair in pairs.iter_rows() if not is_remote(pair[1])]
-    return {path: _state(path) for path in paths}
+def states_of(table: Utterances, *, own: Path | None = None, cards: Path | None = None) -> dict[str, State]:
+    """The state of every recording of a table on this machine, by path; `own` and `cards` as for recordings_digest."""
+    places = Places(table.about, cards)
+    states: dict[str, State] = {}
+    for corpus, names in _on_this_machine(table).items():
+        paths = {audio: str(places.of(corpus, audio)) for audio in names}
+        known = known_digests(paths, _memory(table, corpus, places, own))
+        states |= {path: State(_size_and_time(path), known.get(audio)) for audio, path in paths.items()}
+    return states
 
 
 def changed_meanwhile(before: Mapping[str, State]) -> list[Finding]:
-    """A finding if recordings are not in the state that they were in before a stage read them."""
-    changed = [path for path, state in before.items() if _state(path) != state]
-    if not changed:
-        return []
-    message = (
-        f"{counted(len(changed), 'recording')} changed while being read, such as {changed[0]}: what was made of them "
-        "may be of what they were or of what they are"
-    )
-    fix = "Run the same command again when nothing writes to them."
-    return [Finding.of("changed_meanwhile", message, fix, count=len(changed))]
+    """Findings if recordings are not in the state that they were in before a stage read them, or were touched only."""
+    changed = [path for path, state in before.items() if _size_and_time(path) != state.size_and_time]
+    touched = [path for path in changed if _has_content(path, before[path].digest)]
+    changed = [path for path in changed if path not in set(touched)]
+    findings = []
+    if changed:
+        message = (
+            f"{counted(len(changed), 'recording')} changed while being read, such as {changed[0]}: what was made of "
+            "them may be of what they were or of what they are"
+        )
+        fix = "Run the same command again when nothing writes to them."
+        findings.append(Finding.of("changed_meanwhile", message, fix, count=len(changed)))
+    if touched:
+        message = (
+            f"{counted(len(touched), 'recording')} got another time of change while being read, such as {touched[0]}; "
+            "the content is as before"
+        )
+        findings.append(Finding.of("touched_meanwhile", message, count=len(touched)))
+    return findings
 
 
-def _state(path: str) -> State:
+def _size_and_time(path: str) -> tuple[int, int] | None:
     status = status_of(path)
     return None if status is None else (status.st_size, status.st_mtime_ns)
+
+
+def _has_content(path: str, digest: str | None) -> bool:
+    if digest is None:
+        return False
+    try:
+        return digest_file(path) == digest
+    except InputError:
+        return False
+
+
+def _on_this_machine(table: Utterances) -> dict[str, list[str]]:
+    """The recordings that are not remote, by corpus."""
+    by_corpus: dict[str, list[str]] = {}
+    for corpus, audio in _recordings(table):
+        if not is_remote(audio):
+            by_corpus.setdefault(corpus, []).append(audio)
+    return by_corpus
+
+
+def _recordings(table: Utterances) -> list[tuple[str, str]]:
+    return list(table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows())
+
+
+def _root(table: Utterances, corpus: str) -> str:
+    return str(Path(table.about.roots.get(corpus, "")).absolute())
+
+
+def _memory(table: Utterances, corpus: str, places: Places, own: Path | None) -> Memory:
+    return Memory.of(["recordings", corpus, _root(table, corpus)], own, cached=places.keeps(corpus))
 
 
 def _name_of(audio: str) -> str:
@@ -82,19 +132,13 @@ def recordings_digest(
     this is remembered in the folder `own`, if there is one.
     """
     places = Places(table.about, cards)
-    pairs = list(table.frame.select("corpus", "audio").drop_nulls().unique().sort("corpus", "audio").iter_rows())
-    by_corpus: dict[str, list[str]] = {}
-    for corpus, audio in pairs:
-        if not is_remote(audio):
-            by_corpus.setdefault(corpus, []).append(audio)
     local = []
-    for corpus, names in by_corpus.items():
-        root = str(Path(table.about.roots.get(corpus, "")).absolute())
-        memory = Memory.of(["recordings", corpus, root], own, cached=places.keeps(corpus))
+    for corpus, names in _on_this_machine(table).items():
+        root, memory = _root(table, corpus), _memory(table, corpus, places, own)
         paths = {audio: os.path.join(root, audio.removeprefix("file://")) for audio in names}  # noqa: PTH118 - many
         digests = digests_of(paths, memory, message="reading recordings", quiet=quiet)
         local += sorted([corpus, _name_of(audio), digest] for audio, digest in digests.items())
-    remote = [(corpus, audio) for corpus, audio in pairs if is_remote(audio)]
+    remote = [(corpus, audio) for corpus, audio in _recordings(table) if is_remote(audio)]
     if not remote:
         return digest_of(local)
     need_packages(audio for _, audio in remote)

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from alm_proxies.about import about_of
 from alm_proxies.alone import WAIT, alone_beside
 from alm_proxies.audio.folder import recordings_in
-from alm_proxies.audio.places import changed_meanwhile, states_of
+from alm_proxies.audio.places import State, changed_meanwhile, states_of
 from alm_proxies.errors import TableError
 from alm_proxies.files import canonical_json, folder_to_fill, read_text, whole, write_json
 from alm_proxies.progress import noted
+from alm_proxies.remembered import REMEMBERED
 from alm_proxies.remote.at_hand import at_hand, refuse_elsewhere
 from alm_proxies.stage import Need, Stage, load
 from alm_proxies.stages.registry import stage_of
@@ -134,7 +135,7 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
     runtime = {"quiet": quiet, "workers": workers}
     takes = inspect.signature(function).parameters
     more = {name: value for name, value in runtime.items() if name in takes}
-    recordings = states_of(given["utterances"]) if stage.hears else {}
+    recordings = _recordings(task, given["utterances"], settings) if stage.hears else {}
     with nullcontext() if task.outputs else noted(Path(task.folder) / RUNNING, stage=task.title):
         result = function(**given, **more)
     if getattr(result, "interrupted", False):
@@ -155,6 +156,12 @@ def _performed(task: Task, quiet: bool, workers: int | None) -> Done:
         data=dict(getattr(result, "data", {})),
         written=written,
     )
+
+
+def _recordings(task: Task, utterances: Utterances, settings: BaseModel) -> dict[str, State]:
+    """The states of the recordings, with what is remembered of their content beside the table."""
+    own = Path(task.inputs["utterances"][0]).parent / REMEMBERED
+    return states_of(utterances, own=own, cards=getattr(settings, "cards", None))
 
 
 def _counts(result: Any) -> dict[str, float]:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -98,18 +99,15 @@ def test_a_recording_with_other_content_of_the_same_size_is_noticed(file: Path) 
     assert ran.records[-1].because == "runs again because recordings has changed"
 
 
-@pytest.mark.parametrize("end", [b"\1\2", b""], ids=["other content", "the same again"])
-def test_a_recording_that_changes_while_a_first_run_reads_it_is_a_finding_and_read_again(
-    end: bytes, file: Path, monkeypatch: pytest.MonkeyPatch, wording: Wording
-) -> None:
-    sound = next((file.parent / "emodb").rglob("*.wav"))
-    whole = sound.read_bytes()
-    fresh = [whole[: len(whole) - len(end)] + end]  # the same again, too: it may have been read half written
+@pytest.fixture
+def while_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], object]]]:
+    """What happens while the export of the pipeline file reads the recordings, each once."""
+    happens: list[Callable[[], object]] = []
 
     def write(items: Items, folder: Path) -> None:
         (folder / "ids.txt").write_text("\n".join(items.frame["utterance_id"]))
-        if fresh:
-            sound.write_bytes(fresh.pop())
+        while happens:
+            happens.pop()()
 
     module = ModuleType("slow_writer")
     module.write = write  # type: ignore[attr-defined]
@@ -117,6 +115,15 @@ def test_a_recording_that_changes_while_a_first_run_reads_it_is_a_finding_and_re
     monkeypatch.setattr(alm_proxies.plugins, "_REGISTERED", {})
     register("exports", "slow", Format("slow", "nobody", "slow_writer:write"))
     file.write_text(FILE.replace('"csv"', '"slow"'))
+    yield happens
+    plugins.cache_clear()
+
+
+def test_a_recording_that_changes_while_a_first_run_reads_it_is_a_finding_and_read_again(
+    file: Path, while_read: list[Callable[[], object]], wording: Wording
+) -> None:
+    sound = next((file.parent / "emodb").rglob("*.wav"))
+    while_read.append(lambda: sound.write_bytes(sound.read_bytes()[:-2] + b"\1\2"))
     first = run(file, quiet=True).findings.frame.filter(kind="changed_meanwhile")
     assert first.select("stage", "severity", "count").rows() == [("export", "problem", 1)]
     wording(first["message"][0], first["fix"][0])
@@ -125,7 +132,24 @@ def test_a_recording_that_changes_while_a_first_run_reads_it_is_a_finding_and_re
     assert again.records[-1].because == "runs again because recordings has changed"
     assert again.findings.frame.filter(kind="changed_meanwhile").height == 0
     assert ran_again(run(file, quiet=True)) == []
-    plugins.cache_clear()
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["in the cache", "in the run's folder"])
+@pytest.mark.parametrize("how", ["touched", "written with the same content"])
+def test_a_recording_that_gets_another_time_alone_while_a_run_reads_it_is_stated_and_runs_nothing_again(
+    how: str, stays: bool, file: Path, while_read: list[Callable[[], object]], wording: Wording
+) -> None:
+    if stays:
+        (file.parent / "emodb.md").write_text(STAYS)
+    sound = next((file.parent / "emodb").rglob("*.wav"))
+    whole = sound.read_bytes()
+    while_read.append(sound.touch if how == "touched" else lambda: sound.write_bytes(whole))
+    found = run(file, quiet=True).findings.frame
+    assert found.filter(kind="changed_meanwhile").height == 0
+    found = found.filter(kind="touched_meanwhile")
+    assert found.select("stage", "severity", "count").rows() == [("export", "info", 1)]
+    wording(found["message"][0])
+    assert ran_again(run(file, quiet=True)) == []
 
 
 def test_a_recording_that_is_gone_or_new_has_changed_meanwhile(tmp_path: Path) -> None:
