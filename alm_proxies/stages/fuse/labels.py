@@ -75,23 +75,31 @@ class Fusion:
         )  # fmt: skip
         labels = labels_of(self.estimator, counts, votes.about)
         if not self.people:
-            labels = replace(labels, frame=labels.frame.filter(pl.col("proxy_votes") > 0))
+            labels, _ = of_proxies_alone(labels)
         return finished(labels, votes, settings, self.rated, self.inputs, self.account)
 
 
-def without_people(count: int) -> Finding:
-    """The finding where no utterance has a human vote."""
+def of_proxies_alone(labels: Labels) -> tuple[Labels, list[Finding]]:
+    """The labels where no utterance has a human vote: those of utterances with proxy votes, and what is to be known."""
+    frame = labels.frame.filter(pl.col("proxy_votes") > 0)
+    return replace(labels, frame=frame), without_people(frame.height, len(labels) - frame.height)
+
+
+def without_people(labelled: int, bare: int) -> list[Finding]:
+    """The findings where no utterance has a human vote, and some have no vote at all."""
     message = "no utterance has a human vote: labels are what proxies say, and nothing shows how near that is to people"
     fix = "Have some utterances rated, and fuse again: then it is learned how far to trust each proxy."
-    return Finding("fuse", "no_human_votes", message, fix, count=count)
+    findings = [Finding("fuse", "no_human_votes", message, fix, count=labelled)]
+    if bare:
+        message = "utterances without any vote to fuse have no label"
+        findings.append(Finding("fuse", "without_labels", message, count=bare))
+    return findings
 
 
 def _without_human(seen: Survey) -> list[Finding]:
     """Findings for utterances whose labels no human vote has formed; votes that are held out are so on purpose."""
     if seen.without_human == seen.utterances and not seen.held_out_only:
-        message = "utterances without any vote to fuse have no label"
-        bare = [Finding("fuse", "without_labels", message, count=seen.without_votes)] if seen.without_votes else []
-        return [without_people(seen.utterances - seen.without_votes), *bare]
+        return without_people(seen.utterances - seen.without_votes, seen.without_votes)
     depend = "their labels depend on proxies and corpus shares only"
     reasons = {
         "only_held_out": (seen.held_out_only, f"utterances with held-out human votes only: {depend}"),

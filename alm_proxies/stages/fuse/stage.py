@@ -80,19 +80,21 @@ def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
     from alm_proxies.estimators.account import account_of
     from alm_proxies.estimators.attributes import has_ratings
     from alm_proxies.estimators.dawid_skene import DawidSkene
-    from alm_proxies.stages.fuse.labels import finished, rate, without_people
+    from alm_proxies.stages.fuse.labels import finished, of_proxies_alone, rate
     from alm_proxies.stages.fuse.learn import quiet_fits, unsettled
 
     with quiet_fits():
         estimator = DawidSkene().fit(votes)
     findings = [*left, *estimator.findings_, *unsettled(estimator)]
+    labels = estimator.predict(votes)
     if votes.frame.filter(pl.col("source") == "human").is_empty():
-        findings.append(without_people(votes.frame["utterance_id"].n_unique()))
+        labels, alone = of_proxies_alone(labels)
+        findings += alone
     rated = None
     if has_ratings(votes):
         rated, more = rate(votes)
         findings = [*findings, *left_out(votes, answer="rating"), *more]
     settings = FuseSettings(method="dawid_skene")  # it counts votes itself, whatever else was set
     account = account_of(estimator)
-    labels = finished(estimator.predict(votes), votes, settings, rated, {"votes": votes.content_digest()}, account)
+    labels = finished(labels, votes, settings, rated, {"votes": votes.content_digest()}, account)
     return Fused(labels, pl.DataFrame(), Findings.gather(findings, "fuse"), estimator)

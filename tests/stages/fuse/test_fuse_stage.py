@@ -140,21 +140,20 @@ def test_votes_without_any_human_vote_are_refused_in_one_sentence():
 def test_proxies_alone_are_pooled_where_asked_and_a_warning_says_that_nobody_checked_them(method, tmp_path):
     table = votes()
     frame = table.frame.filter(pl.col("source") == "proxy", pl.col("utterance_id") != "u003")
-    if method == "pool":
-        lost = frame.filter(pl.col("utterance_id") == "u004").with_columns(label=None, status=pl.lit("failed"))
-        frame = pl.concat(
-            [frame.filter(pl.col("utterance_id") != "u004"), lost.with_columns(pl.col("label").cast(pl.String))]
-        )
-    only = Votes.of(frame, about=table.about)
+    silent = pl.col("utterance_id") == "u004"
+    lost = frame.with_columns(
+        label=pl.when(~silent).then("label"), status=pl.when(silent).then(pl.lit("failed")).otherwise("status")
+    )
+    only = Votes.of(lost, about=table.about)
     fused = fuse(only, FuseSettings(method=method))
     labels = fused.labels.frame
-    assert len(labels) == (58 if method == "pool" else 59)
+    assert len(labels) == 58
     assert labels["human_votes"].sum() == 0
     warnings = fused.findings.frame.filter(kind="no_human_votes").select("severity", "count").rows()
     assert warnings == [("warning", len(labels))]
+    assert fused.findings.counts()["without_labels"] == 1
     if method == "pool":
-        assert fused.findings.counts()["without_labels"] == 1
-        frame = frame.filter(pl.col("utterance_id") != "u004")
+        frame = frame.filter(~silent)
         cast = frame.group_by("utterance_id", "label").agg(pl.col("weight").sum())
         shares = cast.with_columns(share=pl.col("weight") / pl.col("weight").sum().over("utterance_id"))
         for label in LABELS:
