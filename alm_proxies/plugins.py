@@ -96,6 +96,10 @@ class Plugin:
             fits = isinstance(thing, type) and issubclass(thing, load_named(target))
         else:
             fits = isinstance(thing, load_named(target))
+        if fits and self.kind == "estimators" and not isinstance(getattr(thing, "name", None), str):
+            message = f"the estimator {self.name!r} of {self.origin} has no name"
+            fix = f'Write name: ClassVar[str] = "{self.name}" into the class.'
+            raise SettingsError(message, where=self.target, fix=fix)
         if fits:
             return thing
         message = f"the {self.kind[:-1]} {self.name!r} of {self.origin} is {_described(thing)}, not {described}"

@@ -16,6 +16,7 @@ import pytest
 import alm_proxies.plugins
 from alm_proxies import FuseSettings, Labels, SettingsError, Votes, register
 from alm_proxies.estimators.dirichlet import Pool
+from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.plugins import plugin, plugins
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "extend.md"
@@ -90,6 +91,12 @@ def test_what_is_registered_has_to_be_of_its_kind() -> None:
         with pytest.raises(SettingsError, match=r"wrong_of_tests' of registered \w+ is .+, not an? .+\. Name an? "):
             register(kind, "wrong_of_tests", thing)
         assert "wrong_of_tests" not in plugins(kind)
+
+
+def test_an_estimator_without_a_name_is_refused_with_the_line_that_it_lacks() -> None:
+    with pytest.raises(SettingsError, match=r'has no name\. Write name: ClassVar\[str\] = "nameless"'):
+        register("estimators", "nameless", type("Nameless", (Estimator,), {}))
+    assert "nameless" not in plugins("estimators")
 
 
 def test_names_that_are_taken_and_kinds_that_are_none_are_refused() -> None:

@@ -219,7 +219,8 @@ def _card(source: Source, settings: ReadSettings) -> Card:
 
 def _part(source: Source, settings: ReadSettings, left: Callable[[Part], Part] | None) -> Part:
     if not source.source.exists():
-        raise could_not_read(source.source, FileNotFoundError())
+        fix = "Check the path. A pipeline takes it from source in its [[read]] block, or from --set read.source=PATH."
+        raise InputError("there is no such file or folder", where=str(source.source), fix=fix)
     labels = _labels(source, settings)
     vocabulary = Vocabulary(labels, source.map, getattr(source, "several_labels", "share"))
     reader = cast(Read, load_named(reader_of(source).function))

@@ -289,8 +289,9 @@ def test_a_git_lfs_pointer_is_named_as_such(tmp_path: Path) -> None:
 def test_a_folder_without_label_files_and_a_missing_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no label file"):
         read(CremaDSource(source=tmp_path))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no such file") as error:
         read(CremaDSource(source=tmp_path / "nowhere"))
+    assert "--set read.source=PATH" in (error.value.fix or ""), "of the shipped pipeline that was given no folder"
 
 
 def test_every_sentence_and_emotion_of_a_name_is_known() -> None:
