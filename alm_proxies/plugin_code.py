@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
+import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -84,19 +86,26 @@ def _described(value: Any, seen: dict[int, Any]) -> str:
     if isinstance(value, list | tuple):
         return f"({', '.join(_described(part, seen) for part in value)})"
     if isinstance(value, set | frozenset):
-        return f"{{{', '.join(sorted(_described(part, seen) for part in value))}}}"
+        members = sorted(_described(part, dict(seen)) for part in value)  # each as if it came first: sets have no order
+        return f"{{{', '.join(members)}}}"
     return f"object {_described(_parts(value), seen)}"
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
-    """What pickle would write of an object: its class and its state."""
+    """What pickle would write of an object: its class and its state; of a tensor, which pickle gives an address, the
+    numbers; of a function that wraps another also that one.
+    """
     try:
-        reduced = value.__reduce_ex__(4)
+        if (torch := sys.modules.get("torch")) is not None and isinstance(value, torch.Tensor):
+            numbers = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            return type(value).__name__, str(value.dtype), tuple(value.shape), numbers.tobytes()
+        by_function = copyreg.dispatch_table.get(type(value))
+        reduced = by_function(value) if by_function is not None else value.__reduce_ex__(4)
     except Exception as error:  # of any kind, from the object's own code
         message = f"it holds a {type(value).__name__}, which has no description that is the same in every process"
         fix = "Register a function or a class that makes or loads it when it is called."
         raise SettingsError(message, fix=fix) from error
-    parts = (reduced,) if isinstance(reduced, str) else reduced
+    parts = (reduced, getattr(value, "__wrapped__", None)) if isinstance(reduced, str) else reduced
     return tuple(list(part) if isinstance(part, Iterator) else part for part in parts)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import alm_proxies
 from alm_proxies.errors import SettingsError
@@ -58,6 +60,29 @@ print(plugin("recipes", "mine").version)
 if len(sys.argv) > 2:
     with suppress(InputError):  # predict finds no model of ours
         run(sys.argv[2], quiet=True)
+"""
+HELD = """\
+from enum import Enum
+from functools import partial
+import torch
+from alm_proxies.files import digest_of
+from alm_proxies.plugin_code import code_of
+
+class Mood(Enum):
+    LOW = 1
+    HIGH = 2
+
+both, weights = ("p", "q"), torch.nn.Linear(2, 3)
+with torch.no_grad():
+    for weight in weights.parameters():
+        weight.fill_(0.5)
+for value in (
+    {Mood.LOW, Mood.HIGH, None},
+    [frozenset({("a", both), ("b", both), ("c", both)}), both],
+    weights,
+    weights.to(torch.bfloat16).weight,
+):
+    print(digest_of(code_of(partial(print, value))))
 """
 KINDS = ("partial", "instance", "method", "lambda")
 PIPELINE = """\
@@ -120,6 +145,39 @@ def test_a_thing_that_holds_what_has_no_stable_description_is_refused() -> None:
 def test_the_values_of_arrays_count() -> None:
     assert code_of(partial(print, np.arange(3))) == code_of(partial(print, np.arange(3)))
     assert code_of(partial(print, np.arange(3))) != code_of(partial(print, np.arange(4)))
+
+
+def test_values_without_an_order_or_with_memory_of_their_own_are_the_same_in_every_process(tmp_path: Path) -> None:
+    (tmp_path / "held.py").write_text(HELD)
+    said = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(alm_proxies.__file__).parents[1])}
+        call = [sys.executable, str(tmp_path / "held.py")]
+        said.append(
+            subprocess.run(call, capture_output=True, text=True, check=True, env=environment).stdout.split("\n")
+        )
+    assert len(said[0]) == 5
+    assert said[0] == said[1]
+
+
+def test_the_weights_of_a_model_count() -> None:
+    assert code_of(partial(print, torch.zeros(2))) != code_of(partial(print, torch.ones(2)))
+
+
+def test_what_pickle_writes_by_a_function_beside_the_class_counts() -> None:
+    assert code_of(partial(print, re.compile("a+"))) == code_of(partial(print, re.compile("a+")))
+    assert code_of(partial(print, re.compile("a+"))) != code_of(partial(print, re.compile("a*")))
+
+
+def test_the_source_of_a_function_whose_results_are_kept_counts() -> None:
+    def once(scale: float) -> float:
+        return 1 * scale
+
+    def twice(scale: float) -> float:
+        return 2 * scale
+
+    twice.__qualname__ = once.__qualname__
+    assert code_of(lru_cache(once)) != code_of(lru_cache(twice))
 
 
 @pytest.fixture
