@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +45,7 @@ def json_content(path: Path) -> Any:
     def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         named = dict(pairs)
         if len(named) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in named if keys.count(key) > 1)
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise TableError(f"an object has the key {twice!r} twice", where=str(path), fix="Keep one of them.")
         return named
 

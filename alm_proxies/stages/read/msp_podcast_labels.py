@@ -22,7 +22,8 @@ _TAIL = (
     r"\s*A:\s*(?<arousal>[^;]*?)\s*;\s*V:\s*(?<valence>[^;]*?)\s*;\s*D:\s*(?<dominance>[^;]*?)\s*;?\s*$"
 )  # fmt: skip
 _WORKER = rf"^\s*(?<worker>WORKER\d+)\s*;\s*(?<primary>.*?)\s*;\s*(?<secondary>.*?)\s*;{_TAIL}"
-_CLIP = r"^\s*(?<clip>[^;]+\.(?:wav|flac))\s*;"
+_CLIP = r"^\s*(?<clip>[^;]+\.(?i:wav|flac))\s*;"
+_OF_A_CLIP = r"^\s*MSP-PODCAST_"
 _AGREED = rf"^[^;]+;\s*(?<code>[A-Z])\s*;{_TAIL}"
 _FORM = "WORKER00000007; Happy; Happy,Amused; A:5.000000; V:6.000000; D:4.000000;"
 _CLIP_FORM = "MSP-PODCAST_0001_0008.wav; H; A:5.0; V:5.5; D:4.5;"
@@ -65,7 +66,8 @@ def _from_csv(path: Path) -> tuple[pl.DataFrame, list[Finding]]:
 def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
     """Answers from labels.txt: a line per clip, followed by a line per worker.
 
-    A line that begins with a clip's name begins its answers, whatever follows the name: they are of no clip before it.
+    A line that begins with a clip's name begins its answers, whatever follows the name: they are of no clip before it,
+    and of none at all where the name is cut.
     """
     lines = pl.DataFrame({"line": text_lines(path)}, schema={"line": TEXT}).with_row_index("row")
     lines = lines.with_columns(pl.col("line").str.extract_groups(_CLIP).alias("head")).unnest("head")
@@ -77,19 +79,20 @@ def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
     unread = Unread()
     for row, line in clips.filter(pl.col("code").is_null()).select("row", "line").iter_rows():
         unread.add(path, row + 1, line)
-    rest = lines.with_columns(pl.col("clip").forward_fill().alias("of")).filter(
-        ~header & (pl.col("line").str.strip_chars() != "")
-    )
-    cells = rest.select(clip="of", cell=pl.when(pl.col("of").is_not_null()).then("line"))
+    cut = pl.when(~header & pl.col("line").str.contains(_OF_A_CLIP)).then(pl.lit(""))
+    lines = lines.with_columns(of=pl.coalesce("clip", cut).forward_fill().fill_null(""))
+    rest = lines.filter(~header & (pl.col("line").str.strip_chars() != ""))
+    cells = rest.select(clip=pl.when(pl.col("of") != "").then("of"), cell="line")
     answers, findings = _workers(cells, lambda row: f"{path}, line {rest['row'][row] + 1}")
     return answers, clips.select("clip", "code", *RATINGS), [*unread.findings(_CLIP_FORM), *findings]
 
 
 def _workers(cells: pl.DataFrame, place: Callable[[int], str]) -> tuple[pl.DataFrame, list[Finding]]:
-    """Workers' answers from cells with a whole answer each; cells of another form are left out and counted."""
+    """Workers' answers from cells with a whole answer each; others, and those of no clip, are left out, counted."""
     answers = cells.with_row_index("row").with_columns(pl.col("cell").str.extract_groups(_WORKER).alias("parts"))
     answers = answers.unnest("parts")
-    odd = answers.filter(pl.col("worker").is_null())
+    read = pl.col("worker").is_not_null() & pl.col("clip").is_not_null()
+    odd = answers.filter(~read)
     findings = []
     if odd.height:
         text = str(odd["cell"][0] or "")[:60]
@@ -97,7 +100,7 @@ def _workers(cells: pl.DataFrame, place: Callable[[int], str]) -> tuple[pl.DataF
         message = f"{were} left out, the first is {text!r}"
         where = place(odd["row"][0])
         findings.append(finding("unread_lines", message, fix=f"One looks like: {_FORM}", where=where, count=odd.height))
-    return answers.filter(pl.col("worker").is_not_null()).select(list(_ANSWERS)), findings
+    return answers.filter(read).select(list(_ANSWERS)), findings
 
 
 def _from_json(path: Path) -> tuple[pl.DataFrame, list[Finding]]:

@@ -51,6 +51,25 @@ WORKER1; Sad; ; A:1.0; V:1.0; D:1.0;
     assert consensus["utterance_id"].to_list() == ["msp_podcast/MSP-PODCAST_0001_0001"]
 
 
+@pytest.mark.parametrize(("line", "clip"), [("0002.WAV; S; A:5.0; V:5.5; D:4.5;", "2"), ("0002", ""), ("0002.w", "")])
+def test_answers_below_a_clip_whose_name_is_cut_or_in_capitals_are_not_of_the_clip_before(
+    line: str, clip: str, tmp_path: Path
+) -> None:
+    text = f"""MSP-PODCAST_0001_0001.wav; H; A:5.0; V:5.5; D:4.5;
+WORKER1; Happy; Happy; A:5.0; V:6.0; D:4.0;
+MSP-PODCAST_0001_{line}
+WORKER2; Sad; Sad; A:7.0; V:1.0; D:7.0;
+MSP-PODCAST_0001_0003.wav; H; A:5.0; V:5.5; D:4.5;
+WORKER3; Angry; ; A:1.0; V:1.0; D:1.0;
+"""
+    corpus = _read(tmp_path, Labels__labels_dot_txt=text)
+    between = {(clip, "2"): "sad"} if clip else {}
+    assert _labels(corpus) == {("1", "1"): "happy", **between, ("3", "3"): "angry"}
+    assert _counts(corpus).get("unread_lines", 0) == (0 if clip else 2)
+    lost = corpus.findings.frame.filter(pl.col("kind") == "unread_lines")
+    assert all(f"the first is 'MSP-PODCAST_0001_{line}'" in message for message in lost["message"])
+
+
 def test_a_rating_that_is_no_number_costs_no_label(tmp_path: Path) -> None:
     text = """FileName,EmoDetail
 a.wav,"WORKER1; Happy; ; A:; V:6.0; D:NaN;"
