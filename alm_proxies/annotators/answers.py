@@ -91,7 +91,8 @@ async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float
     (asking,) = annotator.askings("silence", range(len(annotator.cells)), audio, PromptContext(), 0)
     reply = await engine.ask(asking.request)
     if reply.failure is not None:
-        raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=f"{annotator.name}, silence")
+        where = f"{annotator.name}, silence"
+        raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=where) from reply.failure.error
     scores = np.array(reply.log_probabilities, dtype=np.float64)
     order_probabilities(scores, content_free=scores)  # raises if a probability is zero
     return scores

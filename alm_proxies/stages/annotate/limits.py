@@ -66,7 +66,7 @@ class Tally:
             if share > allowed:
                 message = f"{share:.0%} of the votes of {self.name} {status} (stop.{status} = {allowed:g})"
                 error = next(iter(self.broken.values()), None) if status == "failed" else None
-                return message if error is None else f"{message}, e.g. {error.message} ({error.where})"
+                return message if error is None else f"{message}, e.g. {error.message}{_place(error)}"
         ok = sum(self.labels.values())
         if ok >= stop.after / 2:
             label, weight = max(self.labels.items(), key=lambda item: (item[1], item[0]))
@@ -75,6 +75,10 @@ class Tally:
                 message = f"{self.name} gives {label} in {weight / ok:.0%} of its votes{beside}"
                 return f"{message} (stop.collapse = {stop.collapse:g})"
         return None
+
+
+def _place(error: AlmProxiesError) -> str:
+    return f" ({error.where})" if error.where else ""
 
 
 def tally_of(ledger: Ledger, name: str, number: int) -> Tally:

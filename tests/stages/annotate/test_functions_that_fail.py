@@ -1,5 +1,6 @@
 """A function or plug-in that fails on a recording costs the votes on it alone; one that never works ends the run."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.engines.engine import Abilities, Engine, Reply, Request
 from alm_proxies.engines.scripted import Scripted
 from alm_proxies.errors import EngineError, InputError, SettingsError
+from alm_proxies.stages.annotate.limits import Tally
+from alm_proxies.stages.annotate.settings import Stop
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 
 Make = Callable[..., Any]
 Fails = Callable[[str], bool]
 QUIET = AnnotateSettings(injection=0)
+LABELS = ("angry", "happy", "neutral", "sad")
 MOOD: dict[str, str] = {}
 
 
@@ -121,6 +125,27 @@ def test_a_function_that_fails_too_often_stops_its_annotator_with_its_place(corp
     assert annotated.stopped is not None
     assert "(stop.failed = 0.1), e.g. the function rule failed: KeyError: 'level' (" in annotated.stopped
     assert f"{__file__}, line " in annotated.stopped
+
+
+def test_code_without_lines_that_fails_too_often_is_named_without_a_place() -> None:
+    """What compiled code raises has no frame of its own."""
+    tally = Tally("rule", Counter(failed=5, ok=5), broken={"a": SettingsError("ValueError: too short")})
+    verdict = tally.verdict(Stop(after=10), {})
+    assert verdict == "50% of the votes of rule failed (stop.failed = 0.1), e.g. ValueError: too short"
+
+
+def test_a_function_that_fails_on_silence_is_the_cause_of_the_error(corpus: Make, tmp_path: Path) -> None:
+    def shares(request: Request) -> dict[str, float]:
+        return dict.fromkeys(LABELS, 0.25) if request.utterance_id != "silence" else {"sad": float(MOOD["level"])}
+
+    async def engine_of(annotator: Annotator) -> Engine:
+        return Scripted(shares=shares, name="rule")
+
+    divided = a_rule(1, elicit="score", content_free=True, answer="codes")
+    with pytest.raises(EngineError, match=r"rule, silence: code_error: .*KeyError") as raised:
+        annotate(corpus(2), [divided], tmp_path, QUIET, engine_of=engine_of)
+    causes = raised.value.__cause__
+    assert isinstance(causes and causes.__cause__, KeyError)
 
 
 def test_an_error_of_ours_that_a_function_raises_is_about_its_recording_only_if_it_is_about_an_input(
