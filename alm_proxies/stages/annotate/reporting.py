@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from alm_proxies.audio.clip import LONGEST
 from alm_proxies.printable import counted, in_money
 from alm_proxies.progress import say
 from alm_proxies.stages.annotate.injection import injection_findings
@@ -18,7 +19,10 @@ _MOST_SHOWN = 200
 """Maximum letters of an example."""
 _FIXES = {
     "missing": "Restore the recordings, or fix their root in the utterances file, then run the same command again.",
-    "too_long": 'Write too_long = "crop" into the annotator file to ask about the beginning.',
+    "too_long": (
+        "Name the part to ask about by start and end in the utterances table. "
+        f'Up to {LONGEST:g} s, too_long = "crop" in the annotator file asks about the beginning.'
+    ),
 }
 _LOSS_FIX = "Keep ledger.sqlite, its -wal file (if there is one) and ledger.journal together."
 

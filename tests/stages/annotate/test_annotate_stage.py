@@ -290,10 +290,25 @@ def test_audio_beyond_the_models_window_fails_unless_the_file_says_crop(
     )
     assert asked == []
     assert failed.findings.frame["where"].to_list() == ["too_long"]
+    assert 'too_long = "crop"' in failed.findings.frame["fix"][0]
     crop = annotator(utterances, votes=1, too_long="crop")
     cropped = annotate(utterances, [crop], tmp_path / "b", AnnotateSettings(), engine_of=window)
     assert set(cropped.votes.frame["status"]) == {"ok"}
     assert {len(request.audio[0].samples) for request in asked} == {1600}
+
+
+def test_a_recording_that_is_never_opened_whole_is_not_helped_by_crop(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(3)
+    recording = Path(utterances.about.roots[utterances.frame["corpus"][0]]) / utterances.frame["audio"][0]
+    soundfile.write(recording, np.ones(301 * 8000, dtype=np.float32) / 9, 8000)
+    crop = annotator(utterances, votes=1, too_long="crop")
+    cropped = annotate(utterances, [crop], tmp_path / "a", AnnotateSettings(injection=0), engine_of=listening([]))
+    assert sorted(cropped.votes.frame["status"]) == ["failed", "ok", "ok"]
+    (fix,) = cropped.findings.frame.filter(pl.col("where") == "too_long")["fix"]
+    assert fix.startswith("Name the part to ask about by start and end")
+    assert "Up to 300 s" in fix
 
 
 def test_shards_share_the_work_and_nothing_is_asked_twice(corpus: Make, annotator: Make, tmp_path: Path) -> None:
