@@ -110,7 +110,7 @@ class AnnotatorFile(Settings):
     cross: Cross = Cross()
     """Factors that are crossed into cells."""
     too_long: Literal["fail", "crop"] = "fail"
-    """Audio longer than the model's window: a failed vote, or only its beginning is used. Above 300 s it fails anyway."""
+    """Audio longer than the model's window: a failed vote, or only its beginning is used. Above 300 s it fails."""
     serve: Annotated[dict[str, Any], CHANGES_NOTHING] = Field(default_factory=dict)
     """Settings of the engine; they change no vote."""
     price: Annotated[Price, CHANGES_NOTHING] = Price()
