@@ -14,7 +14,7 @@ from alm_proxies.errors import SettingsError, TableError
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
-from alm_proxies.stages.read.rows import Rows
+from alm_proxies.stages.read.rows import Rows, each_key_once
 from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.table_checks import sum_across
@@ -245,7 +245,7 @@ def _parsed(cell: str) -> Any:
     if cell[:1] not in "[{":
         return None
     try:
-        return json.loads(cell)
+        return json.loads(cell, object_pairs_hook=each_key_once)
     except (ValueError, RecursionError):
         return None
 

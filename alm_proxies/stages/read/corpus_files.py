@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import could_not_read, open_file
 from alm_proxies.printable import counted
+from alm_proxies.stages.read.rows import TwiceError, each_key_once
 from alm_proxies.stages.read.sources import finding
 from alm_proxies.tables import ATTRIBUTES, CONSENSUS, Finding
 from alm_proxies.taxonomy import to_unit
@@ -41,18 +41,12 @@ def text_lines(path: Path) -> list[str]:
 def json_content(path: Path) -> Any:
     """The content of a JSON file; a TableError if it is not JSON, or has a key twice: one value would be lost."""
     fix = "Check that it was copied whole."
-
-    def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        named = dict(pairs)
-        if len(named) < len(pairs):
-            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-            raise TableError(f"an object has the key {twice!r} twice", where=str(path), fix="Keep one of them.")
-        return named
-
     with open_file(path) as stream:
         try:
             text = stream.read().decode("utf-8-sig")
             content = json.loads(text, object_pairs_hook=each_key_once)
+        except TwiceError as error:
+            raise TableError(str(error), where=str(path), fix="Keep one of them.") from None
         except (ValueError, RecursionError) as error:
             reason = str(error).split(":")[0][:80]
             raise TableError(f"is not JSON: {reason}", where=str(path), fix=fix) from None

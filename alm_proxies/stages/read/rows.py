@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -287,15 +288,30 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
-                    row = json.loads(line)
+                    row = json.loads(line, object_pairs_hook=each_key_once)
                     if not isinstance(row, dict):
                         raise TableError("is not a JSON object", where=f"{path}, line {number}", fix="Write {...}.")
                     yield number, row
         except UnicodeError:
             raise _not_text(path, encoding) from None
+        except TwiceError as error:
+            raise TableError(str(error), where=f"{path}, line {number}", fix="Keep one of them.") from None
         except (ValueError, RecursionError) as error:
             reason = str(error).split(":")[0][:80]
             raise TableError(f"is not JSON: {reason}", where=f"{path}, line {number}", fix=_WHOLE_COPY) from None
+
+
+class TwiceError(ValueError):
+    """A JSON object has a key twice: one of the values would be lost."""
+
+
+def each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs; a TwiceError if a key is there twice."""
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise TwiceError(f"an object has the key {twice!r} twice")
+    return named
 
 
 def _half_a_character(path: Path, batch: list[tuple[int, dict[str, Any]]]) -> TableError:

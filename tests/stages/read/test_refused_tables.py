@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from long_table import COLUMNS, LONG, put, table
 
-from alm_proxies.errors import AlmProxiesError, InputError, SettingsError
+from alm_proxies.errors import AlmProxiesError, InputError, SettingsError, TableError
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
 
@@ -188,3 +188,14 @@ def test_only_our_errors_escape_and_they_name_the_file(
 def test_a_sheet_is_refused_with_how_to_save_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"t\.xlsx: has an unknown format \(\.xlsx\)\. Save the sheet as CSV\."):
         table(put(tmp_path / "t.xlsx", "PK"), columns={"utterance_id": "id"})
+
+
+def test_a_key_that_an_object_has_twice_is_refused_since_one_value_would_be_lost(tmp_path: Path) -> None:
+    lines = put(
+        tmp_path / "t.jsonl", '{"clip": "a", "heard": "sad"}\n{"clip": "b", "heard": "sad", "heard": "happy"}\n'
+    )
+    with pytest.raises(TableError, match=r"t.jsonl, line 2: an object has the key 'heard' twice. Keep one of them."):
+        table(lines, columns={"utterance_id": "clip", "label": "heard"})
+    counts = put(tmp_path / "t.csv", 'clip;n\na;{"sad": 1, "sad": 2}\n')
+    with pytest.raises(TableError, match="is no list or object of numbers"):
+        table(counts, columns={"utterance_id": "clip"}, counts="n")
