@@ -219,7 +219,7 @@ def test_the_whole_model_of_another_family_can_be_trained(bases: dict[str, Path]
         learning_rate=3e-3,
     )  # fmt: skip
     trained = train(few[1], few[0], tmp_path, settings, quiet=True)
-    assert trained.epochs["development"][2] < trained.epochs["development"][0] - 1.0
+    assert trained.epochs["development"][2] < trained.epochs["development"][0] - 0.3
     assert (trained.folder / "model.safetensors").is_file()
     assert Annotator.read(trained.folder / "annotator.toml", taxonomy=LABELS).file.cross.label_orders == 3
 
