@@ -59,6 +59,8 @@ def train_encoder(
         seed=settings.seed,
         raters=settings.raters > 0,
     )
+    # before the training, while the folder is as it is loaded
+    encoder = encoder_digest(str(settings.model), settings.revision) if settings.freeze else ""
     tuned = fine_tune(targets, utterances, folder, settings, quiet=quiet)
     accelerator = tuned.accelerator
     target = folder / MODEL
@@ -105,7 +107,7 @@ def train_encoder(
             calibration=calibration,
             trained_on=targets.trained_on,
             development=scores,
-            encoder=encoder_digest(str(settings.model), settings.revision) if settings.freeze else "",
+            encoder=encoder,
             seconds=(tuned.loader.shortest, tuned.loader.longest),
             settings=settings.model_dump(mode="json"),
         )

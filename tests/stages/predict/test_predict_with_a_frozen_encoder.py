@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from alm_proxies.models.trained import TrainedModel
 from alm_proxies.stages.predict.stage import PredictSettings, predict
 from alm_proxies.stages.train.stage import train
 from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.training import encoder as training
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 from small_corpus import small_settings, tiny_encoder
@@ -109,6 +111,25 @@ def test_of_a_corpus_that_may_not_be_copied_what_training_kept_in_its_folder_is_
     assert not list((cache.cache_folder() / "features").rglob("*.parquet"))
     kept = pl.read_parquet(list((tmp_path / "train" / "features").rglob("*.parquet")))
     assert kept.height == len(some)
+
+
+def test_an_encoder_that_is_moved_while_a_model_is_trained_on_it_costs_no_training(
+    corpus: Corpus, encoder: Path, tmp_path: Path, encoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(encoder, base)
+    fine_tune = training.fine_tune
+
+    def moved(*given: Any, **more: Any) -> Any:
+        tuned = fine_tune(*given, **more)
+        base.rename(tmp_path / "elsewhere")
+        return tuned
+
+    monkeypatch.setattr(training, "fine_tune", moved)
+    model = model_of(corpus, base, tmp_path / "train")
+    encoded.clear()
+    predict(model, corpus[1])
+    assert encoded == []
 
 
 @pytest.mark.parametrize("settings", [{"evidence": True}, {"condition": "noise"}])
