@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,8 +80,13 @@ def fuse_files(
     refuse_other_suffix(output)
     settings = settings or FuseSettings()
     if utterances is not None and utterances.is_dir():
-        recordings_in(utterances)  # refused where there are none; they have no speakers and no columns
-        utterances = None
+        with TemporaryDirectory() as place:
+            table = Path(place) / "utterances.parquet"
+            recordings_in(utterances).write(table)
+            return fuse_files(
+                votes, output, settings, utterances=table, taxonomy=taxonomy, quiet=quiet, part_rows=part_rows,
+                whole_rows=whole_rows,
+            )  # fmt: skip
     files = [*votes, *([utterances] if utterances is not None else [])]
     if settings.method == "dawid_skene" or not are_big(files, whole_rows):
         return _of(_whole(votes, settings, utterances, taxonomy, quiet), output)

@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 from pydantic import ValidationError
 
 from alm_proxies.about import About, AnnotatorCard
-from alm_proxies.errors import AlmProxiesError
+from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.estimators.trials import influence
 from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
@@ -164,6 +166,26 @@ def test_proxies_alone_are_pooled_where_asked_and_a_warning_says_that_nobody_che
         only.write(tmp_path / "votes.parquet")
         fuse_files([tmp_path / "votes.parquet"], tmp_path / "big.parquet", FuseSettings(method=method), whole_rows=1)
         assert Labels.read(tmp_path / "big.parquet").frame.equals(labels)
+
+
+@pytest.mark.parametrize("whole_rows", [1, 10**6])
+def test_a_folder_with_none_of_the_recordings_of_the_votes_is_refused_as_a_table_is(whole_rows, tmp_path):
+    for name in ("u001", "a"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "x.wav", np.full(800, 0.1), 16_000)
+    shares = {
+        "utterance_id": ["u001/x"],
+        "annotator": "alm",
+        "source": "proxy",
+        "draw": 0,
+        "label": "sad",
+        "weight": 1.0,
+    }
+    Votes.of(pl.DataFrame(shares), taxonomy=LABELS).write(tmp_path / "votes.parquet")
+    run = partial(fuse_files, [tmp_path / "votes.parquet"], tmp_path / "l.parquet", FuseSettings(method="pool"))
+    assert run(utterances=tmp_path / "u001", whole_rows=whole_rows).labels == 1
+    with pytest.raises(InputError, match="none of the 1 utterance with votes is in this table"):
+        run(utterances=tmp_path / "a", whole_rows=whole_rows)
 
 
 def test_a_merge_that_does_not_sum_to_one_is_refused():
