@@ -63,8 +63,8 @@ def states_of(table: Utterances, *, own: Path | None = None, cards: Path | None 
 def changed_meanwhile(before: Mapping[str, State]) -> list[Finding]:
     """Findings if recordings are not in the state that they were in before a stage read them, or were touched only."""
     changed = [path for path, state in before.items() if _size_and_time(path) != state.size_and_time]
-    touched = [path for path in changed if _has_content(path, before[path].digest)]
-    changed = [path for path in changed if path not in set(touched)]
+    same = {path: _has_content(path, before[path].digest) for path in changed}
+    touched, changed = ([path for path in same if same[path] == wanted] for wanted in (True, False))
     findings = []
     if changed:
         message = (
