@@ -108,7 +108,8 @@ class Standing:
             yield f"findings: {counts}; see them with: alm-proxies findings {self.folder}"
         if self.clips:
             noun = "utterance has" if self.clips == 1 else "utterances have"
-            yield f"{self.clips:,} {noun} votes or recordings that failed: alm-proxies findings {self.folder} --clips"
+            command = f"alm-proxies findings {self.folder} --clips"
+            yield f"{self.clips:,} {noun} votes or recordings that could not be used: {command}"
         yield from (f"wrong: {text}" for text in self.wrong)
 
     def data(self) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_status_of_a_pipeline_says_what_is_done_what_it_cost_and_where_results_a
         assert any(line.startswith(start) for line in lines.splitlines()), start
     assert f"labels: {out}/fuse/labels.parquet" in lines
     assert f"see them with: alm-proxies findings {out}" in lines
-    assert f"3 utterances have votes or recordings that failed: alm-proxies findings {out} --clips" in lines
+    assert f"3 utterances have votes or recordings that could not be used: alm-proxies findings {out} --clips" in lines
     status = json.loads(printed(["status", str(out), "--json"], capsys))
     assert [stage["title"] for stage in status["stages"]] == ["read", "annotate", "fuse"]
     assert status["paid"] == pytest.approx(1.4)
