@@ -156,7 +156,7 @@ def test_finding_out_what_a_server_can_do_is_on_the_bill_and_done_again_only_whe
 
 def test_one_draw_that_ends_the_job_ends_it(server: str, corpus: Make, tmp_path: Path) -> None:
     remote = served(tmp_path, server, '"ok", "401"', model="single")
-    with pytest.raises(EngineError, match="unauthorised: .* Correct the annotator file or the key"):
+    with pytest.raises(EngineError, match="unauthorised: .* Correct the annotator file, the key or the account"):
         annotate(corpus(1, transcript=["one draw ends it"]), [remote], tmp_path / "out", AnnotateSettings())
 
 

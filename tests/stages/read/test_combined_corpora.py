@@ -106,7 +106,7 @@ def _sources(folder: Path) -> Made:
 
 
 def _settings(**more: object) -> ReadSettings:
-    return ReadSettings.model_validate({"taxonomy": TAXONOMY, "hold_out": {"keep": 5}, **more})
+    return ReadSettings.model_validate({"taxonomy": TAXONOMY, "hold_out": {"keep": 3}, **more})
 
 
 @pytest.fixture(scope="module")
