@@ -89,10 +89,7 @@ def digests_of(
     known = memory.read()
     if only:
         known = {name: entry for name, entry in known.items() if name in paths}
-    entries: dict[str, Entry | None] = {}
-    for name, path in paths.items():
-        if (status := status_of(path)) is not None:
-            entries[name] = _remembered(known.get(name), status)
+    entries = _entries(paths, known)
     unread = [name for name, entry in entries.items() if entry is None]
     if unread:
         new: dict[str, Entry] = {}
@@ -107,10 +104,13 @@ def digests_of(
 
 def known_digests(paths: Mapping[str, str | Path], memory: Memory) -> dict[str, str]:
     """The digest of every file that is as remembered, by its name in `paths`; no file is read."""
-    known = memory.read()
+    return {name: entry[2] for name, entry in _entries(paths, memory.read()).items() if entry is not None}
+
+
+def _entries(paths: Mapping[str, str | Path], known: Mapping[str, list[object]]) -> dict[str, Entry | None]:
+    """What is remembered of every file that is there; None where it is not as remembered."""
     states = {name: status_of(path) for name, path in paths.items()}
-    entries = {name: _remembered(known.get(name), status) for name, status in states.items() if status is not None}
-    return {name: entry[2] for name, entry in entries.items() if entry is not None}
+    return {name: _remembered(known.get(name), status) for name, status in states.items() if status is not None}
 
 
 def status_of(path: str | Path) -> os.stat_result | None:

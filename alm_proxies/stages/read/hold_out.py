@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import OF_CONSENSUS, is_rater
+from alm_proxies.ballots import OF_CONSENSUS
 from alm_proxies.errors import SettingsError
 from alm_proxies.nearest import did_you_mean
 from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
-from alm_proxies.stages.read.kept_votes import HELD, NEW, Earlier, kept_findings, sides_of
+from alm_proxies.stages.read.kept_votes import HELD, NEW, ONE_BY_ONE, Earlier, kept_findings, sides_of
 from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Finding, Utterances, Votes
 
@@ -57,12 +57,8 @@ def hold_out(
     )
     human = human.with_columns(
         away=pl.col("utterance").is_in(ids.is_in(away.implode()).arg_true().implode()),
-        consensus=pl.col("annotator").is_in(
-            annotators.to_frame().select(OF_CONSENSUS).to_series().arg_true().implode()
-        ),
-        answer=pl.when(pl.col("annotator").is_in([n for n, name in enumerate(annotators) if is_rater(name)]))
-        .then(-1)
-        .otherwise("draw"),
+        consensus=_those(annotators, OF_CONSENSUS),
+        answer=pl.when(_those(annotators, ONE_BY_ONE)).then("draw").otherwise(-1),
     )
     keep = None if wanted is None else wanted.keep
     held = human["away"].to_numpy()
@@ -75,6 +71,11 @@ def hold_out(
     if earlier is not None and sides is not None:
         findings += kept_findings(flagged, utterances, wanted, earlier, sides)
     return flagged, findings
+
+
+def _those(annotators: pl.Series, which: pl.Expr) -> pl.Expr:
+    """Whether a row's annotator, by its place, is one of those."""
+    return pl.col("annotator").is_in(annotators.to_frame().select(which).to_series().arg_true().implode())
 
 
 def _places(names: pl.Series, known: pl.Series) -> pl.Series:

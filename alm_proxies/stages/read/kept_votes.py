@@ -27,6 +27,8 @@ _SAME = (
 )
 """By what a vote is found again, the surest first: draws are numbered anew where votes were added."""
 _OK = pl.col("status") == "ok"
+ONE_BY_ONE = OF_CROWD | OF_CONSENSUS
+"""Whether each answer is a vote of its own: it is not known whose it is. A known rater's for an utterance are one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ def _are(count: int) -> str:
 def _with_fewer(human: pl.DataFrame, utterances: Utterances, wanted: HoldOut) -> int:
     """The number of utterances with fewer votes in the fit than are asked for, though they have more."""
     away = utterances.frame.filter(pl.col("split").is_in(list(wanted.splits))).select("utterance_id")
-    answer = pl.when(OF_CROWD | OF_CONSENSUS).then("draw").otherwise(-1).alias("answer")
+    answer = pl.when(ONE_BY_ONE).then("draw").otherwise(-1).alias("answer")
     votes = human.join(away, on="utterance_id", how="anti").group_by("utterance_id", "annotator", answer)
     labelled = pl.col("label").is_not_null().any().alias("labelled")
     kinds = votes.agg(pl.col("held_out").any(), labelled).group_by("utterance_id", "labelled")
