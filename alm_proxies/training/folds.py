@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.estimators.estimator import one_thread
-from alm_proxies.progress import Progress
+from alm_proxies.printable import counted
+from alm_proxies.progress import Progress, say
 from alm_proxies.seeds import generator
 from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import (
@@ -35,6 +37,7 @@ from alm_proxies.training.heads import (
     tempered,
     train,
 )
+from alm_proxies.training.kept_fits import KeptFits
 
 Index = NDArray[np.int64]
 Relabel = Callable[[Index, Array], Array]
@@ -108,10 +111,20 @@ def cross_fit(
     relabel: Relabel,
     threads: int = 2,
     quiet: bool = True,
+    keep: Path | None = None,
 ) -> Fitted:
-    """Out-of-fold predictions of every row, in nested rounds; two folds or more must have votes."""
+    """Out-of-fold predictions of every row, in nested rounds; two folds or more must have votes.
+
+    The folder `keep` gets every training that is done, under a digest of the arguments: an interrupted call takes them
+    again. `relabel` is not in the digest, so it must depend on the others alone.
+    """
     count = material.folds
-    with one_thread(), Progress("listening", count * (count + 1) // 2 + (rounds - 1) * count, quiet=quiet) as progress:
+    arrays: dict[str, NDArray[Any]] = {"features": material.features, "votes": material.votes, "fold": material.fold}
+    kept = KeptFits.of(keep, arrays, [material.labels, settings.model_dump(mode="json"), seed])
+    total = count * (count + 1) // 2 + (rounds - 1) * count
+    if done := kept.count():
+        say(f"listening: {counted(done, 'training')} of {total} taken from the interrupted run", quiet=quiet)
+    with one_thread(), Progress("listening", total, quiet=quiet) as progress:
 
         def every(items: Iterable[T], function: Callable[[T], R]) -> list[R]:
             results = []
@@ -121,8 +134,12 @@ def cross_fit(
                     progress.advance()
             return results
 
+        def watch(pair: tuple[int, int]) -> dict[int, Array]:
+            curves = kept.curves("pair-{}-{}".format(*pair), lambda: _watched(material, settings, pair, seed))
+            return {fold: _to_the_last_epoch(curve, settings.epochs) for fold, curve in curves.items()}
+
         pairs = list(combinations(range(count), 2))
-        watched = dict(zip(pairs, every(pairs, lambda pair: _watched(material, settings, pair, seed)), strict=True))
+        watched = dict(zip(pairs, every(pairs, watch), strict=True))
         stops = [_stop(material, watched, fold) for fold in range(count)]
         targets = dict.fromkeys(range(count), material.votes)
         shares: list[Array] = []
@@ -132,7 +149,10 @@ def cross_fit(
                 targets = {fold: _relabelled(material, watched, stops[fold], fold, relabel) for fold in range(count)}
 
             def fit(fold: int, number: int = number, targets: dict[int, Array] = targets) -> HeadModel:
-                return _model(material, targets[fold], settings, stops[fold], fold, seed, number)
+                return kept.model(
+                    f"fold-{fold}-{number}",
+                    lambda: _model(material, targets[fold], settings, stops[fold], fold, seed, number),
+                )
 
             models = every(range(count), fit)
             shares.append(_predicted(material, models))
@@ -150,16 +170,14 @@ class _Stop:
 def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], seed: int) -> dict[int, Array]:
     """Predictions of heads trained without a pair of folds for each of the two: fold -> epochs x rows x labels.
 
-    Once the loss on a fold's own votes has not fallen for some epochs, its last predictions are repeated for the later
-    ones. This uses the votes of this fold only: its predictions must not depend on those of the other fold. If no votes
-    are left without the pair, every label is equally likely.
+    Once the loss on a fold's own votes has not fallen for some epochs, there are no later ones. This uses the votes of
+    this fold only: its predictions must not depend on those of the other fold. If no votes are left without the pair,
+    every label is equally likely.
     """
     rows = material.teaching(*pair)
     if not len(rows):
         labels = len(material.labels)
-        return {
-            fold: np.full((settings.epochs, int((material.fold == fold).sum()), labels), 1 / labels) for fold in pair
-        }
+        return {fold: np.full((1, int((material.fold == fold).sum()), labels), 1 / labels) for fold in pair}
     scale = Scale.of(material.features[rows], settings.components)
     scaled = scale.apply(material.features[rows])
     rngs = [generator(seed, "listen pair", *pair, number) for number in range(settings.seeds)]
@@ -176,7 +194,12 @@ def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], 
             shares = sum_of([head.predict(seen[fold]) for head in heads]) / settings.seeds
             curves[fold].append(shares)
             losses[fold].append(log_loss(shares, material.votes[here[fold]]))
-    return {fold: np.stack(curve + [curve[-1]] * (settings.epochs - len(curve))) for fold, curve in curves.items()}
+    return {fold: np.stack(curve) for fold, curve in curves.items()}
+
+
+def _to_the_last_epoch(curve: Array, epochs: int) -> Array:
+    """Predictions by epoch, the last of them repeated for the epochs that were not run."""
+    return np.concatenate([curve, np.repeat(curve[-1:], epochs - len(curve), axis=0)])
 
 
 def _is_over(losses: list[float]) -> bool:

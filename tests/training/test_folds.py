@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alm_proxies.stages.listen.relabel import relabelling
-from alm_proxies.training.folds import Fitted, Material, assign_folds, cross_fit
+from alm_proxies.training.folds import Fitted, Index, Material, assign_folds, cross_fit
 from alm_proxies.training.head_settings import HeadSettings
+from alm_proxies.training.heads import Array
 
 LABELS = ("angry", "happy", "sad")
 SETTINGS = HeadSettings(hidden=8, epochs=3, seeds=2, components=6, batch=32)
@@ -142,3 +144,60 @@ def test_when_a_pair_stops_being_watched_depends_on_no_vote_of_the_other_fold() 
     assert min(before.epochs) <= settings.epochs - 6
     assert before.shares[here].tobytes() == after.shares[here].tobytes()
     assert before.shares[~here].tobytes() != after.shares[~here].tobytes()
+
+
+class Stopped(BaseException):
+    """What an interruption raises between two rounds."""
+
+
+def stop(rows: Index, shares: Array) -> Array:
+    raise Stopped
+
+
+def test_an_interrupted_cross_fit_takes_the_finished_trainings_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    material, whole = corpus(), fit(corpus())
+    with pytest.raises(Stopped):
+        cross_fit(material, SETTINGS, rounds=2, seed=3, relabel=stop, keep=tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(kept) == 6 + 4  # pairs of folds, and folds of the first round
+    relabel = relabelling(material, 3)
+    again = cross_fit(material, SETTINGS, rounds=2, seed=3, relabel=relabel, keep=tmp_path, quiet=False)
+    assert "10 trainings of 14 taken from the interrupted run" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert [shares.tobytes() for shares in again.rounds] == [shares.tobytes() for shares in whole.rounds]
+    assert again.epochs == whole.epochs
+    assert [model.temperature for model in again.models] == [model.temperature for model in whole.models]
+
+
+def test_trainings_on_other_votes_or_with_other_settings_are_not_taken(tmp_path: Path) -> None:
+    material = corpus()
+    votes = material.votes.copy()
+    votes[0] += 1.0
+    kept = 0
+    for other, settings in (
+        (material, SETTINGS),
+        (replace(material, votes=votes), SETTINGS),
+        (material, SETTINGS.model_copy(update={"hidden": 9})),
+    ):
+        relabel = relabelling(other, 3)
+        fitted = cross_fit(other, settings, rounds=1, seed=3, relabel=relabel, keep=tmp_path)
+        new = cross_fit(other, settings, rounds=1, seed=3, relabel=relabel)
+        assert fitted.shares.tobytes() == new.shares.tobytes()
+        kept += 10
+        assert len(list(tmp_path.iterdir())) == kept
+
+
+@pytest.mark.parametrize("name", ["pair-0-1", "fold-2-0"])
+def test_a_training_that_is_not_kept_whole_is_done_again(name: str, tmp_path: Path) -> None:
+    material = corpus()
+    relabel = relabelling(material, 3)
+    first = cross_fit(material, SETTINGS, rounds=1, seed=3, relabel=relabel, keep=tmp_path)
+    (damaged,) = tmp_path.glob(f"*-{name}.npz")
+    content = damaged.read_bytes()
+    for part in (b"", content[: len(content) // 2]):
+        damaged.write_bytes(part)
+        again = cross_fit(material, SETTINGS, rounds=1, seed=3, relabel=relabel, keep=tmp_path)
+        assert again.shares.tobytes() == first.shares.tobytes()
+        assert damaged.read_bytes() == content

@@ -77,6 +77,7 @@ def listen(
     even all of them, changes no byte of its predictions. Held-out votes and votes of other proxies are not used.
     `folder` gets votes.parquet, report.html and models/. Features are in the cache, by the content of the recordings,
     which makes a second run short; those of a corpus whose card forbids copies are in features/ of the folder.
+    Finished trainings are in trainings/ of the folder until all are done: an interrupted run takes them again.
     models/fold-N.npz shows what gave each vote (HeadModel.load); for recordings outside the table, train a model on the
     fused labels, which is calibrated and which predict takes.
     """
@@ -89,6 +90,7 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     from alm_proxies.stages.listen.page import page_of
     from alm_proxies.stages.listen.relabel import relabelling
     from alm_proxies.training.folds import Material, cross_fit
+    from alm_proxies.training.kept_fits import forget
 
     human, findings = _human(utterances, votes)
     vectors, digest = hear(utterances, settings, folder / "features", quiet=quiet)
@@ -111,6 +113,7 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
         relabel=relabelling(material, settings.seed),
         threads=settings.threads,
         quiet=quiet,
+        keep=folder / "trainings",
     )
     ids = utterances.frame["utterance_id"].gather(heard)
     table = _votes(ids, fitted, votes, settings, digest, folds)
@@ -118,6 +121,7 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     page, gain = page_of(material, fitted, ids, utterances, votes, settings, findings, by_speaker)
     table.write(folder / "votes.parquet")
     page.write(folder / "report.html", pictures=False)
+    forget(folder / "trainings")
     return Listened(table, fitted.models, page, Findings.gather(findings, STAGE), gain, len(utterances))
 
 

@@ -22,8 +22,9 @@ from alm_proxies.stages.listen.page import _headline
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.stages.listen.stage import Listened, listen
 from alm_proxies.tables import Utterances, Votes, combine
+from alm_proxies.training.folds import Index
 from alm_proxies.training.head_settings import HeadSettings
-from alm_proxies.training.heads import HeadModel
+from alm_proxies.training.heads import Array, HeadModel
 
 LABELS = ("angry", "happy", "sad")
 HEAD = HeadSettings(hidden=16, epochs=20, seeds=2, batch=16, components=16)
@@ -257,6 +258,35 @@ def test_models_of_an_earlier_listener_with_more_folds_are_removed_and_nothing_e
     assert {path.name for path in (tmp_path / "models").iterdir()} == {*written, *others}
     for name in written:
         assert (tmp_path / "models" / name).read_bytes() == (folder / "models" / name).read_bytes()
+
+
+class Stopped(BaseException):
+    """What an interruption raises."""
+
+
+def test_trainings_of_an_interrupted_listener_are_kept_until_one_is_done_and_nothing_else_is_removed(
+    corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = listened
+
+    def stop(rows: Index, shares: Array) -> Array:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alm_proxies.stages.listen.relabel.relabelling", lambda material, seed: stop)
+        for seed in (0, 1):
+            with pytest.raises(Stopped):
+                listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS.model_copy(update={"seed": seed}))
+    kept = tmp_path / "trainings"
+    assert len(list(kept.iterdir())) == 2 * (3 + 3)
+    (kept / "mine.npz").write_bytes(b"of the user")
+    listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS)
+    assert [path.name for path in kept.iterdir()] == ["mine.npz"]
+    for name in ("votes.parquet", "models/fold-0.npz"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+    (kept / "mine.npz").unlink()
+    listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS)
+    assert not kept.exists()
 
 
 def test_the_saved_models_give_the_votes(corpus: Corpus, listened: tuple[Listened, Path]) -> None:
