@@ -240,7 +240,7 @@ def register(kind: str, name: str, thing: Any) -> None:
     Kinds are readers (a Reader), estimators (a class), engines (an EngineKind), prompts (the path of a file), exports
     (a Format) and recipes (a function). The same name registered again takes the place of the first; a name of ours or
     of an installed package is refused. A finished stage of a pipeline runs again when the thing's source
-    changes, or the values that a functools.partial or an object holds.
+    changes, a value that it holds, or what it uses of its script.
     """
     if kind not in KINDS:
         raise SettingsError(f"there is no kind of plug-in {kind!r}", fix=f"There are: {', '.join(KINDS)}.")

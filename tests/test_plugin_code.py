@@ -28,6 +28,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import polars as pl
+import helper
 from alm_proxies import InputError, register, run
 from alm_proxies.plugins import plugin
 from alm_proxies.stages.train.stage import Trained
@@ -48,16 +49,60 @@ class Recipe:
     def bound(self, *tables, **named):
         return self(*tables, **named)
 
+SCALE = {scale}
+
+def capturing(scale):
+    def recipe(*tables, **named):
+        return trained(*tables, **named, scale=scale)
+    return recipe
+
+def with_default(*tables, scale=SCALE, **named):
+    return trained(*tables, **named, scale=scale)
+
+def with_named_default(*tables, **named):
+    return trained(*tables, **named)
+
+with_named_default.__kwdefaults__ = {{"scale": SCALE}}
+
+def reading(*tables, **named):
+    return [trained(*tables, **named, scale=SCALE) for _ in range(1)][0]
+
+def scaled():
+    return {{"scale": SCALE}}
+
+def calling(*tables, **named):
+    return trained(*tables, **named, **scaled())
+
+class Scaled:
+    scale = SCALE
+
+class Inheriting(Scaled):
+    def __call__(self, *tables, **named):
+        return trained(*tables, **named, scale=self.scale)
+
+def helped(*tables, **named):
+    return trained(*tables, **named, scale=helper.scale())
+
 classes = {{"angry", "happy", "neutral", "sad", Path("x"), None}}
 things = {{
+    "closure": capturing(SCALE),
+    "closure in closure": capturing(capturing(SCALE)),
+    "default": with_default,
+    "named default": with_named_default,
+    "global": reading,
+    "function": calling,
+    "base": Inheriting(),
+    "module": helped,
     "partial": partial(trained, scale={scale}, classes=classes, rows=np.arange(3)),
     "instance": Recipe({scale}),
     "method": Recipe({scale}).bound,
     "lambda": lambda *tables, **named: trained(*tables, **named, scale={scale}),
 }}
-register("recipes", "mine", things[sys.argv[1]])
-print(plugin("recipes", "mine").version)
+for name, thing in things.items():
+    register("recipes", name, thing)
+    print(name, plugin("recipes", name).version)
 if len(sys.argv) > 2:
+    register("recipes", "mine", things[sys.argv[1]])
     with suppress(InputError):  # predict finds no model of ours
         run(sys.argv[2], quiet=True)
 """
@@ -84,7 +129,6 @@ for value in (
 ):
     print(digest_of(code_of(partial(print, value))))
 """
-KINDS = ("partial", "instance", "method", "lambda")
 PIPELINE = """\
 taxonomy = "happy,sad"
 folder = "out"
@@ -101,29 +145,31 @@ recipe = "mine"
 """
 
 
-def say(place: Path, seed: int, kind: str, *more: str, scale: float = 1.5, script: bool = True) -> list[str]:
-    """The lines of a process that registers a recipe; it hashes texts in its own order."""
+def say(place: Path, seed: int, *more: str, scale: float = 1.5, script: bool = True) -> dict[str, str]:
+    """The versions of recipes in a process that registers them; it hashes texts in its own order."""
     code = SCRIPT.format(scale=scale)
     (place / "mine.py").write_text(code)
+    (place / "helper.py").write_text(f"def scale():\n    return {scale}\n")
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(alm_proxies.__file__).parents[1])}
-    call = [sys.executable, *(["mine.py"] if script else ["-c", code]), kind, *more]
+    call = [sys.executable, *(["mine.py"] if script else ["-c", code]), *more]
     done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=place, env=environment)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
 
 
 @pytest.mark.parametrize("script", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
 def test_the_version_of_a_registered_thing_is_the_same_in_every_process_and_another_with_another_value(
-    kind: str, script: bool, tmp_path: Path
+    script: bool, tmp_path: Path
 ) -> None:
-    first, again = (say(tmp_path, seed, kind, script=script) for seed in (1, 2))
+    first, again = (say(tmp_path, seed, script=script) for seed in (1, 2))
+    assert len(first) == 12
     assert first == again
-    assert say(tmp_path, 1, kind, scale=2.5, script=script) != first
+    other = say(tmp_path, 1, scale=2.5, script=script)
+    assert [name for name in first if other[name] == first[name]] == []
 
 
-@pytest.mark.parametrize("kind", ["partial", "instance"])
-def test_a_finished_stage_of_a_registered_thing_that_is_no_function_is_left(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["partial", "instance", "closure"])
+def test_a_finished_stage_of_a_registered_thing_is_left(kind: str, tmp_path: Path) -> None:
     (tmp_path / "v.csv").write_text("clip,rater,heard\na,r1,happy\na,r2,sad\nb,r1,happy\n")
     (tmp_path / "p.toml").write_text(PIPELINE)
     trained = tmp_path / "trained.txt"
@@ -140,6 +186,46 @@ def test_a_thing_that_holds_what_has_no_stable_description_is_refused() -> None:
 
     with pytest.raises(SettingsError, match=r"the recipe 'locked' cannot be registered: it holds a lock, which has no"):
         register("recipes", "locked", partial(recipe, lock=threading.Lock()))
+
+
+LOCK = threading.Lock()
+
+
+def test_a_captured_value_without_a_stable_description_is_refused_and_a_global_one_is_not() -> None:
+    lock = threading.Lock()
+
+    def capturing(*tables: Any) -> None:
+        lock.acquire()
+
+    def using(*tables: Any) -> None:
+        LOCK.acquire()
+
+    with pytest.raises(SettingsError, match="it holds a lock, which has no"):
+        code_of(capturing)
+    assert code_of(using) == code_of(using)
+
+
+def test_what_an_installed_function_captures_counts_as_far_as_it_can_be_described() -> None:
+    space: dict[str, Any] = {"__name__": "json.tools", "threading": threading}
+    exec(
+        "def make(scale):\n    lock = threading.Lock()\n    def use():\n        return lock, scale\n    return use",
+        space,
+    )
+    one, two = space["make"](1.0), space["make"](2.0)
+    assert code_of(one) == code_of(space["make"](1.0))
+    assert code_of(one) != code_of(two)
+
+
+def test_functions_that_refer_to_themselves_have_a_description() -> None:
+    def count(depth: int) -> int:
+        return count(depth - 1) if depth else later()
+
+    described = code_of(count)  # later() has no value yet
+
+    def later() -> int:
+        return count(0)
+
+    assert code_of(count) != described
 
 
 def test_the_values_of_arrays_count() -> None:
