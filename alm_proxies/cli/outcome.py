@@ -71,13 +71,18 @@ class LeftOut:
         return cls(int(counts.get("left_out", 0)), int(counts.get(unit, 0)), unit or "utterances")
 
     @classmethod
-    def together(cls, parts: Iterable[LeftOut]) -> str:
-        """The end of the line for people about several stages, a sum for each unit."""
-        sums: dict[str, LeftOut] = {}
-        for part in parts:
-            before = sums.get(part.unit, cls(unit=part.unit))
-            sums[part.unit] = cls(before.count + part.count, before.of + part.of, part.unit)
-        return "".join(map(str, sums.values()))
+    def together(cls, parts: Mapping[str, LeftOut]) -> str:
+        """The end of the line for people about several stages by name: what is lost, by unit.
+
+        Stages often leave out the same recordings, so there is no sum: that with the largest share stands for them.
+        """
+        ends = []
+        for unit in dict.fromkeys(part.unit for part in parts.values() if part.count and part.of):
+            lost = {name: part for name, part in parts.items() if part.unit == unit and part.count and part.of}
+            name, most = max(lost.items(), key=lambda named: named[1].count / named[1].of)
+            where = f"in {name}" if len(lost) == 1 else f"in {name}, the most of {len(lost)} stages"
+            ends.append(f" ({most.count:,} of {most.of:,} {unit} left out {where})")
+        return "".join(ends)
 
     def __str__(self) -> str:
         """The end of the line for people; empty if nothing was left out."""

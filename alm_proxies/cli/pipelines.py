@@ -168,7 +168,8 @@ def _ran(ran: Ran, common: Common) -> Outcome:
         line += f"; {', '.join(unfinished)} stopped early; run the same command again to continue"
     entries = {str(record.folder): LeftOut.counted(record.counts) for record in ran.records}
     left_out = {folder: entry for folder, entry in entries.items() if entry.count}
-    line += LeftOut.together(left_out.values())
+    named = {Path(folder).relative_to(ran.folder).as_posix(): entry for folder, entry in left_out.items()}
+    line += LeftOut.together(named)
     too_much = any(entry.is_too_much(common) for entry in left_out.values())
     if too_much:
         say_too_much(common)

@@ -31,7 +31,7 @@ from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.probe import FIXES, probe
 from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.engines.traffic import Traffic
-from alm_proxies.engines.trials import TrialQuestion, asking
+from alm_proxies.engines.trials import TrialQuestion, asking, showing_faults
 from alm_proxies.errors import EngineError
 from alm_proxies.printable import counted
 from alm_proxies.uris import is_loopback
@@ -169,7 +169,7 @@ class OpenAI:
         most = most_of_question(question, fields)
 
         async def one_try(address: str, try_seconds: float) -> Completion:
-            with self._key.redacting_faults():
+            with showing_faults(), self._key.redacting_faults():
                 content = await self._post(address + "/chat/completions", body, try_seconds, most.bytes)
                 completion = read_completion(content, most, words=words)
             redact = self._key.redact

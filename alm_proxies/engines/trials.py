@@ -8,6 +8,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+from alm_proxies.engines.engine import ASKED_AGAIN
+from alm_proxies.engines.faults import FaultError
+
 
 @dataclass(frozen=True, slots=True)
 class TrialQuestion:
@@ -73,6 +76,18 @@ def asking(text: str) -> Iterator[None]:
     finally:
         _ASKED.reset(token)
         show(before)
+
+
+@contextmanager
+def showing_faults() -> Iterator[None]:
+    """A context in which the last fault that is tried again is shown beside the current request."""
+    try:
+        yield
+    except FaultError as fault:
+        show = _SHOWN.get()
+        if show is not None and fault.failure.kind in ASKED_AGAIN:
+            show(f"{_ASKED.get()}; tried again after: {fault.failure.message}")
+        raise
 
 
 class OverBudgetError(Exception):

@@ -62,6 +62,20 @@ def test_utterances_that_an_evaluation_leaves_out_are_counted_and_any_number_may
     assert outcome.line == "done (30 utterances left out)"
 
 
+def test_a_pipeline_states_what_is_lost_once_and_not_what_is_left_out_on_purpose() -> None:
+    counts = {
+        "listen": {"recordings": 100, "votes": 95, "left_out": 5},
+        "train/seed=1": {"recordings": 80, "left_out": 5},
+        "train/seed=2": {"recordings": 80, "left_out": 0},
+        "annotate": {"votes": 40, "left_out": 10},
+        "evaluate/seed=1": {"utterances": 10, "left_out": 1511},
+        "evaluate/seed=2": {"utterances": 10, "left_out": 1511},
+    }
+    line = LeftOut.together({name: LeftOut.counted(stage) for name, stage in counts.items()})
+    recordings = "(5 of 80 recordings left out in train/seed=1, the most of 2 stages)"
+    assert line == f" {recordings} (10 of 40 votes left out in annotate)"
+
+
 NOTES = ("consensus", "held_out", "no_label", "secondary", "mapped", "no_file", "no_gender", "distracted")
 
 

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from alm_proxies.engines.bill import Bill
 from alm_proxies.engines.engine import Question, Request, Sampling, Turn, draw_seeds
+from alm_proxies.engines.faults import FaultError
 from alm_proxies.engines.openai import OpenAI
 from alm_proxies.engines.registry import OpenAIServe, open_engine
-from alm_proxies.engines.trials import showing
+from alm_proxies.engines.trials import asking, showing
 from alm_proxies.errors import EngineError
 
 EVERY = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
@@ -174,6 +176,35 @@ def test_what_a_server_is_asked_before_any_vote_is_shown(fault_server):
         with_engine(fault_server, "full")
     probing, tokens = "trying out what the server can do", "asking for tokens, which is optional"
     assert shown == [probing, tokens, probing, ""]  # it has no address for tokens, and is not asked again
+
+
+def test_what_a_server_that_fails_always_answers_is_shown_while_it_is_tried_again():
+    async def fail(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        length = int(request.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        await reader.readexactly(length)
+        content = b'{"error": {"message": "out of memory"}}'
+        writer.write(b"HTTP/1.1 500 Oops\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(content) + content)
+        await writer.drain()
+        writer.close()
+
+    async def run():
+        async with await asyncio.start_server(fail, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            engine = OpenAI.unprobed("m", OpenAIServe(base_urls=(url,)))
+            engine._trial = Bill()
+            try:
+                with showing(shown.append), asking("trying out"):
+                    question = Question((Turn("user", ("?",)),), ())
+                    await engine.complete(question, {"max_tokens": 8}, seconds=2.0)
+            finally:
+                await engine.close()
+
+    shown: list[str] = []
+    with pytest.raises(FaultError, match="HTTP 500: out of memory"):
+        asyncio.run(run())
+    assert set(shown[1:-1]) == {"trying out; tried again after: HTTP 500: out of memory"}
+    assert (shown[0], shown[-1]) == ("trying out", "")
 
 
 def test_an_optional_question_is_asked_twice_at_most():

@@ -72,7 +72,7 @@ def test_a_run_that_leaves_out_more_votes_than_allowed_ends_as_annotate_alone_do
 ) -> None:
     folder = file.parent
     assert command(["run", str(file), "--quiet", "--max-left-out", "0.3"]) == 0
-    assert "(10 of 40 votes left out)" in capsys.readouterr().out
+    assert "(10 of 40 votes left out in annotate)" in capsys.readouterr().out
     assert command(["run", str(file), "--quiet", "--json"]) == 1, "nothing runs again, and as much is left out"
     assert json.loads(capsys.readouterr().out)["left_out"] == {str(folder / "out" / "annotate"): 10}
     utterances, annotator = folder / "out" / "read" / "utterances.parquet", folder / "broken.toml"
