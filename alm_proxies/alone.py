@@ -29,6 +29,25 @@ def alone_in(folder: Path, work: str, fix: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_taken(folder: Path) -> bool:
+    """Whether a process has the lock of a folder now."""
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # it cannot be locked at all
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 @contextmanager
 def alone_beside(folder: Path, work: str, fix: str) -> Iterator[None]:
     """Lock a folder that is replaced as a whole: the lock is a hidden file beside it, which is removed at the end.

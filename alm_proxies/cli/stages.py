@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from pydantic import BaseModel
 
+from alm_proxies.alone import WAIT, is_taken
 from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.plugins import Plugin, plugins, unknown
 from alm_proxies.remote.at_hand import is_folder, table_in, there
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
@@ -169,6 +170,7 @@ class Command:
             _refuse_suffix(self.stage, outputs)
         refuse_overwriting(map(task.output, files), read)
         _refuse_suffix(self.stage, outputs)
+        _refuse_in_a_run(folder, a_file=bool(outputs))
         done = perform(task, quiet=common.quiet)
         counts = {name: int(value) if float(value).is_integer() else value for name, value in done.counts.items()}
         left_out = LeftOut.counted(counts)
@@ -227,6 +229,17 @@ def places(stage: Stage, output: Path) -> tuple[Path, dict[str, Path]]:
     first, *others = (*stage.writes.items(), *stage.may_write.items(), ("findings", "findings.parquet"))
     beside = {name: output.with_name(f"{output.stem}.{file}") for name, file in others}
     return output.parent, {first[0]: output, **beside}
+
+
+def _refuse_in_a_run(folder: Path, *, a_file: bool) -> None:
+    """Raise InputError if a pipeline runs whose folder this is, unless only a file of it is written, or a folder of
+    whose stages.
+    """
+    folder = folder.absolute()
+    for run in (folder, *folder.parents):
+        inside = folder.relative_to(run).parts
+        if (inside[0] in STAGES if inside else not a_file) and is_taken(run):
+            raise InputError("a pipeline or another command is writing into this folder", where=str(run), fix=WAIT)
 
 
 def _refuse_suffix(stage: Stage, outputs: Mapping[str, Path]) -> None:

@@ -42,12 +42,17 @@ def places_of(task: Task) -> dict[str, str]:
     return places
 
 
-def digest_without_places(path: Path) -> str:
-    """The digest of a file's content; of a table that states places, without these: it is the same after a move."""
+def digest_without_origin(path: Path) -> str:
+    """The digest of a file's content; of a table, without its places and the digests of what it was made from.
+
+    So it is the same after a move, and where a stage that ran again gave the same table.
+    """
     about = _about(path)
-    if not about.roots and not about.beside:
+    if about.made_by is None and not about.roots and not about.beside:
         return digest_file(path)
     rest = about.plain("roots", "beside")
+    for name in ("inputs", "settings_digest") if about.made_by is not None else ():
+        del rest["made_by"][name]
     with open_file(path) as stream:
         schema = {name: repr(dtype) for name, dtype in pl.read_parquet_schema(stream).items()}
     own = "." in about.beside.values()  # recordings in the folder of the table, which states their paths

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from alm_proxies import __version__
 from alm_proxies.alone import alone_in
+from alm_proxies.errors import OutputError
 from alm_proxies.files import digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
 from alm_proxies.pipeline.graph import nodes_of
@@ -71,13 +73,20 @@ def run(
                     findings.append(findings_in_file(Findings.read(node.folder / FINDINGS), node, run))
                 used.append(_within(node.folder, pipeline))
             runs.append({"chosen": run.chosen, "stages": used})
-        _write_manifest(pipeline, runs, records)
+        unchanged = all(record.skipped for record in records.values())  # then the disk may be one that is only read
+        with suppress(OutputError) if unchanged else nullcontext():
+            _write_manifest(pipeline, runs, records)
         compared = None
         if len(runs) > 1 and all(record.complete for record in records.values()):
-            from alm_proxies.pipeline.comparing import compare_varied
+            from alm_proxies.pipeline.comparing import PAGE, compare_varied
 
             with sentences_in_file(nodes_of(pipeline.runs[-1])[-1], pipeline.runs[-1]):
-                compared = compare_varied(pipeline.folder)
+                try:
+                    compared = compare_varied(pipeline.folder)
+                except OutputError:
+                    compared = pipeline.folder / PAGE
+                    if not unchanged or not compared.is_file():
+                        raise
     pages = tuple(
         place / name for place, record in records.items() for name in record.outputs if name.endswith(".html")
     )

@@ -17,7 +17,7 @@ from alm_proxies.audio.places import recordings_digest
 from alm_proxies.errors import OutputError
 from alm_proxies.files import canonical_json, digest_file, digest_of, folder_to_fill, remove, weights_digest, write_json
 from alm_proxies.pipeline.perform import Task, perform
-from alm_proxies.pipeline.places import MOVED, digest_without_places, places_of
+from alm_proxies.pipeline.places import MOVED, digest_without_origin, places_of
 from alm_proxies.pipeline.result_files import MARKER, Compared, compared, digest_of_files, files_of
 from alm_proxies.plugins import plugin
 from alm_proxies.progress import say
@@ -171,7 +171,7 @@ def will_run(task: Task, *, quiet: bool = True) -> str | None:
 def content_of(path: Path) -> str:
     """A digest of 16 hexadecimal digits of the content of a file, of a stage's result, or of a model's folder."""
     if not path.is_dir():
-        return digest_without_places(path)
+        return digest_without_origin(path)
     before = _marker(path)
     if before is not None and before.files:
         resumes_from = stage_of(before.stage).resumes_from if before.stage in STAGES else ()

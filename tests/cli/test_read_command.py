@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from alm_proxies.alone import alone_in
 from alm_proxies.cli.app import run
 from alm_proxies.tables import Utterances, Votes
 
@@ -64,6 +65,23 @@ def test_flags_and_a_pipeline_file_read_the_same_tables(corpus: Path) -> None:
     assert dict(people.select("utterance_id", "split").iter_rows()) == {
         "mine/a1": "train", "mine/a2": "train", "mine/b1": "test",
     }  # fmt: skip
+
+
+def test_nothing_is_written_into_the_folder_of_a_pipeline_that_runs_but_a_file_or_folder_of_ones_own(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = ["read", "table", "corpus", *FLAGS, "--quiet", "-o"]
+    assert run([*read, "own"]) == 0
+    with alone_in(Path("runs"), "run", "Wait."):
+        for folder in ("runs", "runs/read", "runs/read/seed=1"):
+            assert run([*read, folder]) == 2
+            assert "runs: a pipeline or another command is writing into this folder. Wait" in capsys.readouterr().err
+        assert not list(Path("runs").iterdir())
+        assert run([*read, "runs/mine"]) == 0
+        fuse = ["fuse", "own", "--method", "human", "--quiet", "-o"]
+        assert run([*fuse, "runs/labels.parquet"]) == 0
+        assert run([*fuse, "runs/fuse/labels.parquet"]) == 2
+    assert run([*read, "runs/read"]) == 0
 
 
 def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:

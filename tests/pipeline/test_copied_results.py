@@ -11,7 +11,7 @@ import pytest
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.cli.app import run as command
 from alm_proxies.pipeline.check import check
-from alm_proxies.pipeline.places import digest_without_places
+from alm_proxies.pipeline.places import digest_without_origin
 from alm_proxies.pipeline.run import run
 from alm_proxies.tables import Utterances
 
@@ -110,7 +110,7 @@ def test_a_corpus_that_is_no_result_is_stated_by_its_path_alone(tmp_path: Path) 
 def test_the_content_of_a_table_does_not_depend_on_where_its_rendered_items_are(finished: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(finished / "balance", copy)
-    before = digest_without_places(finished / "balance" / "utterances.parquet")
-    assert digest_without_places(copy / "utterances.parquet") == before
+    before = digest_without_origin(finished / "balance" / "utterances.parquet")
+    assert digest_without_origin(copy / "utterances.parquet") == before
     Utterances.read(copy / "utterances.parquet").write(copy / "utterances.parquet")
-    assert digest_without_places(copy / "utterances.parquet") == before
+    assert digest_without_origin(copy / "utterances.parquet") == before

@@ -1,8 +1,11 @@
 import json
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ import polars as pl
 import pytest
 
 from alm_proxies.cli.app import run as command
-from alm_proxies.errors import SettingsError
+from alm_proxies.errors import OutputError, SettingsError
 from alm_proxies.pipeline.check import check
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.run import run
@@ -73,6 +76,41 @@ def test_only_what_a_change_reaches_runs_again(pipeline: Path) -> None:
     votes = pipeline.parent / "votes.csv"
     votes.write_text(votes.read_text() + "c60,s1,r1,Fear\n")
     assert run(pipeline, quiet=True).skipped == 0
+
+
+def test_where_a_stage_that_runs_again_gives_the_same_tables_the_later_ones_are_skipped(pipeline: Path) -> None:
+    run(pipeline, quiet=True)
+    votes = pipeline.parent / "votes.csv"
+    first, *lines = votes.read_text().splitlines()
+    votes.write_text("\n".join([f"{first},note", *(f"{line},{number}" for number, line in enumerate(lines))]) + "\n")
+    again = run(pipeline, quiet=True)
+    assert [(record.stage, record.skipped) for record in again.records] == [("read", False), ("fuse", True)]
+    votes.write_text("\n".join([first, *lines[1:]]) + "\n")
+    assert run(pipeline, quiet=True).skipped == 0
+
+
+@contextmanager
+def nothing_can_be_written() -> Iterator[None]:
+    """A context in which the system lets this process write into no file, as on a disk that is only read."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("vary", ["", '[vary]\n"fuse.method" = ["human", "dirichlet"]\n'])
+def test_a_finished_pipeline_on_a_disk_that_is_only_read_is_unchanged(pipeline: Path, vary: str) -> None:
+    pipeline.write_text(pipeline.read_text() + vary)
+    first = run(pipeline, quiet=True)
+    with nothing_can_be_written():
+        second = run(pipeline, quiet=True)
+    assert second.skipped == len(first.records)
+    assert second.pages == first.pages
+    pipeline.write_text(pipeline.read_text().replace("keep = 2", "keep = 1"))
+    with nothing_can_be_written(), pytest.raises(OutputError):
+        run(pipeline, quiet=True)
 
 
 def test_a_further_file_of_each_block_of_one_corpus_is_an_input(tmp_path: Path) -> None:
