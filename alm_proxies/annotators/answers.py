@@ -91,8 +91,9 @@ async def scores_of_silence(annotator: Asks, engine: Engine) -> NDArray[np.float
     (asking,) = annotator.askings("silence", range(len(annotator.cells)), audio, PromptContext(), 0)
     reply = await engine.ask(asking.request)
     if reply.failure is not None:
-        where = f"{annotator.name}, silence"
-        raise EngineError(f"{reply.failure.kind}: {reply.failure.message}", where=where) from reply.failure.error
+        message, where = f"{reply.failure.kind}: {reply.failure.message}", f"{annotator.name}, silence"
+        fix = "With content_free = true a second of silence is asked about first: answer it, or write false."
+        raise EngineError(message, where=where, fix=fix) from reply.failure.error
     scores = np.array(reply.log_probabilities, dtype=np.float64)
     order_probabilities(scores, content_free=scores)  # raises if a probability is zero
     return scores

@@ -5,6 +5,7 @@ What it raises on one recording is a failed vote with its reason, as an error of
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from alm_proxies.engines.away import Reached
@@ -53,9 +54,16 @@ class ThirdParty:
         """The engine's reply; a failure where its code raises, or gives no reply, or texts that are none."""
         try:
             return self._checked(await self._engine.ask(request), request)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():  # the run stops
+                raise
+            message = "work of its own was cancelled, and asyncio.CancelledError left ask()"
+            failure = code_failure(RuntimeError(message).with_traceback(error.__traceback__))
         except Exception as error:
-            seconds = sum(clip.seconds for clip in request.audio)
-            return Reply(request.key, failure=code_failure(error), audio_seconds=seconds, counted=0)
+            failure = code_failure(error)
+        seconds = sum(clip.seconds for clip in request.audio)
+        return Reply(request.key, failure=failure, audio_seconds=seconds, counted=0)
 
     async def token_counts(self, texts: tuple[str, ...]) -> tuple[int, ...] | None:
         """The number of tokens of each text."""

@@ -48,13 +48,16 @@ def read_msp_improv(source: MspImprovSource, vocabulary: Vocabulary, card: Card)
     rows: dict[str, dict[str, Any]] = {}
     answers, unread = Answers(), Unread()
     heard: set[tuple[str, str]] = set()
-    turn, repeated, no_majority = "", 0, 0
+    turn, turns, repeated, no_majority = "", 0, 0, 0
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         if head := _TURN.fullmatch(line.strip()):
             turn = f"MSP-IMPROV-{head[1]}"
-            rows.setdefault(turn, _described(head, turn, source.corpus))
+            if turn in rows:
+                turns += 1
+                continue
+            rows[turn] = _described(head, turn, source.corpus)
             if head[6] == _NO_AGREEMENT:
                 no_majority += 1
             else:
@@ -77,6 +80,10 @@ def read_msp_improv(source: MspImprovSource, vocabulary: Vocabulary, card: Card)
     if repeated:
         message = f"{counted(repeated, 'repeated answer')} of a worker for the same turn left out"
         findings.append(finding("repeated", message, where=str(path), count=repeated))
+    if turns:
+        repeat = counted(turns, "line repeats", "lines repeat")
+        message = f"{repeat} a turn: the answers below are read, the published label was read once"
+        findings.append(finding("repeated", message, where=str(path), count=turns))
     if no_majority:
         has = counted(no_majority, "turn has", "turns have")
         message = f"{has} no published majority label (X); the votes are read"

@@ -76,6 +76,7 @@ def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
     clips = clips.unnest("agreed")
     if not clips["code"].count():
         raise not_the_corpus(path, "MSP-Podcast", f"lines such as {_CLIP_FORM!r} in {path}")
+    _refuse_twice(path, clips)
     unread = Unread()
     for row, line in clips.filter(pl.col("code").is_null()).select("row", "line").iter_rows():
         unread.add(path, row + 1, line)
@@ -85,6 +86,15 @@ def _from_text(path: Path) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
     cells = rest.select(clip=pl.when(pl.col("of") != "").then("of"), cell="line")
     answers, findings = _workers(cells, lambda row: f"{path}, line {rest['row'][row] + 1}")
     return answers, clips.select("clip", "code", *RATINGS), [*unread.findings(_CLIP_FORM), *findings]
+
+
+def _refuse_twice(path: Path, clips: pl.DataFrame) -> None:
+    """Raise TableError if two lines name one clip."""
+    own = clips.select("row", clip=pl.col("clip").str.replace(r"\.[^.]*$", ""))
+    for row, clip in own.filter(~pl.col("clip").is_first_distinct()).iter_rows():
+        first = own.filter(pl.col("clip") == clip)["row"][0]
+        fix = "Keep one of the two, with the answers below it."
+        raise TableError(f"{clip} occurs twice, first in line {first + 1}", where=f"{path}, line {row + 1}", fix=fix)
 
 
 def _workers(cells: pl.DataFrame, place: Callable[[int], str]) -> tuple[pl.DataFrame, list[Finding]]:

@@ -1,5 +1,6 @@
 """A function or plug-in that fails on a recording costs the votes on it alone; one that never works ends the run."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_a_function_that_fails_on_silence_is_the_cause_of_the_error(corpus: Make
         return Scripted(shares=shares, name="rule")
 
     divided = a_rule(1, elicit="score", content_free=True, answer="codes")
-    with pytest.raises(EngineError, match=r"rule, silence: code_error: .*KeyError") as raised:
+    with pytest.raises(EngineError, match=r"rule, silence: code_error: .*KeyError.* With content_free") as raised:
         annotate(corpus(2), [divided], tmp_path, QUIET, engine_of=engine_of)
     causes = raised.value.__cause__
     assert isinstance(causes and causes.__cause__, KeyError)
@@ -189,3 +190,25 @@ def test_an_engine_of_ones_own_that_raises_on_one_recording_costs_its_votes_alon
     assert failed(annotated) == {"sim/00029": 2}
     (message,) = annotated.findings.frame.filter(pl.col("kind") == "failed")["message"]
     assert "the function ask failed: ZeroDivisionError (" in message
+
+
+class Cancelling(Bare):
+    """One that cancels work of its own, and lets that escape."""
+
+    async def ask(self, request: Request) -> Reply:
+        if last(request.utterance_id):
+            waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            waiting.cancel()
+            await waiting
+        return Reply(request.key, texts=("sad",) * len(request.seeds), finish=("stop",) * len(request.seeds))
+
+
+def test_an_engine_of_ones_own_that_lets_a_cancellation_escape_keeps_the_reason(corpus: Make, tmp_path: Path) -> None:
+    async def engine_of(annotator: Annotator) -> Engine:
+        return Cancelling()
+
+    annotated = annotate(corpus(30), [a_rule()], tmp_path, QUIET, engine_of=engine_of)
+    assert failed(annotated) == {"sim/00029": 2}
+    (message,) = annotated.findings.frame.filter(pl.col("kind") == "failed")["message"]
+    assert "asyncio.CancelledError left ask()" in message
+    assert f"{__file__}, line " in message

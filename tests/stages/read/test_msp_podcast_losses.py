@@ -51,6 +51,17 @@ WORKER1; Sad; ; A:1.0; V:1.0; D:1.0;
     assert consensus["utterance_id"].to_list() == ["msp_podcast/MSP-PODCAST_0001_0001"]
 
 
+def test_a_clip_that_labels_txt_has_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    text = """MSP-PODCAST_0001_0001.wav; H; A:5.0; V:5.5; D:4.5;
+WORKER1; Happy; Happy; A:5.0; V:6.0; D:4.0;
+
+MSP-PODCAST_0001_0001.wav; S; A:5.0; V:5.5; D:4.5;
+WORKER2; Sad; Sad; A:5.0; V:6.0; D:4.0;
+"""
+    with pytest.raises(TableError, match=r"labels\.txt, line 4: MSP-PODCAST_0001_0001 occurs twice, first in line 1\."):
+        _read(tmp_path, Labels__labels_dot_txt=text)
+
+
 @pytest.mark.parametrize(("line", "clip"), [("0002.WAV; S; A:5.0; V:5.5; D:4.5;", "2"), ("0002", ""), ("0002.w", "")])
 def test_answers_below_a_clip_whose_name_is_cut_or_in_capitals_are_not_of_the_clip_before(
     line: str, clip: str, tmp_path: Path

@@ -93,6 +93,19 @@ def test_msp_improv_turns_activation_round_and_takes_a_worker_once(tmp_path: Pat
     assert people["audio"].to_list() == ["Audio/session1/S01A/S/MSP-IMPROV-S01A-F01-S-FM01.wav", None]
 
 
+def test_a_turn_that_msp_improv_has_twice_has_its_published_label_once(tmp_path: Path) -> None:
+    root = msp_improv(tmp_path)
+    path = root / "Evalution.txt"
+    turn = path.read_text().splitlines()[0]
+    path.write_text(
+        f"{path.read_text()}\n{turn}\nMA_1; Sad; ; A:1.0; V:1.0; D:1.0;\nMA_3; Sad; ; A:1.0; V:1.0; D:1.0;\n"
+    )
+    corpus = _read("msp_improv", root)
+    votes = corpus.votes.frame.filter(pl.col("utterance_id").str.ends_with("FM01"))
+    assert sorted(votes["annotator"]) == [f"msp_improv/{rater}" for rater in ("MA_1", "MA_2", "MA_3", "consensus")]
+    assert _counts(corpus)["repeated"] == 2 + 1  # answers of MA_1, and the turn
+
+
 def test_answers_below_a_turn_of_msp_improv_that_cannot_be_read_are_of_no_other_turn(tmp_path: Path) -> None:
     """They were votes on the turn before, and the line of the turn itself was a worker's vote."""
     root = msp_improv(tmp_path)
