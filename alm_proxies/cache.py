@@ -165,11 +165,9 @@ def contents() -> list[Kept]:
     held = []
     for kind in KINDS:
         folder = cache_folder() / kind
-        sizes = []
-        for place, _, files in (row for each in (folder, *_aside(kind)) for row in os.walk(each)):
-            for name in files:
-                with suppress(FileNotFoundError):  # another process has just put it in its place, or cleared it
-                    sizes.append(Path(place, name).lstat().st_size)
+        sizes: list[int] = []
+        for each in (folder, *_aside(kind)):
+            sizes += _sizes(each)
         held.append(Kept(kind, folder, len(sizes), sum(sizes)))
     return held
 
@@ -186,11 +184,11 @@ def trim(most: int) -> list[Kept]:
     """Remove the files that were not used for the longest time, until at most `most` bytes are left.
 
     Gives what was removed. The last use is what the file system states, where it notes when a file was read; else when
-    it was written. What is being written is left.
+    it was written. What is being written is left; what was put aside to be removed goes first.
     """
+    removed = {kind: _remove_aside(kind) for kind in KINDS}
     files = sorted((used, kind, size, path) for kind in KINDS for used, size, path in _files(kind))
     surplus = sum(size for _, _, size, _ in files) - most
-    removed = {kind: [0, 0] for kind in KINDS}
     for _, kind, size, path in files:
         if surplus <= 0:
             break
@@ -215,11 +213,28 @@ def _files(kind: Kind) -> Iterator[tuple[float, int, Path]]:
                 yield max(status.st_atime, status.st_mtime), status.st_size, path
 
 
+def _sizes(folder: Path) -> Iterator[int]:
+    """The size of every file in a folder and below it."""
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):  # another process has just put it in its place, or cleared it
+                yield Path(place, name).lstat().st_size
+
+
 def _aside(kind: Kind) -> list[Path]:
     """The folders of a kind that were put aside to be removed; one is left where that was stopped."""
     return [
         folder for folder in sorted(cache_folder().glob(f".{kind}-*")) if folder.is_dir() and not folder.is_symlink()
     ]
+
+
+def _remove_aside(kind: Kind) -> list[int]:
+    """Remove what was put aside; gives its number of files and bytes."""
+    sizes: list[int] = []
+    for folder in _aside(kind):
+        sizes += _sizes(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+    return [len(sizes), sum(sizes)]
 
 
 def _remove(kind: Kind) -> None:

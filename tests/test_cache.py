@@ -123,6 +123,18 @@ def test_what_was_not_used_for_the_longest_time_is_removed_first(room: Path) -> 
     assert part.exists(), "another process is writing it"
 
 
+def test_what_a_stopped_removal_put_aside_is_trimmed_first(room: Path) -> None:
+    kept = cache.file_of("features", "k1", ".bin")
+    assert kept is not None
+    kept.write_bytes(bytes(1000))
+    aside = cache.cache_folder() / ".features-stopped" / "below"
+    aside.mkdir(parents=True)
+    (aside / "k0.bin").write_bytes(bytes(3000))
+    assert [(each.files, each.bytes) for each in cache.trim(1000) if each.kind == "features"] == [(1, 3000)]
+    assert not aside.parent.exists()
+    assert kept.exists()
+
+
 def test_nothing_behind_a_link_is_removed(room: Path, tmp_path: Path) -> None:
     (tmp_path / "others").mkdir()
     (tmp_path / "others" / "mine.txt").write_text("mine")
