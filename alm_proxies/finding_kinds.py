@@ -107,7 +107,7 @@ KINDS: dict[str, Kind] = {
     "no_vote": Kind("info", "Rows of the source have no vote."),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),
     "no_rater": Kind("info", "Answers without a rater were left out."),
-    "not_a_clip": Kind("warning", "Answers about unknown clips were left out."),
+    "not_a_clip": Kind("warning", "Answers about unknown clips, or files that are no clips, were left out."),
     "not_described": Kind(
         "warning", "Votes or labels refer to utterances that are not in the utterances table.", "Give their Utterances."
     ),
@@ -120,7 +120,7 @@ KINDS: dict[str, Kind] = {
     "ratings_aligned": Kind("info", "Ratings of several corpora were put on one scale."),
     "translated": Kind("info", "Labels or ratings were translated for corpora that lack them."),
     "translation_error": Kind("info", "The error of a translation on held-out votes."),
-    "repeated": Kind("info", "Second answers of a rater for a clip were left out."),
+    "repeated": Kind("info", "Second answers of a rater for a clip, or copies of lines or files, were left out."),
     "several_labels": Kind("info", "Answers named several labels; several_labels says how they count."),
     "shares_rounded": Kind("info", "Soft labels summed to 1 only roughly and were normalised."),
     "split_replaced": Kind("info", "The published split of the corpus was replaced by the requested one."),

@@ -42,14 +42,23 @@ def json_content(path: Path) -> Any:
     """The content of a JSON file; a TableError if it is not JSON, or has a key twice: one value would be lost."""
     fix = "Check that it was copied whole."
     with open_file(path) as stream:
-        try:
-            text = stream.read().decode("utf-8-sig")
-            content = json.loads(text, object_pairs_hook=each_key_once)
-        except TwiceError as error:
-            raise TableError(str(error), where=str(path), fix="Keep one of them.") from None
-        except (ValueError, RecursionError) as error:
-            reason = str(error).split(":")[0][:80]
-            raise TableError(f"is not JSON: {reason}", where=str(path), fix=fix) from None
+        written = stream.read()
+    try:
+        text = written.decode("utf-16" if written[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        content = json.loads(text, object_pairs_hook=each_key_once)
+    except UnicodeDecodeError as error:
+        line = written.count(b"\n", 0, error.start) + 1
+        raise TableError(
+            f"is not {error.encoding} text", where=f"{path}, line {line}", fix="Save it as UTF-8."
+        ) from None
+    except TwiceError as error:
+        raise TableError(str(error), where=str(path), fix="Keep one of them.") from None
+    except json.JSONDecodeError as error:
+        where = f"{path}, line {error.lineno}, character {error.colno}"
+        raise TableError(f"is not JSON: {error.msg[:80]}", where=where, fix=fix) from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(":")[0][:80]
+        raise TableError(f"is not JSON: {reason}", where=str(path), fix=fix) from None
     if _HALF.search(text) and re.search("[\ud800-\udfff]", json.dumps(content, ensure_ascii=False)):
         raise TableError("has half a character", where=str(path), fix=fix)
     return content

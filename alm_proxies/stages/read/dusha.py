@@ -34,6 +34,7 @@ _WANTED_BESIDE = (
     "annotator_emo", "annotator_id", "audio_path", "duration", "golden_emo", "speaker_text", "speaker_emo", "source_id",
 )  # fmt: skip
 _WANTED = ("hash_id", *_WANTED_BESIDE)
+_RECORDINGS = ("recording has", "recordings have")
 
 
 def read_dusha(source: DushaSource, vocabulary: Vocabulary, card: Card) -> Part:
@@ -58,6 +59,8 @@ def read_dusha(source: DushaSource, vocabulary: Vocabulary, card: Card) -> Part:
     rest = "without an annotator left out"
     findings += [*silent, *listing("no_rater", nameless["own"], ("answer", "answers"), rest, corpus)]
     answers = frame.filter(pl.col("annotator_id").is_not_null())
+    empty = answers.filter(pl.col("annotator_emo").is_null())["own"]
+    findings += listing("empty_label", empty, ("answer has", "answers have"), "no emotion", corpus)
     heard = answers.select(utterance_id="own", annotator="annotator_id", word="annotator_emo", source=pl.lit("human"))
     heard = heard.with_columns(prefixed("utterance_id", corpus), prefixed("annotator", corpus))
     findings += answered_again(heard, corpus)
@@ -88,8 +91,8 @@ def _files(source: Path) -> list[Path]:
 
 
 def _rows(path: Path) -> pl.DataFrame:
-    """A file's rows as text; what is missing is null."""
-    rows = read_rows(path, _WANTED)
+    """A file's rows as text; what is missing is null. Its authors split a .tsv at tabs and quote nothing in it."""
+    rows = read_rows(path, _WANTED, quoted=False)
     rows.need(*_NEEDED)
     named = _FILE.fullmatch(path.name)
     assert named is not None
@@ -125,4 +128,11 @@ def _utterances(
     )
     long = pl.col("duration").is_finite() & (pl.col("duration") >= 0)
     utterances = utterances.with_columns(duration=pl.when(long).then("duration"))
-    return with_recordings(utterances, there, "<part>/wavs/<hash_id>.wav", corpus)
+    odd = first.filter(first["duration"].is_not_null() & utterances["duration"].is_null())["own"]
+    findings = listing("missing_number", odd, _RECORDINGS, "a duration that is not a number", corpus)
+    parts = frame.group_by("own", maintain_order=True).agg(pl.struct("domain", "split").n_unique().alias("parts"))
+    several = parts.filter(pl.col("parts") > 1)["own"]
+    rest = "rows in several parts of the corpus, of which the first states the split"
+    findings += listing("files_differ", several, _RECORDINGS, rest, corpus)
+    utterances, lost = with_recordings(utterances, there, "<part>/wavs/<hash_id>.wav", corpus)
+    return utterances, [*findings, *lost]

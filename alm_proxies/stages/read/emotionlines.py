@@ -16,7 +16,7 @@ from alm_proxies.stages.read.formats.emotionlines import EmotionlinesSource
 from alm_proxies.stages.read.sources import Part, finding
 from alm_proxies.stages.read.splits import split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
-from alm_proxies.tables import CROWD
+from alm_proxies.tables import CROWD, Finding
 
 WORDS = ("neutral", "joy", "sadness", "fear", "anger", "surprise", "disgust")
 """The order of the counts in a line's annotation."""
@@ -33,11 +33,12 @@ _LINE = {"own": _TEXT, "dialogue": _TEXT, "turn": pl.Int32(), "speaker": _TEXT, 
 
 def read_emotionlines(source: EmotionlinesSource, vocabulary: Vocabulary, card: Card) -> Part:
     """The lines of EmotionLines and the votes of their raters, whose names are not published."""
-    files = _files(source.source)
-    rows = [row for path in files for row in _lines(path)]
+    corpus = source.corpus
+    lines, findings = _once({path: _lines(path) for path in _files(source.source)}, corpus)
+    files = list(lines)
+    rows = [row for path in files for row in lines[path]]
     if not rows:
         raise TableError("holds no line", where=str(files[0]), fix=f"A line looks like: {_FORM}")
-    corpus = source.corpus
     frame = pl.DataFrame(rows, schema=_LINE)
     utterances = frame.select(
         (pl.lit(f"{corpus}/") + pl.col("own")).alias("utterance_id"),
@@ -50,9 +51,12 @@ def read_emotionlines(source: EmotionlinesSource, vocabulary: Vocabulary, card: 
         "split",
         "part",
     )
-    annotated = frame["counts"].str.contains(rf"^\d{{{len(WORDS)}}}$").fill_null(False)
+    annotated = frame["counts"].str.contains(rf"^[0-9]{{{len(WORDS)}}}$").fill_null(False)
+    if not annotated.any():
+        message = f"has no line with an annotation of {len(WORDS)} digits, so no votes"
+        raise TableError(message, where=str(files[0]), fix=f"A line looks like: {_FORM}")
     have, rest = ("line has", "lines have"), f"no annotation of {len(WORDS)} digits, so the votes are not known"
-    findings = listing("unread_lines", frame.filter(~annotated)["own"], have, rest, corpus)
+    findings += listing("unread_lines", frame.filter(~annotated)["own"], have, rest, corpus)
     heard = frame.filter(annotated).with_columns(
         pl.col("counts").str.slice(place, 1).cast(pl.Int64).alias(word) for place, word in enumerate(WORDS)
     )
@@ -64,7 +68,10 @@ def read_emotionlines(source: EmotionlinesSource, vocabulary: Vocabulary, card: 
     agreed = frame.filter(pl.col("published").is_not_null() & (pl.col("published").str.to_lowercase() != _NO_MAJORITY))
     published = agreed.select(*_whose(corpus, ""), pl.col("published").alias("word"))
     published = published.with_columns(annotator=pl.lit(consensus_of(corpus)))
-    consensus, _ = vocabulary.votes(published, corpus)  # its words are among those of the votes
+    consensus, _ = vocabulary.votes(published, corpus)
+    other = agreed.filter(~pl.col("published").str.to_lowercase().is_in(WORDS))
+    rest = f"a published label that is none of {', '.join(WORDS)}"  # the words of the others are those of the votes
+    findings += listing("out_of_vocabulary", other["own"], have, rest, corpus)
     no_majority = frame.filter(pl.col("published").str.to_lowercase() == _NO_MAJORITY).height
     if no_majority:
         has = counted(no_majority, "line has", "lines have")
@@ -93,6 +100,31 @@ def _files(source: Path) -> list[Path]:
     if not files:
         raise not_the_corpus(source, "EmotionLines", _LOOKED_FOR)
     return files
+
+
+def _once(
+    lines: dict[Path, list[dict[str, Any]]], corpus: str
+) -> tuple[dict[Path, list[dict[str, Any]]], list[Finding]]:
+    """The lines of each file, those of a part once: of its splits, or of the file of all if it holds more of them.
+
+    EmotionLines itself has a file for each split; the EmotionX challenge published the same lines as one file a part.
+    """
+    findings = []
+    for part in _FOLDERS:
+        whole = [path for path in lines if path.stem.lower() == part]
+        splits = [path for path in lines if re.match(rf"{part}[_.]", path.name, re.IGNORECASE) and path not in whole]
+        if not whole or not splits:
+            continue
+        in_splits = sum(len(lines[path]) for path in splits)
+        again = whole if in_splits >= max(len(lines[path]) for path in whole) else splits
+        names, count = " and ".join(path.name for path in again), sum(len(lines[path]) for path in again)
+        kept = " and ".join(path.name for path in (splits if again is whole else whole))
+        message = (
+            f"{counted(count, 'line')} of {names} left out, which {kept} {'hold' if again is whole else 'holds'} too"
+        )
+        findings.append(finding("repeated", message, where=corpus, count=count))
+        lines = {path: rows for path, rows in lines.items() if path not in again}
+    return lines, findings
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -127,8 +159,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _text(line: dict[str, Any], key: str) -> str | None:
-    """A text of a line without half characters; None if there is none."""
+    """A text of a line without half characters, a whole number as text; None if there is none."""
     value = line.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
     if not isinstance(value, str) or not value.strip():
         return None
     return value.strip().encode("utf-8", "replace").decode()

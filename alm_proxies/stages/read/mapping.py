@@ -160,7 +160,7 @@ def number(series: pl.Series, rows: Rows, theirs: str | None, ours: str) -> pl.S
     if series.dtype == pl.String:
         text = _stripped(series)
         text = text.set(text.str.to_lowercase().is_in(_NO_NUMBER), None)
-        text = _with_points(text) if rows.text is not None and rows.text[1] != "," else text
+        text = _with_points(text) if rows.text is not None and rows.text.delimiter != "," else text
     numbers = text.cast(pl.Float64, strict=False)
     bad = text.is_not_null() & ~numbers.is_finite().fill_null(False)
     if bad.any():

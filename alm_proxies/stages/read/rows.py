@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import polars as pl
@@ -32,14 +32,29 @@ _BATCH = 100_000
 
 
 @dataclass(frozen=True, slots=True)
+class Delimited:
+    """How a file of delimited text is written."""
+
+    encoding: str
+    delimiter: str
+    quoted: bool = True
+    """Whether a quotation mark at the start of a value is not part of it."""
+
+    def reader(self, stream: TextIO) -> Any:
+        """The records of a stream, as csv.reader gives them."""
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return csv.reader(stream, delimiter=self.delimiter, quoting=quoting, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """A label file's rows: `frame` has the wanted columns as text (Parquet: or numbers), missing values as null."""
 
     path: str
     columns: tuple[str, ...]
     frame: pl.DataFrame
-    text: tuple[str, str] | None = None
-    """Encoding and delimiter of a CSV file."""
+    text: Delimited | None = None
+    """How a CSV file is written."""
     lines: tuple[int, ...] | None = None
     """The line of every row of a JSON lines file."""
 
@@ -70,12 +85,17 @@ class Rows:
         if self.lines is not None:
             return f"line {self.lines[row]}"
         if self.text is not None:
-            return f"line {_line_of(Path(self.path), *self.text, row)}"
+            return f"line {_line_of(Path(self.path), self.text, row)}"
         return f"row {row + 1}"
 
 
-def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | None = None) -> Rows:
-    """The rows of a label file, with those of the wanted columns that it has (by default all)."""
+def read_rows(
+    path: Path, wanted: Sequence[str] | None = None, encoding: str | None = None, *, quoted: bool = True
+) -> Rows:
+    """The rows of a label file, with those of the wanted columns that it has (by default all).
+
+    Where values are not `quoted`, quotation marks are part of them, and no value holds a delimiter or a line's end.
+    """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         sheet = "Save the sheet as CSV. " if suffix in _SHEETS else ""
@@ -85,16 +105,18 @@ def read_rows(path: Path, wanted: Sequence[str] | None = None, encoding: str | N
         if suffix == ".parquet":
             return _parquet(path, wanted)
         encoding = _encoding(path, encoding)
-        return _json_lines(path, wanted, encoding) if suffix in (".jsonl", ".ndjson") else _csv(path, wanted, encoding)
+        if suffix in (".jsonl", ".ndjson"):
+            return _json_lines(path, wanted, encoding)
+        return _csv(path, wanted, encoding, quoted)
     except OSError as error:
         raise could_not_read(path, error) from error
 
 
-def _line_of(path: Path, encoding: str, delimiter: str, row: int) -> int:
+def _line_of(path: Path, text: Delimited, row: int) -> int:
     """The line at which a row of a CSV file begins; rows count from 0, without the header."""
     left, line = row + 1, 1
-    with _opened(path, encoding) as stream:
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    with _opened(path, text.encoding) as stream:
+        reader = text.reader(stream)
         for record in reader:
             if record and not left:
                 break
@@ -119,53 +141,53 @@ def _opened(path: Path, encoding: str) -> TextIO:
     return TextIOWrapper(open_file(path), encoding=encoding, newline="")
 
 
-def _csv(path: Path, wanted: Sequence[str] | None, encoding: str) -> Rows:
-    delimiter, header = _header(path, encoding)
+def _csv(path: Path, wanted: Sequence[str] | None, encoding: str, quoted: bool) -> Rows:
+    form, header = _header(path, encoding, quoted)
     names = header if wanted is None else [name for name in dict.fromkeys(wanted) if name in header]
     for name in names:
         if header.count(name) > 1:
             raise TableError(f"has two columns {name!r}", where=f"{path}, header", fix="Rename one of them.")
     places = [header.index(name) for name in names]
-    text = _plain_text(path, encoding, delimiter, len(header))
+    text = _plain_text(path, form, len(header))
     if text is None:
-        frame = _parsed(path, encoding, delimiter, header, places)
+        frame = _parsed(path, form, header, places)
     else:
-        frame = _split(text, delimiter, len(header), places)
+        frame = _split(text, form.delimiter, len(header), places)
     frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
     frame = frame.with_columns(pl.all().replace(_MISSING, None))
-    return Rows(str(path), tuple(header), frame, text=(encoding, delimiter))
+    return Rows(str(path), tuple(header), frame, text=form)
 
 
-def _parsed(path: Path, encoding: str, delimiter: str, header: list[str], places: list[int]) -> pl.DataFrame:
+def _parsed(path: Path, form: Delimited, header: list[str], places: list[int]) -> pl.DataFrame:
     """The columns at the given places of any CSV file, read record by record."""
     schema = {f"{place}": pl.String() for place in places}
     frames = [pl.DataFrame(schema=schema)]
     number = 0
-    with _opened(path, encoding) as stream:
-        records = _records(stream, delimiter)
+    with _opened(path, form.encoding) as stream:
+        records = _records(stream, form)
         try:
             next(records)
             while batch := list(islice(records, _BATCH)):
                 if set(map(len, batch)) != {len(header)}:
-                    _refuse_ragged(batch, len(header), number, Rows(str(path), (), frames[0], (encoding, delimiter)))
+                    _refuse_ragged(batch, len(header), number, Rows(str(path), (), frames[0], form))
                 number += len(batch)
                 cells = [list(map(itemgetter(place), batch)) for place in places]
                 frames.append(pl.DataFrame(cells, schema=schema, orient="col"))
         except (UnicodeError, csv.Error) as error:
-            raise _not_csv(path, encoding, delimiter, error) from None
+            raise _not_csv(path, form, error) from None
     return pl.concat(frames)
 
 
-def _plain_text(path: Path, encoding: str, delimiter: str, width: int) -> bytes | None:
-    """The rows of a plain file: UTF-8 without a quote, in which every line has as many values as the header.
+def _plain_text(path: Path, form: Delimited, width: int) -> bytes | None:
+    """The rows of a plain file: UTF-8 without a quoted value, in which every line has as many values as the header.
 
     None for any other file. A plain file is split at its delimiters, which takes a fraction of the time.
     """
-    if encoding not in ("utf-8", "utf-8-sig"):
+    if form.encoding not in ("utf-8", "utf-8-sig"):
         return None
     with open_file(path) as stream:
         text = stream.read().replace(b"\r\n", b"\n")
-    if any(odd in text for odd in (b'"', b"\r", b"\0")) or not _is_utf_8(text):
+    if any(odd in text for odd in (b"\r", b"\0", *([b'"'] if form.quoted else []))) or not _is_utf_8(text):
         return None
     if not text.endswith(b"\n"):
         text += b"\n"
@@ -175,7 +197,7 @@ def _plain_text(path: Path, encoding: str, delimiter: str, width: int) -> bytes 
     lengths = ends - starts
     if len(ends) < 2 or lengths.min() == 0 or lengths.max() > csv.field_size_limit():
         return None
-    between = np.diff(np.searchsorted(np.flatnonzero(signs == ord(delimiter)), ends), prepend=0)
+    between = np.diff(np.searchsorted(np.flatnonzero(signs == ord(form.delimiter)), ends), prepend=0)
     return text[starts[1] :] if (between == width - 1).all() else None
 
 
@@ -196,24 +218,24 @@ def _split(text: bytes, delimiter: str, width: int, places: list[int]) -> pl.Dat
     return frame.select(names[place] for place in places)
 
 
-def _records(stream: TextIO, delimiter: str) -> Iterator[list[str]]:
+def _records(stream: TextIO, form: Delimited) -> Iterator[list[str]]:
     """The records of a CSV file, the header first; blank lines are left out."""
-    return filter(None, csv.reader(stream, delimiter=delimiter, strict=True))
+    return filter(None, form.reader(stream))
 
 
-def _header(path: Path, encoding: str) -> tuple[str, list[str]]:
+def _header(path: Path, encoding: str, quoted: bool) -> tuple[Delimited, list[str]]:
     """The delimiter that gives the most columns in the first record, and that record: the column names."""
-    best: tuple[str, list[str]] = (",", [])
-    for delimiter in (",", ";", "\t"):
+    best: tuple[Delimited, list[str]] = (Delimited(encoding, ",", quoted), [])
+    for form in (Delimited(encoding, delimiter, quoted) for delimiter in (",", ";", "\t")):
         try:
             with _opened(path, encoding) as stream:
-                record = next(_records(stream, delimiter), [])
+                record = next(_records(stream, form), [])
         except csv.Error:
             continue
         except UnicodeError as error:
-            raise _not_csv(path, encoding, delimiter, error) from None
+            raise _not_csv(path, form, error) from None
         if len(record) > len(best[1]):
-            best = (delimiter, record)
+            best = (form, record)
     if not best[1]:
         fix = "The first line names the columns."
         raise TableError("is empty, or does not begin like a CSV file", where=f"{path}, line 1", fix=fix)
@@ -229,13 +251,13 @@ def _refuse_ragged(batch: list[list[str]], width: int, before: int, rows: Rows) 
             raise TableError(message, where=rows.place(before + number), fix=fix)
 
 
-def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> TableError:
+def _not_csv(path: Path, form: Delimited, error: Exception) -> TableError:
     """The error for a file that is not CSV, with its line."""
     if isinstance(error, UnicodeError):
-        return _not_text(path, encoding)
+        return _not_text(path, form.encoding)
     line = 1
-    with _opened(path, encoding) as stream:
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+    with _opened(path, form.encoding) as stream:
+        reader = form.reader(stream)
         with suppress(csv.Error, UnicodeError):
             for _ in reader:
                 line = reader.line_num + 1
@@ -243,7 +265,8 @@ def _not_csv(path: Path, encoding: str, delimiter: str, error: Exception) -> Tab
 
 
 def _not_text(path: Path, encoding: str) -> TableError:
-    fix = 'Give its encoding, such as encoding = "latin-1" (--encoding latin-1), or save it as UTF-8.'
+    fix = 'Save it as UTF-8. For a table of your own, its encoding can be given too: encoding = "latin-1" '
+    fix += "(--encoding latin-1)."
     where = f"{path}, line {_first_bad_line(path, encoding)}"
     return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, fix=fix)
 

@@ -15,7 +15,7 @@ from alm_proxies.plugins import plugin
 from alm_proxies.stages.read.emodb import listeners
 from alm_proxies.stages.read.settings import ReadSettings
 from alm_proxies.stages.read.stage import Corpus, read
-from tests.stages.read.corpora import damaged, emodb, msp_improv, ravdess
+from tests.stages.read.corpora import damaged, emodb, msp_improv, ravdess, sound
 
 
 def _read(name: str, root: Path, **given: object) -> Corpus:
@@ -72,6 +72,36 @@ def test_ravdess_has_what_was_acted_and_no_votes(tmp_path: Path) -> None:
     assert _counts(corpus) == {"not_a_clip": 2, "no_votes": 3}
     assert len(_read("ravdess", tmp_path, channel="both").utterances) == 4
     assert _read("ravdess", tmp_path, channel="song").utterances.frame["intended"].to_list() == ["happy"]
+
+
+def test_ravdess_with_songs_alone_names_the_flag_that_reads_them(tmp_path: Path) -> None:
+    """It ended as a defect of the package: no column of a table without rows was found."""
+    sound(tmp_path / "Actor_02" / "03-02-03-01-01-01-02.wav")
+    with pytest.raises(InputError, match="1 recording of song and none of speech.*--channel song"):
+        _read("ravdess", tmp_path)
+    assert len(_read("ravdess", tmp_path, channel="song").utterances) == 1
+
+
+def test_the_archives_of_ravdess_are_read_where_they_were_unpacked_beside_each_other(tmp_path: Path) -> None:
+    for archive, name in (("Speech", "03-01-05-02-01-01-01"), ("Song", "03-02-05-02-01-01-01")):
+        sound(tmp_path / f"Audio_{archive}_Actors_01-24" / "Actor_01" / f"{name}.wav")
+    assert sorted(_read("ravdess", tmp_path, channel="both").utterances.frame["audio"]) == [
+        "Audio_Song_Actors_01-24/Actor_01/03-02-05-02-01-01-01.wav",
+        "Audio_Speech_Actors_01-24/Actor_01/03-01-05-02-01-01-01.wav",
+    ]
+
+
+def test_videos_and_copies_in_ravdess_are_counted(tmp_path: Path) -> None:
+    video = tmp_path / "Actor_01" / "01-01-05-02-01-01-01.mp4"
+    video.parent.mkdir()
+    video.write_bytes(b"video")
+    with pytest.raises(InputError, match="1 video of RAVDESS"):
+        _read("ravdess", tmp_path)
+    for folder in ("Actor_01", ".", "Audio_Speech_Actors_01-24/Actor_01"):
+        sound(tmp_path / folder / "03-01-05-02-01-01-01.wav")
+    corpus = _read("ravdess", tmp_path)
+    assert len(corpus.utterances) == 1
+    assert _counts(corpus) == {"not_a_clip": 1, "repeated": 2, "no_votes": 1}
 
 
 def test_msp_improv_turns_activation_round_and_takes_a_worker_once(tmp_path: Path) -> None:

@@ -83,6 +83,58 @@ def test_one_file_of_emotionlines_is_read_alone_and_foreign_ones_are_refused(tmp
             read(EmotionlinesSource(source=wrong))
 
 
+def test_lines_that_both_releases_of_emotionlines_hold_are_read_once(tmp_path: Path) -> None:
+    """They were read twice, under two ids and once without a split."""
+    root = emotionlines(tmp_path)
+    alone = read(EmotionlinesSource(source=root))
+    whole = [
+        [(line["speaker"], line["utterance"], line["emotion"], line["annotation"]) for line in dialogue]
+        for path in (root / "Friends" / "friends_train.json", root / "Friends" / "friends_dev.json")
+        for dialogue in json.loads(path.read_text())
+    ]
+    emotionlines_file(root / "Friends" / "friends.json", whole)
+    both = read(EmotionlinesSource(source=root))
+    assert both.votes.frame.equals(alone.votes.frame)
+    assert both.findings.counts()["repeated"] == 4
+    (root / "Friends" / "friends_train.json").unlink()
+    ids = read(EmotionlinesSource(source=root)).utterances.frame["utterance_id"]
+    assert ids.str.contains("friends_0_0").any()
+    assert not ids.str.contains("friends_dev").any()
+
+
+def test_a_published_label_of_another_word_is_counted_and_a_file_without_annotations_refused(tmp_path: Path) -> None:
+    lines = [("Kim", "Ok.", "puzzled", "5000000"), ("Lee", "No.", "neutral", "٥٠٠٠٠٠٠")]
+    path = emotionlines_file(tmp_path / "friends.json", [lines])
+    counts = read(EmotionlinesSource(source=path)).findings.counts()
+    assert (counts["out_of_vocabulary"], counts["unread_lines"]) == (1, 1)
+    path.write_text(path.read_text(encoding="utf-8").replace("annotation", "anotation"), encoding="utf-8")
+    with pytest.raises(TableError, match="no line with an annotation"):
+        read(EmotionlinesSource(source=path))
+
+
+def test_a_speaker_that_is_a_number_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "emotionpush.json"
+    path.write_text('[[{"speaker": 1234, "utterance": "ok", "emotion": "joy", "annotation": "0500000"}]]')
+    frame = read(EmotionlinesSource(source=path)).utterances.frame
+    assert frame["speaker"].to_list() == ["emotionlines/emotionpush/1234"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "cut", "words"),
+    [("cp1252", 0, "line 2: is not utf-8 text"), ("utf-8", 10, "line 4, character"), ("utf-16", 0, "")],
+)
+def test_where_json_is_broken_is_stated(tmp_path: Path, encoding: str, cut: int, words: str) -> None:
+    path = tmp_path / "friends.json"
+    line = '{"speaker": "Zoë", "utterance": "é",\n "emotion": "joy",\n "annotation": "0500000"}'
+    text = f"[[\n{line}]]"
+    path.write_bytes(text[: len(text) - cut].encode(encoding))
+    if words:
+        with pytest.raises(TableError, match=words):
+            read(EmotionlinesSource(source=path))
+    else:
+        assert read(EmotionlinesSource(source=path)).utterances.frame["transcript"].to_list() == ["é"]
+
+
 def test_every_answer_of_dusha_is_a_vote_and_control_tasks_are_apart(tmp_path: Path) -> None:
     corpus = read(DushaSource(source=dusha(tmp_path)))
     assert votes_of(corpus, "dusha/aa11") == [
@@ -116,3 +168,37 @@ def test_tsv_and_jsonl_of_dusha_give_the_same_votes(tmp_path: Path) -> None:
     path = dusha_file(tmp_path / "raw_crowd_test.tsv", [("", "", "", "sad", "", "1", "", "", "")])
     with pytest.raises(TableError, match="hash_id"):
         read(DushaSource(source=path))
+
+
+ROW = ("aa11", "wavs/aa11.wav", "2.5", "sad", "", "7", "слово", "sad", "3")
+
+
+def _rows_of_dusha(*changed: dict[int, str]) -> list[tuple[str, ...]]:
+    return [tuple(change.get(place, value) for place, value in enumerate(ROW)) for change in changed]
+
+
+def test_quotation_marks_in_the_text_of_dusha_are_part_of_it(tmp_path: Path) -> None:
+    """Its authors quote nothing: a file with such a text was refused, or the rows up to the next mark were lost."""
+    said = ('"да" сказал он', '"без конца', 'он сказал "да', "слово")
+    rows = _rows_of_dusha(*({0: f"h{clip}", 6: text} for clip, text in enumerate(said)))
+    for ending in ("tsv", "jsonl"):
+        corpus = read(DushaSource(source=dusha_file(tmp_path / f"raw_crowd_test.{ending}", rows)))
+        assert corpus.utterances.frame["transcript"].to_list() == list(said)
+        assert len(corpus.votes) == 4
+
+
+def test_what_is_odd_about_rows_of_dusha_is_counted(tmp_path: Path) -> None:
+    rows = _rows_of_dusha({}, {3: "", 5: "8"}, {0: "bb22", 2: "2,5"})
+    dusha_file(tmp_path / "crowd_train" / "raw_crowd_train.tsv", rows)
+    dusha_file(tmp_path / "crowd_test" / "raw_crowd_test.tsv", _rows_of_dusha({5: "9"}))
+    corpus = read(DushaSource(source=tmp_path))
+    counts = corpus.findings.counts()
+    assert {kind: counts[kind] for kind in ("empty_label", "missing_number", "files_differ")} == {
+        "empty_label": 1,
+        "missing_number": 1,
+        "files_differ": 1,
+    }
+    assert dict(corpus.utterances.frame.select("utterance_id", "split").iter_rows()) == {
+        "dusha/aa11": "test",
+        "dusha/bb22": "train",
+    }
