@@ -24,6 +24,7 @@ from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 _CLOCK = r"^\s*(?:(\d+) days?,? )?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)\s*$"
 _SECONDS = r"^\s*(\d+(?:\.\d+)?)\s*s?\s*$"
 _MOST = 100_000
+_NO_AGREEMENT = "no_agreement"
 _LANGUAGES = {"eng": "en", "deu": "de", "fra": "fr", "spa": "es", "ita": "it", "rus": "ru", "zho": "zh", "jpn": "ja"}
 _GENDERS = {"f": "female", "m": "male", "woman": "female", "man": "male"}
 _KEY = ["file", "start", "end"]
@@ -62,14 +63,16 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     answers = pl.concat(gathered.answers, how="diagonal") if gathered.answers else pl.DataFrame(schema=_ANSWER)
     rated = [pl.col(name).is_not_null() for name in ATTRIBUTES if name in answers.columns]
     empty = ~pl.any_horizontal(pl.col("word").is_not_null(), *rated)
-    answers, silent = answers.filter(~empty), answers.filter(empty).height
+    silent = answers.filter(empty & (pl.col("annotator") != consensus_of(corpus))).height
+    answers = _agreed(answers.filter(~empty), corpus, findings)
     if silent:
         message = f"{counted(silent, 'cell')} of raters without a vote: empty"
         findings.append(finding("no_vote", message, where=corpus, count=silent))
     answers, wrong = on_unit_scales(answers, known, corpus, "or minimum and maximum into its scheme in db.yaml")
     votes, lost = vocabulary.votes(answers, corpus)
     if gathered.counts:
-        tallied, more = vocabulary.tallied(_counted_once(gathered, votes, corpus, findings), corpus)
+        counts = _counted_once(gathered, votes, base, corpus, findings)
+        tallied, more = vocabulary.tallied(counts, corpus)
         votes, lost = pl.concat([votes, tallied], how="diagonal"), [*lost, *more]
     votes = votes.sort("utterance_id", "annotator", "draw", "label", nulls_last=True)
     soft = None
@@ -85,9 +88,33 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
 _ANSWER = {"utterance_id": pl.String(), "annotator": pl.String(), "source": pl.String(), "word": pl.String()}
 
 
-def _counted_once(gathered: _Read, votes: pl.DataFrame, corpus: str, findings: list[Finding]) -> pl.DataFrame:
-    """The counts, without those of utterances whose votes were read one by one."""
+def _agreed(answers: pl.DataFrame, corpus: str, findings: list[Finding]) -> pl.DataFrame:
+    """The answers with each published label once, and none where the database states that raters did not agree."""
+    published = pl.col("annotator") == consensus_of(corpus)
+    without = answers.filter(published & (pl.col("word") == _NO_AGREEMENT))["utterance_id"].unique()
+    if len(without):
+        has = counted(len(without), "utterance has", "utterances have")
+        message = f"{has} no published majority label ({_NO_AGREEMENT}); the votes are read"
+        findings.append(finding("no_majority", message, where=corpus, count=len(without)))
+    again = ~pl.struct("utterance_id", "word").is_first_distinct() & pl.col("word").is_not_null()
+    split = pl.col("utterance_id").is_in(without.implode())
+    return pl.concat([answers.filter(~published), answers.filter(published).filter(~again & ~split)])
+
+
+def _counted_once(
+    gathered: _Read, votes: pl.DataFrame, base: Database, corpus: str, findings: list[Finding]
+) -> pl.DataFrame:
+    """The counts, without those of utterances whose votes were read one by one; an error if two tables count them."""
     counts = pl.concat(gathered.counts)
+    tables = counts.group_by("utterance_id").agg(pl.col("table").unique().sort()).sort("utterance_id")
+    several = tables.filter(pl.col("table").list.len() > 1)
+    if several.height:
+        whose, names = several.row(0)
+        more = f" and {counted(several.height - 1, 'other')}" if several.height > 1 else ""
+        message = f"has several tables that count the votes on {whose!r}{more}: {', '.join(names)}"
+        fix = "Name those to read, such as the ones of the voice: --tables NAME (tables)."
+        raise InputError(message, where=str(base.path), fix=fix)
+    counts = counts.drop("table")
     single = votes.filter((pl.col("source") == "human") & (pl.col("annotator") != consensus_of(corpus)))
     again = pl.col("utterance_id").is_in(single["utterance_id"].implode())
     left = counts.filter(again)
@@ -131,7 +158,7 @@ def _read_table(base: Database, table: DatabaseTable, corpus: str, gathered: _Re
             kept.append(wide)
             continue
         long = wide.unpivot(index="utterance_id", variable_name="word", value_name="count").drop_nulls("count")
-        who = {"annotator": pl.lit(corpus + CROWD), "source": pl.lit("human")}
+        who = {"annotator": pl.lit(corpus + CROWD), "source": pl.lit("human"), "table": pl.lit(table.name)}
         kept.append(long.with_columns(pl.col("count").cast(pl.Int64), **who))
 
 

@@ -18,7 +18,8 @@ from alm_proxies.stages.read.splits import split_word
 from alm_proxies.tables import ATTRIBUTES
 
 HEADER = "db.yaml"
-_SUFFIXES = (".csv", ".parquet")
+_SUFFIXES = (".parquet", ".csv")
+"""The first that is there is read, as audformat itself does."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _RATINGS = {**{name: name for name in ATTRIBUTES}, "activation": "arousal"}
 _DESCRIBED = {
@@ -76,6 +77,11 @@ class Database:
         return self.root / HEADER
 
     @property
+    def counted(self) -> bool:
+        """Whether a table counts the votes for labels."""
+        return any(self._counting(_keys(_keys(table).get("columns"))) for table in self._tables.values())
+
+    @property
     def languages(self) -> list[str]:
         """The languages of the database."""
         given = self.header.get("languages")
@@ -93,14 +99,14 @@ class Database:
 
     def tables(self, wanted: tuple[str, ...] = ()) -> list[DatabaseTable]:
         """Its tables; of those that are not wanted, only what describes the utterances."""
-        there = _keys(self.header.get("tables"))
+        there, counted = self._tables, self.counted
         for name in wanted:
             if name not in there:
                 fix = f"{did_you_mean(name, list(there))} There are: {', '.join(there) or 'none'}.".strip()
                 raise SettingsError(f"has no table {name!r}", where=str(self.path), fix=fix)
         tables = []
         for name, given in there.items():
-            table = self._table(name, _keys(given))
+            table = self._table(name, _keys(given), counted)
             if wanted and name not in wanted:
                 table = DatabaseTable(name, table.segmented, table.split, described=table.described)
             tables.append(table)
@@ -129,32 +135,48 @@ class Database:
             return {str(row[key]): row for row in rows.frame.iter_rows(named=True)}
         return {name: _keys(given) for name, given in _keys(labels).items()}
 
+    @property
+    def _tables(self) -> dict[str, Any]:
+        return _keys(self.header.get("tables"))
+
     def _columns(self, table: str) -> dict[str, Any]:
-        return _keys(_keys(_keys(self.header.get("tables")).get(table)).get("columns"))
+        return _keys(_keys(self._tables.get(table)).get("columns"))
+
+    def _numbers(self, columns: Mapping[str, Any]) -> list[str]:
+        """The columns that bear the names of labels, if there are several: they hold counts or shares."""
+        numbers = [column for column in columns if column in self.labels]
+        return numbers if len(numbers) > 1 else []
+
+    def _counting(self, columns: Mapping[str, Any]) -> bool:
+        numbers = self._numbers(columns)
+        return bool(numbers) and all(self._scheme(_keys(columns[each])).get("dtype") == "int" for each in numbers)
 
     def _scheme(self, column: Mapping[str, Any]) -> dict[str, Any]:
         return _keys(_keys(self.header.get("schemes")).get(str(column.get("scheme_id"))))
 
-    def _rater(self, column: Mapping[str, Any], table: str) -> Rater | None:
-        """The rater of a column; None for a rater of another kind."""
+    def _rater(self, column: Mapping[str, Any], table: str, counted: bool) -> Rater | None:
+        """The rater of a column; None for a rater of another kind.
+
+        A column without one holds answers of a crowd, unless the database counts its votes: then it is the label that
+        most of them are for, such as emotion.0 and (of a tie) emotion.1 of audb's crema-d.
+        """
         named = column.get("rater_id")
         if named is None:
-            return Rater("", "published" if "gold_standard" in table else "")
+            return Rater("", "published" if counted or "gold_standard" in table else "")
         kind = _keys(_keys(self.header.get("raters")).get(str(named))).get("type", "human")
         known = {"human": "human", "machine": "machine", "ground truth": "published", "vote": "published"}
         return Rater(str(named), known[kind]) if isinstance(kind, str) and kind in known else None
 
-    def _table(self, name: str, given: Mapping[str, Any]) -> DatabaseTable:
+    def _table(self, name: str, given: Mapping[str, Any], counted: bool) -> DatabaseTable:
         columns = {column: _keys(each) for column, each in _keys(given.get("columns")).items()}
         words: dict[str, Rater] = {}
         ratings: dict[str, tuple[str, Rater]] = {}
         described: dict[str, str] = {}
         others = []
-        numbers = [column for column in columns if column in self.labels]
-        counted = all(self._scheme(columns[column]).get("dtype") == "int" for column in numbers)
-        many = dict(zip(numbers, numbers, strict=True)) if len(numbers) > 1 else {}
+        many = {column: column for column in self._numbers(columns)}
+        counts = self._counting(columns)
         for column, each in columns.items():
-            rater = self._rater(each, name)
+            rater = self._rater(each, name, counted)
             scheme = str(each.get("scheme_id"))
             attribute = _RATINGS.get(column, _RATINGS.get(scheme))
             if column in many:
@@ -178,8 +200,8 @@ class Database:
             split=split_word(str(known)) if split is not None else None,
             words=words,
             ratings=ratings,
-            counts=many if counted else {},
-            shares={} if counted else many,
+            counts=many if counts else {},
+            shares={} if counts else many,
             described=described,
             others=tuple(others),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.about import About, AnnotatorCard, about_of
+from alm_proxies.ballots import without_consensus
 from alm_proxies.errors import InputError, TableError
 from alm_proxies.files import digest_of
 from alm_proxies.printable import counted
@@ -30,8 +31,12 @@ def as_proxy(
     if labels is not None and len(votes):
         fix = "Map either votes (label or counts) or probabilities."
         raise InputError(f"has both votes and soft labels for the proxy {name!r}", where=where, fix=fix)
-    frame = _soft(labels, name) if labels is not None else _cast(votes.frame, name)
+    cast = without_consensus(votes)
+    frame = _soft(labels, name) if labels is not None else _cast(cast.frame, name)
     folds, findings = _folds(source, utterances.frame)
+    if labels is None and (consensus := len(votes) - len(cast)):
+        message = f"{counted(consensus, 'published consensus label')} left out, which the votes of {name!r} led to"
+        findings.append(finding("consensus", message, where=where, count=consensus))
     shared = bool((frame["weight"] < 1.0).any())
     elicit = "score" if shared else "sample"
     stated = {"name": name, "elicit": elicit, "trained": source.trained_on_these_votes, "folds": folds}

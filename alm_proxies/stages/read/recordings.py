@@ -41,7 +41,10 @@ def recordings_absent(paths: Iterable[str], root: Path) -> list[Finding]:
         return []
     shown = ", ".join(map(repr, absent[:_NAMED])) + (" ..." if len(absent) > _NAMED else "")
     message = f"{len(absent)} of {len(named)} recordings are missing: {shown}; looked for under {root.absolute()}"
-    fix = "Put them there, or give their place: --columns 'audio=wav/{column}.wav' (columns), or a whole path."
+    fix = (
+        "Put them there, or name the folder that holds them: --recordings FOLDER (recordings). A table can give their "
+    )
+    fix += "place: --columns 'audio=wav/{column}.wav' (columns)."
     return [finding("no_audio", message, fix=fix, where=str(root), count=len(absent))]
 
 

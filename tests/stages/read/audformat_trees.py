@@ -78,8 +78,8 @@ def plain(audformat: Any, root: Path) -> Path:
     return root
 
 
-def audb_crema_d(audformat: Any, root: Path) -> Path:
-    """CREMA-D in the shape of audb: answers in columns without raters, counts, a gold standard, the desired emotion."""
+def audb_crema_d(audformat: Any, root: Path, *, face: bool = False) -> Path:
+    """CREMA-D as audb has it: most frequent answers (two of a tie), their counts, a gold standard, what was acted."""
     base = audformat.Database("crema-d", "https://example.org", "research")
     base.schemes["emotion"] = audformat.Scheme(labels=["anger", "neutral", "no_agreement"])
     base.schemes["emotion.level"] = audformat.Scheme("float", minimum=0, maximum=100)
@@ -90,11 +90,12 @@ def audb_crema_d(audformat: Any, root: Path) -> Path:
     for name, values in answers.items():
         _set(table, audformat, name, values, scheme_id="emotion")
         _set(table, audformat, f"{name}.level", [50.0, None], scheme_id="emotion.level")
-    table = base["emotion.categories.test.votes"] = audformat.Table(files)
-    _set(table, audformat, "anger", [1, 0], scheme_id="votes")
-    _set(table, audformat, "neutral", [1, 1], scheme_id="votes")
+    for name in ("emotion.categories.test.votes", *(["emotion.categories.face.test.votes"] if face else [])):
+        table = base[name] = audformat.Table(files)
+        _set(table, audformat, "anger", [4, 1], scheme_id="votes")
+        _set(table, audformat, "neutral", [4, 9], scheme_id="votes")
     table = base["emotion.categories.test.gold_standard"] = audformat.Table(files)
-    _set(table, audformat, "emotion", ["anger", None], scheme_id="emotion")
+    _set(table, audformat, "emotion", ["no_agreement", "neutral"], scheme_id="emotion")
     table = base["emotion.categories.desired.test"] = audformat.Table(files)
     _set(table, audformat, "emotion", ["anger", "neutral"], scheme_id="emotion")
     base.save(str(root), storage_format="csv")

@@ -18,10 +18,12 @@ from alm_proxies.measures.exchange import Exchanges
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
+from alm_proxies.stages.read.formats.emotionlines import EmotionlinesSource
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Labels, Utterances, Votes, combine
 from alm_proxies.trained_on import KEY
+from tests.stages.read.more_corpora import emotionlines_file
 
 LABELS = ("angry", "happy", "neutral", "sad")
 SPEAKERS = [f"s{number}" for number in range(8)]
@@ -284,3 +286,12 @@ def test_a_classifier_trained_on_the_fit_votes_of_crema_d_is_found_and_one_train
     assert not tests["honest"].knows
     assert not tests["face"].knows
     assert abs(tests["honest"].gap.estimate) < tests["cheats"].gap.estimate / 3
+
+
+def test_a_proxy_casts_no_vote_for_the_published_label_of_its_own_votes(tmp_path: Path) -> None:
+    """The raters of the words voted five times, and a sixth time with the label that most of them gave."""
+    path = emotionlines_file(tmp_path / "friends.json", [[("Kim", "Ok.", "joy", "1400000")]])
+    stated = {"as": "proxy:words", "trained_on_these_votes": "no"}
+    corpus = read(EmotionlinesSource.model_validate({"source": path, **stated}))
+    assert corpus.votes.frame["label"].to_list() == ["neutral", *["happy"] * 4]
+    assert corpus.findings.counts()["consensus"] == 1

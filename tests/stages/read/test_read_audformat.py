@@ -115,17 +115,34 @@ def test_what_export_writes_is_read_back(tmp_path: Path) -> None:
     assert again.votes.frame.select(pl.col("annotator").unique()).item() == "fused"
 
 
-def test_audbs_crema_d_is_read_without_the_desired_emotion_as_a_vote(tmp_path: Path) -> None:
+def test_the_votes_of_audbs_crema_d_are_its_counts_and_the_most_frequent_answers_are_published_labels(
+    tmp_path: Path,
+) -> None:
+    """The most frequent answers were taken as the votes, and the counts left out: one vote in place of ten."""
     corpus = read(AudformatSource(source=audb_crema_d(audformat, tmp_path), corpus="mine"), LABELS)
-    assert votes_of(corpus) == [
-        ("mine/1001/1001_IEO_ANG_HI", "mine/consensus", "human", "angry"),
-        ("mine/1001/1001_IEO_ANG_HI", "mine/crowd", "human", "angry"),
-        ("mine/1001/1001_IEO_ANG_HI", "mine/crowd", "human", "neutral"),
-        ("mine/1001/1001_IEO_NEU_XX", "mine/crowd", "human", "neutral"),
-    ]
+    counted = corpus.votes.frame.group_by("utterance_id", "annotator", "label").len()
+    assert set(counted.rows()) == {
+        ("mine/1001/1001_IEO_ANG_HI", "mine/crowd", "angry", 4),
+        ("mine/1001/1001_IEO_ANG_HI", "mine/crowd", "neutral", 4),
+        ("mine/1001/1001_IEO_NEU_XX", "mine/crowd", "angry", 1),
+        ("mine/1001/1001_IEO_NEU_XX", "mine/crowd", "neutral", 9),
+        ("mine/1001/1001_IEO_NEU_XX", "mine/consensus", "neutral", 1),
+    }
     assert dict(corpus.utterances.frame.select("utterance_id", "intended").iter_rows()) == {
         "mine/1001/1001_IEO_ANG_HI": "anger",
         "mine/1001/1001_IEO_NEU_XX": "neutral",
     }
-    assert corpus.findings.counts()["counted_twice"] == 3
-    assert corpus.findings.counts()["no_vote"] == 2
+    counts = corpus.findings.counts()
+    assert counts["no_majority"] == 1
+    assert not {"counted_twice", "no_vote", "out_of_vocabulary"} & set(counts)
+
+
+def test_counts_of_several_tables_for_a_file_are_refused_until_the_tables_are_named(tmp_path: Path) -> None:
+    """Votes on the voice and on the face were added up."""
+    root = audb_crema_d(audformat, tmp_path, face=True)
+    with pytest.raises(InputError, match=r"emotion\.categories\.face\.test\.votes, emotion\.categories\.test\.votes"):
+        read(AudformatSource(source=root, corpus="mine"), LABELS)
+    voice = AudformatSource(source=root, corpus="mine", tables=("emotion.categories.test.votes",))
+    corpus = read(voice, LABELS)
+    assert len(corpus.votes) == 18
+    assert corpus.utterances.frame["intended"].to_list() == ["anger", "neutral"]
