@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -73,15 +74,31 @@ def _loaded(place: Path) -> dict[str, Any]:
             loaded = datasets.load_dataset(_BUILDERS[suffix], data_files=str(place), streaming=True)
         else:
             loaded = datasets.load_dataset(str(place), streaming=True)
+        if not saved and (columns := _untyped(loaded)):
+            kind, own = ("csv", {"data_files": str(place)}) if place.is_file() else (str(place), {})
+            text = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
+            loaded = datasets.load_dataset(kind, **own, streaming=True, features=text)
     except Exception as error:  # the package raises errors of many kinds for files that it cannot load
         raise _not_loaded(place, error) from error
     splits = dict(loaded) if isinstance(loaded, dict) else {"train": loaded}
     return {name: rows.to_iterable_dataset() if saved else rows for name, rows in splits.items()}
 
 
+def _untyped(loaded: Mapping[str, Any]) -> list[str]:
+    """The columns of CSV files, which state no types: read as text, an id such as 007 stays as it is."""
+    first = next(iter(loaded.values()), None)
+    if first is None or first.features is not None or first.info.builder_name != "csv":
+        return []
+    return list(next(iter(first), {}))
+
+
 def _not_loaded(place: Path, error: Exception) -> TableError:
-    reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
+    reason, *rest = str(error).splitlines() or [""]
+    reason = reason[:120] or type(error).__name__
     fix = f"Name the folder or file itself; looked for {_LOOKED_FOR}."
+    if reason.startswith("Config name is missing"):
+        reason = f"it has several configurations{''.join(re.findall(r':[^:]*$', rest[0])) if rest else ''}"
+        fix = "Name the folder of the files of one of them."
     return TableError(f"cannot be loaded by datasets: {reason}", where=str(place), fix=fix)
 
 
@@ -111,6 +128,8 @@ def _rows(stream: Any, path: Path, root: Path, inside: _Inside) -> Rows:
 def _undecoded(stream: Any) -> tuple[Any, list[str]]:
     """A stream whose recordings are not decoded, and those columns that hold only their paths."""
     datasets = need("datasets", "datasets")
+    if stream.features is None:  # of files that state no types, where there is no recording to leave undecoded
+        return stream, []
     sounds = [name for name, feature in (stream.features or {}).items() if isinstance(feature, datasets.Audio)]
     if stream.info.builder_name != "audiofolder":
         return stream.decode(False), []

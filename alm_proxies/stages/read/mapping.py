@@ -89,7 +89,7 @@ def mapping_of(source: MappedSource, card: Card) -> Mapping:
         fix = "Keep one of the two."
         raise SettingsError(f"{both[0]!r} is both a column and a constant", where=_place(source), fix=fix)
     own = Mapping(
-        source.columns, source.constants, source.files, source.groups, source.counts, source.probabilities
+        source.columns, source.constants, {}, source.groups, source.counts, source.probabilities
     )  # fmt: skip
     if own.counts and own.has("label"):
         fix = "Map the label (one row per vote) or counts (one row per utterance)."
@@ -106,7 +106,7 @@ def mapping_of(source: MappedSource, card: Card) -> Mapping:
         own,
         columns={**columns, **source.columns},
         constants={**constants, **source.constants},
-        files=source.files or card.files,
+        files=card.files,
     )
 
 

@@ -104,18 +104,18 @@ def mapped_part(
 
 def _paths(source: TableSource, mapping: Mapping, findings: list[Finding]) -> list[tuple[Path, str | None]]:
     """The files to read, each with the split in its path, if any."""
-    folder = source.source
+    folder, files = source.source, source.files or mapping.files
     if folder.is_file():
-        return [(folder, mapping.files.get(folder.name))]
+        return [(folder, files.get(folder.name))]
     if not folder.is_dir():
         raise could_not_read(folder, FileNotFoundError())
-    if mapping.files:
-        there = [name for name in mapping.files if (folder / name).is_file()]
-        absent = [name for name in mapping.files if name not in there]
+    if files:
+        there = [name for name in files if (folder / name).is_file()]
+        absent = [name for name in files if name not in there]
         findings += [finding("no_file", f"{name} is missing", where=str(folder)) for name in absent]
         if there:
-            return [(folder / name, mapping.files[name]) for name in there]
-        raise InputError(f"has none of {', '.join(mapping.files)}", where=str(folder), fix="Check the folder.")
+            return [(folder / name, files[name]) for name in there]
+        raise InputError(f"has none of {', '.join(files)}", where=str(folder), fix="Check the folder.")
     for pattern in ("", "*/", "*/*/"):
         paths = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
         if paths:

@@ -148,3 +148,34 @@ def test_no_recording_is_decoded_even_if_it_is_not_sound(tmp_path: Path) -> None
     corpus = whole(tmp_path / "set.parquet", columns={"audio": "audio", "label": "emotion"}, extract=tmp_path / "out")
     assert corpus.utterances.frame["audio"].to_list() == ["train/0000000.mp3"]
     assert corpus.votes.frame.select(pl.col("label")).item() == "sad"
+
+
+def test_csv_files_are_read_as_text(tmp_path: Path) -> None:
+    """They were refused: datasets does not know the types of their columns before it has read them."""
+    (tmp_path / "train.csv").write_bytes(b"\xef\xbb\xbfclip,rater,heard\r\n007,1,Angry\r\n007,2,\r\n08,1,sad\r\n")
+    columns = {"utterance_id": "clip", "annotator": "rater", "label": "heard"}
+    for place in (tmp_path, tmp_path / "train.csv"):
+        corpus = whole(place, columns=columns)
+        assert corpus.votes.frame.select("utterance_id", "annotator", "label").rows() == [
+            ("mine/007", "mine/1", "angry"),
+            ("mine/007", "mine/2", None),
+            ("mine/08", "mine/1", "sad"),
+        ]
+        assert corpus.findings.counts()["empty_label"] == 1
+
+
+def test_a_data_set_of_several_configurations_names_them(tmp_path: Path) -> None:
+    for name in ("de", "en"):
+        votes(1).to_parquet(str(tmp_path / name / "train.parquet"))
+    configs = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("de", "en"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    with pytest.raises(TableError, match="several configurations: .*'de'.*folder of the files of one"):
+        whole(tmp_path)
+    assert len(whole(tmp_path / "en").utterances) == 4
+
+
+def test_settings_of_text_files_are_refused_where_datasets_reads_them(tmp_path: Path) -> None:
+    """They were taken, and did nothing."""
+    for key, value in (("files", {"a.csv": "train"}), ("encoding", "latin-1")):
+        with pytest.raises(ValueError, match=key):
+            whole(tmp_path, **{key: value})

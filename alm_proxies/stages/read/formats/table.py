@@ -25,14 +25,10 @@ class MappedSource(Source):
     """Soft labels: label = the column with its share; or one column that holds all shares."""
     groups: tuple[str, ...] = ()
     """The table's columns to keep as group columns."""
-    files: dict[str, str] = Field(default_factory=dict)
-    """The label files, if the source is a folder: file = the split of its rows."""
     scales: dict[Literal["valence", "arousal", "dominance"], Scale] = Field(default_factory=dict)
     """The lowest and the highest rating of each attribute, where the card does not state them; 5 and 1 is a reversed
     scale.
     """
-    encoding: str | None = None
-    """The text encoding of label files. By default UTF-8, or UTF-16 with a byte order mark."""
 
 
 class TableSource(MappedSource):
@@ -40,6 +36,10 @@ class TableSource(MappedSource):
 
     format: Literal["table"] = "table"
     """Any table by a mapping of its columns."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """The label files, if the source is a folder: file = the split of its rows."""
+    encoding: str | None = None
+    """The text encoding of label files. By default UTF-8, or UTF-16 with a byte order mark."""
 
 
 READER = Reader(TableSource, "alm_proxies.stages.read.table:read_table")
