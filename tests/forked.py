@@ -1,106 +1,161 @@
-"""Processes that begin with torch and the stages imported: forks of one process that has done nothing but import.
+"""Python processes that begin with their imports done: forks of one process that has done nothing but import.
 
-A new Python needs seconds to import them. What such a process is, is otherwise that of a new Python that runs a script:
-its own process, environment, arguments and outputs; and it can be killed.
+A new Python needs seconds to import the package, and more to import torch. What such a process is, is otherwise that of
+a new Python: its own process, arguments, environment, folder, streams and exit code; and it can be killed.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import atexit
+import json
 import os
-import runpy
+import select
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
-from multiprocessing.connection import Connection
+from contextlib import AbstractContextManager, suppress
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-_IMPORTED = (
-    "alm_proxies.stages.annotate.stage", "alm_proxies.stages.train.stage", "alm_proxies.training.recipes",
-    "alm_proxies.training.encoder", "alm_proxies.training.alm", "alm_proxies.training.alm_head", "pytest",
-)  # fmt: skip
+PACKAGE = ("cli", "pipeline", "stages", "compare", "estimators")
+"""The floors of the package that commands begin with; none of them imports torch."""
+TORCH = (*PACKAGE, "models", "training")
+"""With those of models that hear and learn."""
+PROGRAM = Path(sys.executable).with_name("alm-proxies")
 _BEFORE_IMPORTS = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 """One thread for sums, since a fork has none of a pool; one heap, so that a limit on memory is the same anywhere."""
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(list(_IMPORTED))
+_COMMAND = """#!{python} -IS
+import sys
+sys.path.insert(0, {tests!r})
+from forked import stand_for
+stand_for({address!r}, {program!r})
+"""
 
 
 class Forked(AbstractContextManager["Forked"]):
-    """A script in a process of its own, with pipes from what it prints; leaving the block waits for its end.
+    """A Python process of a script, of `-c` and a program, or of `-m` and a module, with pipes to its three streams.
 
-    Both pipes have to be read if much is printed, as of any process.
+    Leaving the block waits for its end. Both outputs have to be read if much is printed, as of any process.
     """
 
-    def __init__(self, script: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
-        outputs = [os.pipe(), os.pipe()]
-        self.stdout, self.stderr = (os.fdopen(reader) for reader, _ in outputs)
-        given = {**os.environ, **_BEFORE_IMPORTS, **(environment or {})}
-        with ExitStack() as closing:
-            writers = [closing.enter_context(Connection(writer, readable=False)) for _, writer in outputs]
-            self._process = _FORKS.Process(target=_run, args=(str(script), arguments, given, writers))
-            before = {name: os.environ.get(name) for name in _BEFORE_IMPORTS}
-            os.environ.update(_BEFORE_IMPORTS)
-            try:
-                self._process.start()
-            finally:
-                for name, value in before.items():
-                    os.environ.pop(name) if value is None else os.environ.update({name: value})
+    def __init__(
+        self,
+        *arguments: str | Path,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        imported: tuple[str, ...] = PACKAGE,
+    ) -> None:
+        (given, written), (read, out), (read_too, errors) = os.pipe(), os.pipe(), os.pipe()
+        self.stdin, self.stdout, self.stderr = os.fdopen(written, "w"), os.fdopen(read), os.fdopen(read_too)
+        own = {**os.environ, **(environment or {})}
+        address = _address(imported, own.get("PYTHONHASHSEED"))
+        self._server = _ordered(address, (given, out, errors), arguments, cwd or Path.cwd(), own)
+        for number in (given, out, errors):
+            os.close(number)
+        self.pid = _number(self._server)
+        self.returncode: int | None = None
 
     def __exit__(self, *_: object) -> None:
-        self.stdout.close()
-        self.stderr.close()
-        self._process.join()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            with suppress(BrokenPipeError):
+                pipe.close()
+        self.wait()
 
-    @property
-    def pid(self) -> int:
-        """Its number."""
-        assert self._process.pid is not None
-        return self._process.pid
+    def wait(self, seconds: float | None = None) -> int:
+        """Its exit code once it has ended, -N if the signal N killed it."""
+        if self.returncode is None:
+            assert select.select([self._server], [], [], seconds)[0], f"it has not ended in {seconds} s"
+            self.returncode = _number(self._server)
+            self._server.close()
+        return self.returncode
 
-    @property
-    def returncode(self) -> int | None:
-        """Its exit code, -N if the signal N killed it, None while it runs."""
-        return self._process.exitcode
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        runs = self.returncode is None and not select.select([self._server], [], [], 0)[0]
+        return None if runs else self.wait()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Send it a SIGKILL."""
-        self._process.kill()
+        self.send_signal(signal.SIGKILL)
 
-    def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
-        os.kill(self.pid, number)
+    def communicate(self, written: str = "") -> tuple[str, str]:
+        """What it prints until it ends, to stdout and to stderr, given this on stdin."""
+        with self, ThreadPoolExecutor(2) as readers:
+            outputs = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
+            with suppress(BrokenPipeError):
+                self.stdin.write(written)
+                self.stdin.close()
+            return outputs[0].result(), outputs[1].result()
 
     @classmethod
-    def done(cls, script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def done(cls, *arguments: str | Path, written: str = "", **how: Any) -> subprocess.CompletedProcess[str]:
         """Its exit code and what it printed, once it has ended."""
-        process = cls(script, *arguments)
-        out, errors = process.communicate()
-        assert process.returncode is not None
-        return subprocess.CompletedProcess([str(script), *arguments], process.returncode, out, errors)
-
-    def communicate(self) -> tuple[str, str]:
-        """What it prints until it ends, to stdout and to stderr."""
-        with self, ThreadPoolExecutor(2) as readers:
-            out, errors = readers.map(_all_of, (self.stdout, self.stderr))
-        return out, errors
+        process = cls(*arguments, **how)
+        out, errors = process.communicate(written)
+        return subprocess.CompletedProcess(arguments, process.wait(), out, errors)
 
 
-def _all_of(pipe: IO[str]) -> str:
-    return pipe.read()
+def bash(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What lines of bash do in a folder; every `alm-proxies` in them is such a process."""
+    address = _address(PACKAGE, os.environ.get("PYTHONHASHSEED"))
+    command = Path(address).with_name("alm-proxies")
+    tests = str(Path(__file__).parent)
+    command.write_text(_COMMAND.format(python=sys.executable, tests=tests, address=address, program=str(PROGRAM)))
+    command.chmod(0o755)
+    own = os.environ | {"PATH": os.pathsep.join([str(command.parent), str(PROGRAM.parent), os.environ["PATH"]])}
+    call = ["bash", "-euo", "pipefail", "-c", text]
+    return subprocess.run(call, cwd=folder, env=own, capture_output=True, text=True, check=False)
 
 
-def _run(script: str, arguments: tuple[str, ...], environment: dict[str, str], outputs: list[Connection]) -> None:
-    for number, output in enumerate(outputs, 1):
-        os.dup2(output.fileno(), number)
-        output.close()
-    sys.stdout = os.fdopen(1, "w", closefd=False)
-    sys.stderr = os.fdopen(2, "w", buffering=1, errors="backslashreplace", closefd=False)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = [script, *arguments]
-    sys.path.insert(0, str(Path(script).parent))
-    runpy.run_path(script, run_name="__main__")
+def stand_for(address: str, program: str) -> None:
+    """Exit as a process does that runs this program with the arguments, folder and streams of this one."""
+    server = _ordered(address, (0, 1, 2), (program, *sys.argv[1:]), Path.cwd(), os.environ)
+    _number(server)
+    sys.exit(_number(server))
+
+
+def _ordered(
+    address: str, streams: tuple[int, ...], arguments: tuple[str | Path, ...], cwd: Path, own: Mapping[str, str]
+) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX)
+    server.connect(address)
+    socket.send_fds(server, [b"\n"], streams)
+    order = {"arguments": [*map(str, arguments)], "cwd": str(cwd), "environment": {**own, **_BEFORE_IMPORTS}}
+    server.sendall(json.dumps(order).encode() + b"\n")
+    return server
+
+
+def _number(server: socket.socket) -> int:
+    line = b""
+    while not line.endswith(b"\n"):
+        line += (more := server.recv(1))
+        assert more, "the process that is forked has ended"
+    return int(line)
+
+
+@cache
+def _address(imported: tuple[str, ...], seed: str | None) -> str:
+    """Where a process listens that has imported these floors and hashes texts by this seed; it ends with this one."""
+    folder = tempfile.TemporaryDirectory(prefix="forked")
+    atexit.register(folder.cleanup)
+    address = f"{folder.name}/socket"
+    own = os.environ | _BEFORE_IMPORTS | ({} if seed is None else {"PYTHONHASHSEED": seed})
+    call = [sys.executable, str(Path(__file__).with_name("fork_server.py")), address, *imported]
+    process = subprocess.Popen(call, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.stdout.close()
+    atexit.register(process.wait)
+    atexit.register(process.stdin.close)  # the last one registered runs first
+    return address

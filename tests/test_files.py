@@ -1,9 +1,9 @@
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from wording import Wording
 
 from alm_proxies.errors import InputError, MissingExtraError, OutputError, OutputPathError, SettingsError, need
@@ -44,8 +44,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
         "import os, signal, sys\nfrom alm_proxies.files import whole\n"
         "with whole(sys.argv[1]) as t:\n t.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(target)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert Forked.done("-c", script, target).returncode == -signal.SIGKILL
     assert target.read_text() == "old"
 
 
@@ -57,9 +56,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
         "table = Utterances.of(pl.DataFrame({'utterance_id': [str(i) for i in range(200_000)]}))\n"
         "try:\n table.write(sys.argv[1])\nexcept OutputError as error:\n print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "u.parquet")], capture_output=True, text=True, check=False
-    )
+    done = Forked.done("-c", script, tmp_path / "u.parquet")
     assert "could not be written: File too large" in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forked import Forked
 
 import alm_proxies
 from alm_proxies.errors import SettingsError
@@ -150,9 +151,8 @@ def say(place: Path, seed: int, *more: str, scale: float = 1.5, script: bool = T
     code = SCRIPT.format(scale=scale)
     (place / "mine.py").write_text(code)
     (place / "helper.py").write_text(f"def scale():\n    return {scale}\n")
-    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(alm_proxies.__file__).parents[1])}
-    call = [sys.executable, *(["mine.py"] if script else ["-c", code]), *more]
-    done = subprocess.run(call, capture_output=True, text=True, check=False, cwd=place, env=environment)
+    environment = {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(Path(alm_proxies.__file__).parents[1])}
+    done = Forked.done(*(["mine.py"] if script else ["-c", code]), *more, cwd=place, environment=environment)
     assert done.returncode == 0, done.stderr
     return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
 

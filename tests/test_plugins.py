@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked import Forked
 
 import alm_proxies
 from alm_proxies.plugin_code import package_digest
@@ -162,9 +163,7 @@ def say(place: Path, packages: list[Path], *words: str) -> subprocess.CompletedP
     """One command in a separate process, with the installed packages."""
     paths = os.pathsep.join(map(str, [CHECKOUT, *packages]))
     script = "import sys; from alm_proxies.cli.app import run; sys.exit(run(sys.argv[1:]))"
-    call = [sys.executable, "-c", script, *words]
-    environment = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=place, env=environment)
+    return Forked.done("-c", script, *words, cwd=place, environment={"PYTHONPATH": paths})
 
 
 def test_everything_it_brings_is_listed_with_distribution_and_version_and_what_is_broken_is_one_line(

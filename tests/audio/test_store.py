@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 
 from alm_proxies import cache
 from alm_proxies.audio.store import Store
@@ -224,8 +223,8 @@ def test_a_cache_that_is_cleared_meanwhile_costs_time_only(tmp_path: Path) -> No
 
 
 def test_processes_that_write_side_by_side_lose_nothing() -> None:
-    started = [subprocess.Popen([sys.executable, "-c", WRITING, first, "1200", "1"]) for first in ("0", "800")]
-    assert [process.wait() for process in started] == [0, 0]
+    with Forked("-c", WRITING, "0", "1200", "1") as first, Forked("-c", WRITING, "800", "1200", "1") as second:
+        assert (first.wait(), second.wait()) == (0, 0)
     assert numbers_of(None, "toy", range(2001)) == [*range(2000), None]
 
 
@@ -234,23 +233,18 @@ def test_processes_that_put_small_files_together_side_by_side_lose_nothing() -> 
         WRITING.replace("    store.flush()", "").replace("        store.add", "        store.flush(); store.add")
         + "    store.flush()"
     )
-    started = [subprocess.Popen([sys.executable, "-c", single, first, "250", "1"]) for first in ("0", "200")]
-    assert [process.wait() for process in started] == [0, 0]
+    with Forked("-c", single, "0", "250", "1") as first, Forked("-c", single, "200", "250", "1") as second:
+        assert (first.wait(), second.wait()) == (0, 0)
     assert numbers_of(None, "toy", range(451)) == [*range(450), None]
     assert len(kept()) < 150
 
 
 def test_the_cache_can_be_cleared_and_looked_at_while_others_read_and_write() -> None:
-    others = [
-        subprocess.Popen([sys.executable, "-c", WRITING, "0", "600", "15"]),
-        subprocess.Popen([sys.executable, "-c", READING, "2000"]),
-        subprocess.Popen([sys.executable, "-c", LOOKING, "2000"]),
-    ]
-    try:
+    with ExitStack() as ended:
+        others = [Forked("-c", WRITING, "0", "600", "15"), Forked("-c", READING, "2000"), Forked("-c", LOOKING, "2000")]
+        for process in others:
+            ended.enter_context(process)
+            ended.callback(process.kill)
         while any(process.poll() is None for process in others):
             cache.clear("features")
-    finally:
-        for process in others:
-            process.kill()
-            process.wait()
     assert [process.returncode for process in others] == [0, 0, 0]

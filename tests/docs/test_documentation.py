@@ -16,6 +16,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from forked import Forked, bash
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -45,12 +46,9 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 def test_a_tutorial_runs_as_printed(page: Path, tmp_path: Path, server: str) -> None:
     listed = blocks(page)
     assert len(listed) >= 5
-    programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     for kind, printed in listed:
         text = printed.replace(SERVER, server)
-        command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = bash(text, tmp_path) if kind == "bash" else Forked.done("-c", text, cwd=tmp_path)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / {"method-researcher": "runs/compare/manifest.json"}.get(page.stem, "report.html")).exists()
 
@@ -116,7 +114,7 @@ def test_every_python_block_of_the_how_to_pages_runs(tmp_path: Path) -> None:
     listed = [(page, text) for page in pages for kind, text in blocks(page) if kind == "python"]
     assert len(listed) >= 2
     for page, text in listed:
-        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = Forked.done("-c", text, cwd=tmp_path)
         assert done.returncode == 0, f"{page}\n{text}\n{done.stderr}"
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from forked import Forked, bash
 
 import alm_proxies.plugins
 from alm_proxies import FuseSettings, Labels, SettingsError, Votes, register
@@ -38,10 +37,7 @@ def _forget_what_was_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.mark.parametrize(("number", "kind", "text"), [(n, *block) for n, block in enumerate(BLOCKS)])
 def test_an_example_runs_as_printed(number: int, kind: str, text: str, folder: Path) -> None:
-    programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
-    command = ["bash", "-euo", "pipefail", "-c", text] if kind == "bash" else [sys.executable, "-c", text]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = bash(text, folder) if kind == "bash" else Forked.done("-c", text, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SAID[number] in done.stdout
 

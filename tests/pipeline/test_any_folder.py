@@ -6,14 +6,13 @@ import json
 import os
 import platform
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from forked import Forked
 from scripted_annotators import of_a_table
 
 from alm_proxies import progress
@@ -252,14 +251,13 @@ def test_a_folder_without_anything_of_ours_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def running(file: Path) -> subprocess.Popen[bytes]:
+def running(file: Path) -> Forked:
     """A run with a slow annotator."""
     of_a_table(file.parent, "dear", price=12.0, seconds=30.0)
-    call = [sys.executable, "-c", "from alm_proxies.cli.start import main; main()", "run", str(file), "--quiet"]
-    return subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return Forked("-m", "alm_proxies", "run", file, "--quiet")
 
 
-def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_for(path: Path, process: Forked) -> None:
     deadline = time.monotonic() + 60
     while not path.exists():
         assert process.poll() is None
@@ -268,7 +266,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
 
 
 def test_what_runs_is_said_with_how_to_stop_it_and_what_was_killed_too(
-    file: Path, running: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+    file: Path, running: Forked, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = file.parent / "out"
     with running:
@@ -279,17 +277,17 @@ def test_what_runs_is_said_with_how_to_stop_it_and_what_was_killed_too(
             assert "annotate: running" in lines
             assert f"stop it with: kill -TERM {running.pid}" in lines
         finally:
-            os.kill(running.pid, signal.SIGKILL)
+            running.kill()
     (stage,) = [listed for listed in standing_of(out).stages if listed.title == "annotate"]
     assert (stage.state, stage.how_to_stop, stage.host) == ("killed", None, platform.node())
     assert "its process ended before it was done" in str(stage)
 
 
-def test_a_stopped_run_leaves_no_note_behind(file: Path, running: subprocess.Popen[bytes]) -> None:
+def test_a_stopped_run_leaves_no_note_behind(file: Path, running: Forked) -> None:
     note = file.parent / "out" / "annotate" / "running.json"
     with running:
         wait_for(note, running)
-        running.terminate()
+        running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 130
     assert not note.exists()
 

@@ -1,8 +1,6 @@
 import json
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from forked import Forked
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import OutputError, SettingsError
@@ -19,7 +18,6 @@ from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.run import run
 from alm_proxies.tables import Labels, Utterances, Votes
 
-PROGRAM = str(Path(sys.executable).with_name("alm-proxies"))
 FILE = """\
 taxonomy = "crema6"
 seed = 3
@@ -225,16 +223,16 @@ def test_an_unknown_name_lists_the_shipped_pipelines() -> None:
 
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_tables(pipeline: Path, tmp_path: Path) -> None:
     whole = run(pipeline, folder=tmp_path / "whole", quiet=True)
-    call = [PROGRAM, "run", str(pipeline), "--folder", str(tmp_path / "killed"), "--quiet"]
+    call = ["-m", "alm_proxies", "run", str(pipeline), "--folder", str(tmp_path / "killed"), "--quiet"]
     for number in range(3):
-        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = Forked(*call)
         watched = tmp_path / "killed" / ("read", "read/stage.json", "fuse")[number]
         while process.poll() is None and not watched.exists():
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"it had ended before it could be killed at {watched.name}"
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    done = Forked.done(*call)
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "killed").rglob("*.part"))
     for name in ("read/votes.parquet", "fuse/labels.parquet"):

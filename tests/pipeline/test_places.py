@@ -1,8 +1,6 @@
 """Paths of a pipeline: inputs, folders of varied runs, changed sources and cards, two concurrent runs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from forked import Forked
 from wording import Wording
 
 from alm_proxies.cli.app import run as command
@@ -285,9 +284,7 @@ def test_a_second_run_into_a_folder_waits_to_be_told(file: Path, wording: Wordin
         "import sys\nfrom pathlib import Path\nfrom alm_proxies.alone import alone_in\n"
         "with alone_in(Path(sys.argv[1]), 'run', ''):\n print('in', flush=True)\n sys.stdin.read()\n"
     )
-    command = [sys.executable, "-c", script, str(file.parent / "out")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
+    with Forked("-c", script, file.parent / "out") as first:
         assert first.stdout.readline() == "in\n"
         with wording.refused(InputError):
             run(file, quiet=True)

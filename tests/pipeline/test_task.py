@@ -1,14 +1,12 @@
 """A task is plain data that any process can perform; it is skipped if nothing has changed."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from forked import Forked
 
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.pipeline.perform import Task, perform, stamped
@@ -124,9 +122,7 @@ def test_another_process_does_the_same_task_from_json(heard: Path) -> None:
         "import sys\nfrom alm_proxies.pipeline.perform import Task, perform\n"
         "print(perform(Task.of_json(sys.stdin.read()), quiet=True).counts)\n"
     )
-    call = [sys.executable, "-c", script]
-    line = task(heard, "there").json()
-    done = subprocess.run(call, input=line, capture_output=True, text=True, check=False)
+    done = Forked.done("-c", script, written=task(heard, "there").json())
     assert done.returncode == 0, done.stderr
     assert done.stdout == "{'labels': 3}\n"
     files = [heard.parent.parent / place / "fuse" / "labels.parquet" for place in ("here", "there")]
@@ -140,9 +136,7 @@ def test_a_task_killed_in_its_work_runs_again(heard: Path) -> None:
         "task.perform = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         "task.do(task.Task.of_json(sys.stdin.read()))\n"
     )
-    call = [sys.executable, "-c", script]
-    done = subprocess.run(call, input=task(heard).json(), text=True, check=False, env=dict(os.environ))
-    assert done.returncode == -9
+    assert Forked.done("-c", script, written=task(heard).json()).returncode == -9
     assert will_run(task(heard)) == "was not finished, runs again"
     assert not do(task(heard), quiet=True).skipped
 

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from forked import Forked
 from web_server import Web, serving, tone
 
 from alm_proxies import cache
@@ -126,9 +126,8 @@ def test_two_processes_at_once_leave_one_whole_copy(web: Web) -> None:
         "import os, sys\nfrom alm_proxies.remote.copies import open_copy\ncopy = open_copy(sys.argv[1], keep=True)\n"
         "print(copy.digest, len(os.read(copy.handle, 10**7)))"
     )
-    command = [sys.executable, "-c", script, uri]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    answers = {process.communicate(timeout=60)[0] for process in running}
+    running = [Forked("-c", script, uri) for _ in range(3)]
+    answers = {process.communicate()[0] for process in running}
     assert answers == {f"{hashlib.sha256(tone()).hexdigest()} {len(tone())}\n"}
     assert [path.read_bytes() for path in in_cache()] == [tone()]
 
@@ -136,7 +135,7 @@ def test_two_processes_at_once_leave_one_whole_copy(web: Web) -> None:
 def test_a_process_that_is_killed_while_it_fetches_leaves_no_copy(web: Web) -> None:
     uri = web.url("endless/a.wav")
     script = "import sys\nfrom alm_proxies.remote.copies import open_copy\nopen_copy(sys.argv[1], keep=True)"
-    with subprocess.Popen([sys.executable, "-c", script, uri]) as process:
+    with Forked("-c", script, uri) as process:
         while not (parts := in_cache()) or not parts[0].stat().st_size:
             time.sleep(0.01)
             assert process.poll() is None
@@ -334,9 +333,7 @@ def test_waiting_for_a_server_can_be_interrupted(web: Web) -> None:
         "signal.signal(signal.SIGINT, signal.default_int_handler)\nprint('begins', flush=True)\n"
         "try:\n    open_copy(sys.argv[1], keep=True)\nexcept KeyboardInterrupt:\n    print('interrupted')"
     )
-    command = [sys.executable, "-c", script, web.url("drip/a.wav")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
+    with Forked("-c", script, web.url("drip/a.wav")) as process:
         assert process.stdout.readline() == "begins\n"
         while not web.asked["GET /drip/a.wav"]:
             time.sleep(0.01)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forked import Forked
+from forked import TORCH, Forked
 from small_corpus import small_settings
 
 from alm_proxies.stages.train.stage import Trained, train
@@ -33,7 +35,10 @@ def started(corpus: Corpus, out: Path, *, before: str = "", **changes: Any) -> F
     script = out.with_suffix(".py")
     script.parent.mkdir(parents=True, exist_ok=True)
     script.write_text(before + IN_ITS_OWN_PROCESS)
-    return Forked(script, str(corpus.folder), str(out), str(corpus.encoder), json.dumps(changes))
+    return Forked(
+        script, corpus.folder, out, corpus.encoder, json.dumps(changes),
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)}, imported=TORCH,
+    )  # fmt: skip
 
 
 def fit(corpus: Corpus, out: Path, **changes: Any) -> Trained:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from forked import Forked
+from forked import TORCH, Forked
 
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.run_log import read_lines
@@ -78,7 +78,8 @@ def two_started(
     given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port)}
     given["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     both = [
-        Forked(Path(script), *arguments, environment=given | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+        Forked(script, *arguments, environment=given | {"RANK": rank, "LOCAL_RANK": rank}, imported=TORCH)
+        for rank in ("0", "1")
     ]
     with both[0], both[1]:
         yield both

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import soundfile
-from forked import Forked
+from forked import TORCH, Forked
 
 from alm_proxies.about import About
 from alm_proxies.models.tiny import Hearing
@@ -80,7 +80,7 @@ def kill_after_an_epoch(utterances: Utterances, labels: Labels, folder: Path, se
     labels.write(folder / "labels.parquet")
     script = folder / "train.py"
     script.write_text(_IN_ITS_OWN_PROCESS)
-    with Forked(script, str(folder), json.dumps(settings.model_dump(mode="json"))) as process:
+    with Forked(script, folder, json.dumps(settings.model_dump(mode="json")), imported=TORCH) as process:
         lines = []
         for line in process.stderr:
             lines.append(line)

@@ -2,8 +2,6 @@ import asyncio
 import errno
 import os
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from forked import Forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -165,8 +164,7 @@ with Ledger.open(Path(sys.argv[1])) as ledger:
 
 
 def test_a_disk_that_is_full_as_a_transaction_ends_is_said_and_the_next_one_is_a_new_one(tmp_path: Path) -> None:
-    run = [sys.executable, "-c", FULL_WHILE_COMMITTING, str(tmp_path / "ledger.sqlite")]
-    lines = subprocess.run(run, capture_output=True, text=True, check=True).stdout.splitlines()
+    lines = Forked.done("-c", FULL_WHILE_COMMITTING, tmp_path / "ledger.sqlite").stdout.splitlines()
     assert lines[2:] == ["[0, 3]"]
     assert all("the ledger cannot be written: disk I/O error" in line or "full" in line for line in lines[:2])
     assert all("Free some space" in line for line in lines[:2])
@@ -177,7 +175,7 @@ def test_a_refused_second_writer_does_not_let_a_third_one_in(ledger: Ledger) -> 
         Ledger.open(ledger.path)
     code = "import sys; from pathlib import Path; from alm_proxies.stages.annotate.ledger import Ledger"
     code += "; Ledger.open(Path(sys.argv[1]))"
-    other = subprocess.run([sys.executable, "-c", code, str(ledger.path)], capture_output=True, text=True, check=False)
+    other = Forked.done("-c", code, ledger.path)
     assert f"process {os.getpid()} on" in other.stderr
     assert "is annotating into this folder" in other.stderr
 
@@ -261,8 +259,7 @@ with OneWriter(Path({str(lock)!r})):
     print("held", flush=True)
     sys.stdin.readline()
 """
-    program = [sys.executable, "-c", script]
-    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    with Forked("-c", script) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(InputError, match=f"process {holder.pid} on .* is annotating"), OneWriter(lock):
             pass

@@ -2,13 +2,12 @@
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import polars as pl
 import pytest
+from forked import Forked
 from listening import listening
 from robbing import Make, sql
 
@@ -75,8 +74,7 @@ def test_a_damaged_ledger_of_version_1_and_a_kill_in_the_middle_of_the_upgrade_l
         "ledger_file._sign = lambda *_: os.kill(os.getpid(), 9)\n"
         "Ledger.open(Path(sys.argv[1]))"
     )
-    died = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, check=False)
-    assert died.returncode == -9
+    assert Forked.done("-c", code, path).returncode == -9
     with Ledger.open(path) as ledger:
         assert ledger.spent() == pytest.approx(5.1 + 0.25)
     path.write_bytes(before)

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -260,8 +258,7 @@ def test_a_ledger_in_a_folder_that_may_only_be_read_can_be_looked_at(again: Make
             break
         folder.chmod(0o555)
     try:
-        command = [sys.executable, "-c", code, str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = Forked.done("-c", code, out)
     finally:
         for folder in (out, *out.parents):
             if folder == Path("/tmp"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Engine
@@ -63,20 +64,9 @@ def asked(corpus: Make, tmp_path: Path) -> Callable[[int], tuple[Utterances, Ann
     return make
 
 
-def command(folder: Path) -> subprocess.Popen[str]:
+def command(folder: Path) -> Forked:
     files = [str(folder / "utterances.parquet"), "--annotator", str(folder / "a.toml"), "--injection", "0"]
-    run = [
-        sys.executable,
-        "-c",
-        "from alm_proxies.cli.start import main; main()",
-        "annotate",
-        *files,
-        "-o",
-        str(folder / "out"),
-        "--max-left-out",
-        "1",
-    ]
-    return subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Forked("-m", "alm_proxies", "annotate", *files, "-o", folder / "out", "--max-left-out", "1")
 
 
 def statuses(folder: Path) -> dict[str, int]:
@@ -85,8 +75,7 @@ def statuses(folder: Path) -> dict[str, int]:
         return dict(sql.execute("SELECT status, COUNT(*) FROM vote GROUP BY status"))
 
 
-def until_away(run: subprocess.Popen[str]) -> list[str]:
-    assert run.stderr is not None
+def until_away(run: Forked) -> list[str]:
     lines = []
     for line in run.stderr:
         lines.append(line)
@@ -156,12 +145,11 @@ def test_ctrl_c_ends_at_once_while_a_server_that_is_not_there_is_tried_out(asked
     with serving() as (_, port):
         asked(port)
     run = command(tmp_path)
-    assert run.stderr is not None
     for line in run.stderr:
         if "to probe the server" in line:
             break
     run.send_signal(signal.SIGINT)
-    _, rest = run.communicate(timeout=60)
+    _, rest = run.communicate()
     assert run.returncode == 130, rest
     assert "could not be probed" not in rest
     assert statuses(tmp_path) == {}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from forked import Forked
 
 from alm_proxies.alone import alone_beside
 from alm_proxies.errors import InputError, OutputError, SettingsError
@@ -130,7 +129,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next_and_nothing_else(corpu
     corpus[0].write(tmp_path / "labels.parquet")
     corpus[1].write(tmp_path / "utterances.parquet")
     made = tmp_path / "made"
-    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False).returncode == -9
+    assert Forked.done("-c", KILLED, tmp_path).returncode == -9
     assert sorted(path.suffix for path in made.iterdir()) == [".lock", ".part"]
     (made / ".out.mine.part").mkdir()
     export(corpus[0], corpus[1], made / "out", ExportSettings(audio="copy"))

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
-from forked import Forked
+from forked import TORCH, Forked
 
 from alm_proxies.about import About
 from alm_proxies.audio.clip import Clip, open_clip
@@ -236,7 +236,7 @@ def test_train_and_predict_are_commands(
         ["predict", "model", "utterances.parquet", "--quiet", "-o", "a.parquet"],
         ["predict", "model", str(folder / "wav"), "--quiet", "-o", "b.parquet"],
     ):
-        done = Forked.done(program, *command)
+        done = Forked.done(program, *command, imported=TORCH)
         assert done.returncode == 0, done.stderr
     first, second = (Labels.read(tmp_path / name) for name in ("a.parquet", "b.parquet"))
     assert len(first) == len(second) == 48

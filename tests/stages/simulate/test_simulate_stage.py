@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from forked import Forked
 from pydantic import ValidationError
 
 from alm_proxies.audio.features import measure_all
@@ -119,11 +119,10 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(simulated: tuple[Path
         "import sys; from alm_proxies.stages.simulate.stage import *;"
         "simulate(sys.argv[1], SimulateSettings.model_validate_json(sys.argv[2]), workers=1)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), SMALL.model_dump_json()])
-    while process.poll() is None and len(list(tmp_path.glob("wav/*.wav"))) < 3:
-        pass
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with Forked("-c", code, tmp_path, SMALL.model_dump_json()) as process:
+        while process.poll() is None and len(list(tmp_path.glob("wav/*.wav"))) < 3:
+            pass
+        process.kill()
     written = len(list(tmp_path.glob("wav/*.wav")))
     assert written >= 3
     corpus = simulate(tmp_path, SMALL, quiet=True)
