@@ -17,8 +17,8 @@ PYTEST := pytest --durations=10 --durations-min=1
 CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimators tests/measures tests/pipeline \
   tests/report tests/stages/align tests/stages/annotate tests/stages/fuse tests/stages/read tests/stages/simulate
 # The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others,
-# which take about as long.
-MAIN := -m 'not vllm and not browser and not server'
+# which take about as long. Those that read the documentation's site run with those that open it, which builds it once.
+MAIN := -m 'not vllm and not browser and not server and not site'
 HALF := $(addprefix tests/,audio compare embedded engines measures models training) \
   $(addprefix tests/stages/,align annotate evaluate listen predict simulate)
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
@@ -56,7 +56,7 @@ other-half: $(VENV)/ready
 
 # After the tests with a vLLM where both are asked for, so that two engines never share the processors.
 served: $(VENV)/ready $(S3)/ready | $(filter vllm,$(MAKECMDGOALS))
-	@$(BIN)/$(PYTEST) -m '(browser or server) and not vllm' $(LATER)
+	@$(BIN)/$(PYTEST) -m '(browser or server or site) and not vllm' $(LATER)
 
 vllm: $(VENV)/ready $(VLLM)/ready
 	@$(VLLM)/bin/python -m $(PYTEST) -m vllm tests/engines tests/models $(LATER)

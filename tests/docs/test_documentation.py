@@ -64,6 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.site
 def test_every_command_and_public_name_is_in_the_site(site: Path) -> None:
     from alm_proxies import __all__
     from alm_proxies.cli.app import app
@@ -76,6 +77,7 @@ def test_every_command_and_public_name_is_in_the_site(site: Path) -> None:
     assert [name for name in __all__ if not name.startswith("__") and f".{name}" not in names] == []
 
 
+@pytest.mark.site
 def test_every_setting_has_a_meaning_in_the_site(site: Path) -> None:
     html = (site / "reference/settings.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr>\n<td><code>(.*?)</code></td>(.*?)</tr>", html, flags=re.DOTALL)
@@ -83,12 +85,14 @@ def test_every_setting_has_a_meaning_in_the_site(site: Path) -> None:
     assert [key for key, rest in rows if re.findall(r"<td>(.*?)</td>", rest, flags=re.DOTALL)[-1] == ""] == []
 
 
+@pytest.mark.site
 def test_words_in_angle_brackets_are_shown_as_they_are(site: Path) -> None:
     assert "soft cross-entropy with p_&lt;label&gt;" in (site / "reference" / "exports.html").read_text()
     for page in (site / "reference").glob("*.html"):
         assert not re.search(r"\\<[a-z]+>", page.read_text()), page.name
 
 
+@pytest.mark.site
 def test_every_file_of_the_house_is_on_the_map_with_a_line(site: Path) -> None:
     html = (site / "house/map.html").read_text(encoding="utf-8")
     files = [path for path in (ROOT / "alm_proxies").rglob("*.py") if path.stat().st_size]
