@@ -160,7 +160,7 @@ def _held_by_function(function: FunctionType, seen: dict[int, Any]) -> list[str]
 def _held_by_class(thing: type, seen: dict[int, Any]) -> list[str]:
     """The bases of a class, its plain values, and what its methods hold and use."""
     held = [_described(base, seen) for base in thing.__bases__ if _is_used(base)]
-    for name, value in vars(thing).items():
+    for name, value in [*vars(thing).items()]:  # pydantic adds a signature once it is looked for
         parts = [getattr(value, part, None) for part in ("__func__", "fget", "fset", "func")]
         functions = [part for part in (value, *parts) if isinstance(part, FunctionType)]
         held += [f"{name} {text}" for function in functions for text in _held_by_function(function, seen)]
