@@ -17,7 +17,9 @@ class AudformatSource(Source):
     used.
     """
     tables: tuple[str, ...] = ()
-    """The tables whose votes are read. By default all."""
+    """The tables whose votes are read. By default all; to be named where several count the votes on a file, such as
+    those of voice and face.
+    """
 
 
 READER = Reader(AudformatSource, "alm_proxies.stages.read.audformat:read_audformat")

@@ -11,7 +11,7 @@ from alm_proxies.stages.read.settings import Reader
 
 
 class HuggingfaceSource(MappedSource):
-    """A folder that `datasets` can load (Parquet, save_to_disk, audiofolder ...), or one Parquet file."""
+    """A folder that `datasets` can load (save_to_disk, audiofolder ...), or one Parquet, JSON lines or CSV file."""
 
     format: Literal["huggingface"] = "huggingface"
     """A Hugging Face data set on this machine; needs the extra "datasets"."""
