@@ -20,9 +20,9 @@ from alm_proxies.annotators.stated import schema
 from alm_proxies.annotators.wording import AnswerFormat
 from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.engines.engine import Audio, Engine, Question, Request, Sampling, Turn, draw_seeds
-from alm_proxies.engines.registry import Serve, open_engine, serve_settings
+from alm_proxies.engines.registry import ScriptedServe, Serve, open_engine, serve_settings
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.files import digest_of, weights_digest
+from alm_proxies.files import digest_file, digest_of, weights_digest
 from alm_proxies.models.checkpoints import has_head
 from alm_proxies.printable import counted
 from alm_proxies.seeds import seed_of
@@ -87,6 +87,9 @@ class Annotator:
             del settings["content_free"]
         if self.local is not None and file.revision is None:
             settings["revision"] = weights_digest(self.local)
+        serve = self.serve
+        if isinstance(serve, ScriptedServe) and Path(serve.answers).is_file():
+            settings["answers"] = digest_file(serve.answers)
         used = file.cross.focus
         digest = digest_of({**settings, "prompt": self.prompt.digest(used), "labels": list(labels)})
         return replace(self, labels=labels, cells=cells, votes=count, digest=digest)
@@ -117,8 +120,14 @@ class Annotator:
 
     @property
     def serve(self) -> Serve:
-        """The engine's settings."""
-        return serve_settings(self.file.engine, self.file.serve, where=self.where)
+        """The engine's settings; a scripted one's table is beside the annotator file, or in the working folder."""
+        serve = serve_settings(self.file.engine, self.file.serve, where=self.where)
+        if not isinstance(serve, ScriptedServe) or not serve.answers:
+            return serve
+        here = Path(serve.answers).expanduser()
+        beside = Path(self.where).parent / here
+        answers = here if here.is_file() and not beside.exists() else beside
+        return serve.model_copy(update={"answers": str(answers)})
 
     @property
     def estimand(self) -> str:

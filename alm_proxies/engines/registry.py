@@ -70,7 +70,8 @@ class ScriptedServe(Settings):
     """Settings of a scripted annotator, which reads its answers from a table."""
 
     answers: str = ""
-    """A Parquet or CSV file with utterance_id and text, or with p_<label> columns to draw from."""
+    """A Parquet or CSV file with utterance_id and text, or with p_<label> columns to draw from; a relative path is
+    relative to the annotator file. Votes are requested again if its content changes."""
     faults: dict[Trouble, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
     """Share of requests that fail, by kind, e.g. { server_error = 0.1 }."""
     seconds: Annotated[float, Field(ge=0, le=86_400)] = 0.0

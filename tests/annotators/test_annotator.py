@@ -14,6 +14,7 @@ from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.cells import cells_of, label_orders
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.engines.engine import Audio
+from alm_proxies.engines.registry import ScriptedServe
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import shipped_folder
 from alm_proxies.taxonomy import TAXONOMIES
@@ -202,3 +203,34 @@ def test_a_shipped_annotator_is_found_by_its_name_and_a_wrong_name_is_refused() 
     assert Annotator.read("server_listener").name == "server-listener"
     with pytest.raises(SettingsError, match="Did you mean 'server_listener'"):
         Annotator.read("server_listner")
+
+
+def test_a_table_of_answers_is_beside_the_annotator_file_or_else_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside, here = tmp_path / "annotators", tmp_path / "here"
+    for folder in (beside, here):
+        folder.mkdir()
+    monkeypatch.chdir(here)
+    path = beside / "one.toml"
+    path.write_text('name = "one"\nengine = "scripted"\nmodel = "m"\nserve = { answers = "said.csv" }\n')
+
+    def answers() -> Path:
+        serve = Annotator.read(path).serve
+        assert isinstance(serve, ScriptedServe)
+        return Path(serve.answers)
+
+    assert answers() == beside / "said.csv"  # where an error says that it is missing
+    (here / "said.csv").write_text("utterance_id,text\nu,happy\n")
+    assert answers().resolve() == here / "said.csv"
+    (beside / "said.csv").write_text("utterance_id,text\nu,sad\n")
+    assert answers() == beside / "said.csv"
+
+
+def test_votes_depend_on_the_content_of_a_table_of_answers(tmp_path: Path) -> None:
+    path = tmp_path / "said.csv"
+    digests = []
+    for text in ("happy", "sad", "happy"):
+        path.write_text(f"utterance_id,text\nu,{text}\n")
+        digests.append(annotator_with(serve={"answers": str(path)}).digest)
+    assert digests[0] == digests[2] != digests[1]

@@ -55,6 +55,26 @@ def test_every_planned_vote_is_there_and_reaches_the_labels(file: Path) -> None:
     assert run(file, quiet=True).skipped == 5
 
 
+def test_a_changed_table_of_answers_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "said.toml").write_text(
+        'name = "said"\nengine = "scripted"\nmodel = "table"\nprompt = "listener"\nvotes = 1\nanswer = "words"\n'
+        'serve = { answers = "said.csv" }\n'
+    )
+    path = tmp_path / "sim.toml"
+    path.write_text(FILE.format(folder=tmp_path).partition("[fuse]")[0].replace("ideal", "said"))
+    run_of_simulate = 'taxonomy = "crema6"\nseed = 2\nfolder = "out"\n[simulate]\nutterances = 40\ndense = 6\n'
+    (tmp_path / "spoken.toml").write_text(run_of_simulate)
+    run(tmp_path / "spoken.toml", quiet=True)
+    ids = Votes.read(tmp_path / "out/simulate/votes.parquet").frame["utterance_id"].unique()
+    heard = []
+    for text in ("happy", "happy", "sad"):
+        lines = [f"{utterance_id},{text}" for utterance_id in ids]
+        (tmp_path / "said.csv").write_text("\n".join(["utterance_id,text", *lines]) + "\n")
+        ran = run(path, quiet=True)
+        heard.append((ran.skipped, set(Votes.read(tmp_path / "out/annotate/votes.parquet").frame["label"])))
+    assert heard == [(2, {"happy"}), (3, {"happy"}), (2, {"sad"})]
+
+
 def test_more_votes_of_one_source_are_fused_in_every_run_of_vary(tmp_path: Path) -> None:
     """The votes of a run of [vary] lie in folders of one name: only the last of them counted as an input of fuse."""
     path = tmp_path / "sim.toml"
