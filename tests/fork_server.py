@@ -77,7 +77,7 @@ def _become(connection: socket.socket, path: list[str]) -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         old = getattr(sys, name)
         new = os.fdopen(number, old.mode, encoding=old.encoding, errors=old.errors, closefd=False)
-        new.reconfigure(line_buffering=old.line_buffering)
+        new.reconfigure(line_buffering=name == "stderr")  # not as here, where it may be unbuffered
         setattr(sys, name, new)
     os.environ.clear()
     os.environ.update(order["environment"])

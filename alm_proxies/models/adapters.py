@@ -145,17 +145,7 @@ def adapter_of(model: str | Path, revision: str | None = None) -> Adapter | None
     Such a model (Granite-speech) says so in its configuration, and its adapter lies beside its weights.
     """
     adapter = Adapter.read(model)
-    if adapter is not None and adapter.base != str(model):
-        return adapter
-    stated = getattr(config_of(model, revision), "has_lora_adapter", None)
-    if adapter is not None and stated is False:
-        raise InputError(
-            f"an adapter ({CONFIG}) lies beside weights whose config.json says has_lora_adapter = false, so it may be "
-            "merged into them",
-            where=str(model),
-            fix=f"Remove {CONFIG} and {WEIGHTS}; if it is not merged, write has_lora_adapter = true.",
-        )
-    if adapter is not None or not stated:
+    if adapter is not None or not getattr(config_of(model, revision), "has_lora_adapter", False):
         return adapter
     if Path(model).is_dir():
         raise InputError(

@@ -383,15 +383,6 @@ def test_a_model_with_an_adapter_beside_its_weights_answers_by_both(
         AudioLM.load(published, device="cpu")
 
 
-def test_an_adapter_beside_weights_that_are_stated_to_have_none_is_refused(published: Path) -> None:
-    config = json.loads((published / "config.json").read_text())
-    (published / "config.json").write_text(json.dumps(config | {"has_lora_adapter": False}))
-    with pytest.raises(InputError, match=r"may be merged into them\. Remove adapter_config\.json"):
-        AudioLM.load(published, device="cpu")
-    (published / "adapter_config.json").unlink()
-    AudioLM.load(published, device="cpu")
-
-
 def test_by_its_name_on_the_hub_it_answers_by_both(
     published: Path, adapted: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
