@@ -18,8 +18,9 @@ relative to the speaker, fitted to those votes, (c) the annotator, which knows o
 what the crowd that it learned from would say itself; which share of the gap a - b it closes; and how often each label
 comes first.
 
-`judge` writes into embedded_results.json what the shipped weights make of the development actors and of EMO-DB. The
-lockbox was opened once, for the weights before these, and stays closed; that opening is kept in the same file.
+`judge` writes into embedded_results.json what the shipped weights make of the development actors and of EMO-DB, with
+`--before FOLDER` beside other weights. The
+lockbox was opened once, for weights of two generations ago, and stays closed; that opening is kept in the same file.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ import numpy as np
 import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "simulate"))
-from embedded_figures import Figures, figures_of_actors, table_of
+from embedded_figures import Figures, against, figures_of_actors, table_of
 from embedded_real import Sources, hear_people, heard_by, prior, student_of, teach
 from embedded_speech import CORPUS, DEVELOPMENT, Hearing, crema_d, real_speech
 from embedded_training import Plan
@@ -246,8 +247,8 @@ def measure(folder: Path) -> None:
     compare(some_speakers(synthetic_speech(folder)), folder / "speech", f"crowd {taught_by}", taught_by)
 
 
-def judge(folder: Path, data: Path, teacher: Path, recordings: Path) -> None:
-    """Write the figures of the shipped weights on the development actors, and on EMO-DB."""
+def judge(folder: Path, data: Path, teacher: Path, recordings: Path, before: Path | None) -> None:
+    """Write the figures of the shipped weights on the development actors, beside other weights, and on EMO-DB."""
     learned = folder / "learned"
     training = json.loads(read_text(learned / "made.json"))
     if training["weights"] != digest_file(PACKAGE / "model.safetensors"):
@@ -267,9 +268,13 @@ def judge(folder: Path, data: Path, teacher: Path, recordings: Path) -> None:
     some = Utterances.of(table_of(clips).frame.gather_every(40), about=About(taxonomy=LABELS))
     columns = [frame.sort("utterance_id").select(LABELS).to_numpy() for frame in (hear(some), answers(some))]
     figures["annotate_difference"] = float(np.abs(columns[0] - columns[1]).max())
+    kept = json.loads(read_text(RESULTS))
+    if before is not None:
+        other = student_of(Sources(folder, data, teacher, before, PACKAGE / "annotator.toml"))
+        weights = digest_file(before / "model.safetensors")
+        kept["against"] = {"weights": weights} | against(clips, hear, partial(heard_by, other))
     figures["emodb"] = emodb(recordings, hear)
-    before = json.loads(read_text(RESULTS))["weights_before"]
-    write_json(RESULTS, figures | {"weights_before": before})
+    write_json(RESULTS, figures | {name: kept[name] for name in ("against", "lockbox_opened") if name in kept})
     print(read_text(RESULTS))
 
 
@@ -281,13 +286,14 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="Folder of the Whisper tiny.en encoder.")
     parser.add_argument("--emodb", type=Path)
     parser.add_argument("--first", type=Path, help="Folder of a model that has learned from synthetic speech.")
+    parser.add_argument("--before", type=Path, help="Folder of other weights to compare with.")
     parser.add_argument("--choosing", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     where = options.folder, options.crema_d, options.teacher
     if options.message == "measure":
         measure(options.folder)
     elif options.message == "judge":
-        judge(*where, options.emodb)
+        judge(*where, options.emodb, options.before)
     elif options.message == "people":
         people(*where, options.first, choosing=options.choosing)
     else:

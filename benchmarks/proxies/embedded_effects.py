@@ -10,6 +10,8 @@ from scipy.signal import lfilter
 
 _DECIBELS = 40.0  # a level change in dB to one of mel cells: log10 of power, over 4
 _HZ = 8000.0
+_CONTRAST = 0.2
+"""Deviation of the logarithm of a recording's contrast: a quieter room and a gate give more, a compressor less."""
 
 
 LEVEL = 8.0
@@ -39,7 +41,8 @@ def changed(
 
 
 def _recorded_elsewhere(mel: Floats, rng: np.random.Generator, often: float) -> Floats:
-    """The cells in another room, with noise, on a telephone, by another microphone, at another level."""
+    """The cells in another room, with noise, on a telephone, by another microphone, with more or
+    less contrast, at another level."""
     if rng.random() < 0.35 * often:
         mel = _in_room(mel, rng)
     if rng.random() < 0.8 * often:
@@ -50,12 +53,14 @@ def _recorded_elsewhere(mel: Floats, rng: np.random.Generator, often: float) -> 
         mel = np.log10(power) / 4
     if rng.random() < 0.06 * often:
         mel = mel - _TELEPHONE
+    if rng.random() < 0.5 * often:
+        mel = mel.max() - (mel.max() - mel) * np.exp(rng.normal(0.0, _CONTRAST))
     return np.asarray(mel + rng.normal(0, LEVEL * often) / _DECIBELS, dtype=np.float32)
 
 
 def _coloured(rng: np.random.Generator) -> Array:
     """A microphone's gain in every band: a tilt, and a smooth curve through random points."""
-    points = rng.normal(0, 3.0, 8)
+    points = rng.normal(0, 4.0, 8)
     places = np.linspace(0, len(points) - 1, BANDS)
     tilt = np.linspace(-1, 1, BANDS) * rng.normal(0, 4.0)
     return (np.interp(places, np.arange(len(points)), points) + tilt) / _DECIBELS

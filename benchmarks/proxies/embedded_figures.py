@@ -47,9 +47,7 @@ def figures_of_actors(
     clips: Clips, cells: Cells, teacher: Teacher, class_shares: Array, hear: Callable[[Utterances], pl.DataFrame]
 ) -> Figures:
     """All figures of clips of actors that nothing was learned from."""
-    heard = hear(table_of(clips))
-    ids = pl.DataFrame({"utterance_id": [f"{CORPUS}/{name}" for name in clips.names]})
-    answers = ids.join(heard, on="utterance_id", how="left", maintain_order="left").select(LABELS).to_numpy()
+    answers = heard_about(clips, hear)
     guesses = {
         "class_shares": np.broadcast_to(class_shares, clips.votes.shape),
         "whisper_head": teacher.about(pooled(cells), clips.actors.tolist()),
@@ -68,6 +66,31 @@ def figures_of_actors(
     drawn = [gap_closed(scores, rng.choice(everyone, len(everyone))) for _ in range(BOOTSTRAPS)]
     figures["gap_closed_interval"] = [float(value) for value in np.quantile(drawn, [0.025, 0.975])]
     return figures | worth(clips, answers, class_shares)
+
+
+def against(
+    clips: Clips, hear: Callable[[Utterances], pl.DataFrame], before: Callable[[Utterances], pl.DataFrame]
+) -> Figures:
+    """Log loss a vote less that of other weights, on the same clips, with a bootstrap interval over actors."""
+    guesses = {"embedded": heard_about(clips, hear), "before": heard_about(clips, before)}
+    scores = by_actor(clips, guesses)
+    less = scores.loss["embedded"] - scores.loss["before"]
+    rng = generator(0, "embedded against")
+    rows = rng.integers(len(less), size=(BOOTSTRAPS, len(less)))
+    drawn = less[rows].sum(1) / scores.votes[rows].sum(1)
+    return {
+        "nll": log_loss(guesses["before"], clips.votes),
+        "difference": float(less.sum() / scores.votes.sum()),
+        "difference_interval": [float(value) for value in np.quantile(drawn, [0.025, 0.975])],
+    }
+
+
+def heard_about(clips: Clips, hear: Callable[[Utterances], pl.DataFrame]) -> Array:
+    """The distribution of every clip, in their order."""
+    ids = pl.DataFrame({"utterance_id": [f"{CORPUS}/{name}" for name in clips.names]})
+    heard = ids.join(hear(table_of(clips)), on="utterance_id", how="left", maintain_order="left")
+    answers: Array = heard.select(LABELS).to_numpy()
+    return answers
 
 
 def by_actor(clips: Clips, guesses: dict[str, Array]) -> Scores:

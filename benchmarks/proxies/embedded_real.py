@@ -56,8 +56,10 @@ SYNTHETIC = {"train": 3000, "development": 300}
 """Clips of each split of the synthetic speech that are used beside real speech."""
 NEW_LAYERS = 3
 """Layers that the audio encoder gets; at first they change nothing."""
-VERSIONS = 2
-"""The recordings, and the recordings with other voices."""
+OFTEN = (0.25, 0.2, 0.3, 0.25)
+"""How often each version of the real clips is heard: the recordings, with other voices, and in pieces of strangers."""
+ACTED = 2
+"""Versions that still say what the actor said, so that the human votes are about them."""
 FOLDS = 5
 
 
@@ -93,14 +95,12 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, choosing: bool) -
     extractor = student.lm.inputs.processor.feature_extractor
     hearing = Hearing(extractor, where.teacher, where.folder / "heard")
     first = real_speech(everyone, hearing, where.folder / "heard").of(everyone.of(sorted(set(known.actors.tolist()))))
-    versions = [first, *(real_speech(known, hearing, where.folder / "heard", v) for v in range(1, VERSIONS))]
+    versions = [first, *(real_speech(known, hearing, where.folder / "heard", v) for v in range(1, len(OFTEN)))]
     simulated, truth, shares = some_synthetic(corpus)
-    synthetic = synthetic_cells(simulated, extractor, where.folder / "heard")
+    synthetic = synthetic_cells(simulated, hearing, where.folder / "heard")
     rows = known.of(actors)
     teacher = teach(known, first, rows, plan.seed, folder)
-    targets = np.full(known.votes.shape, np.nan)
-    targets[rows] = targets_of(known, first, rows, teacher, plan)
-    parts = [Part(cells, targets, rows, real=True) for cells in versions]
+    parts = parts_of(known, versions, rows, teacher, plan)
     learned = np.arange(len(shares) - len(truth))
     unseen = known.of(CHOOSING) if choosing else rows[:: max(1, len(rows) // 300)]
     for line in learn(student, parts, Part(synthetic, shares, learned, real=False), plan, folder):
@@ -108,10 +108,10 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, choosing: bool) -
             continue
         print(line, flush=True)
         if line == ENCODER_DONE:
-            look(student, known, first, rows, unseen, teacher, synthetic, truth)
+            look(student, known, versions, rows, unseen, teacher, synthetic, truth)
     if rank() > 0:
         return folder / "model"
-    look(student, known, first, rows, unseen, teacher, synthetic, truth)
+    look(student, known, versions, rows, unseen, teacher, synthetic, truth)
     student.lm.save(folder / "model")
     training = {
         "seconds": round(time.monotonic() - started),
@@ -125,6 +125,19 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, choosing: bool) -
     write_json(folder / "made.json", training)
     print(json.dumps(training, indent=1))
     return folder / "model"
+
+
+def parts_of(clips: Clips, versions: Sequence[Cells], rows: np.ndarray, teacher: Teacher, plan: Plan) -> list[Part]:
+    """Every version with the shares to learn for these rows; about pieces of clips only the teacher says something."""
+    parts = []
+    for number, (cells, often) in enumerate(zip(versions, OFTEN, strict=True)):
+        target = np.full(clips.votes.shape, np.nan)
+        if number < ACTED:
+            target[rows] = targets_of(clips, versions[0], rows, teacher, plan)
+        else:
+            target[rows] = teacher.about(pooled(cells)[rows], clips.actors[rows].tolist())
+        parts.append(Part(cells, target, rows, real=True, often=often))
+    return parts
 
 
 def targets_of(clips: Clips, cells: Cells, rows: np.ndarray, teacher: Teacher, plan: Plan) -> Array:
@@ -251,7 +264,7 @@ def prior(clips: Clips, rows: np.ndarray) -> Array:
 def look(
     student: Student,
     clips: Clips,
-    cells: Cells,
+    versions: Sequence[Cells],
     rows: np.ndarray,
     unseen: np.ndarray,
     teacher: Teacher,
@@ -259,15 +272,19 @@ def look(
     truth: Array,
 ) -> None:
     """Print how development actors and development speakers of the synthetic speech are heard."""
-    votes = clips.votes[unseen]
+    cells, votes, actors = versions[0], clips.votes[unseen], clips.actors[unseen].tolist()
     floor = log_loss(np.broadcast_to(prior(clips, rows)[0], votes.shape), votes)
-    ceiling = log_loss(teacher.about(pooled(cells)[unseen], clips.actors[unseen].tolist()), votes)
+    ceiling = log_loss(teacher.about(pooled(cells)[unseen], actors), votes)
     answered, headed = asked(student, cells, unseen)
     for name, shares in (("answer", answered), ("encoder's head", headed)):
         loss = log_loss(shares, votes)
         hit = (shares.argmax(1) == votes.argmax(1)).mean()
         print(f"  real, {name}: {loss:.3f} nats a vote, class shares {floor:.3f}, Whisper head {ceiling:.3f}: "
               f"{(floor - loss) / (floor - ceiling):.0%} of the gap; plurality {hit:.1%}", flush=True)  # fmt: skip
+    for number, version in enumerate(versions):
+        taught = teacher.about(pooled(version)[unseen], actors)
+        far = [jsd_base2(taught, shares).mean() for shares in asked(student, version, unseen)]
+        print(f"  version {number}: JSD to the teacher {far[0]:.4f}, encoder's head {far[1]:.4f}", flush=True)
     there = np.arange(len(synthetic) - len(truth), len(synthetic))
     answered, headed = asked(student, synthetic, there)
     mean = np.broadcast_to(truth.mean(0), truth.shape)

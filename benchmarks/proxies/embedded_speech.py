@@ -7,8 +7,9 @@ kept in a folder. Effects are drawn anew for every batch, on the cells (embedded
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ FLOOR = 2.0
 TEACHER_LAYERS = (2, 3, 4)
 COMPONENTS = 64
 """Principal components of the teacher's frames that are predicted."""
+COMPONENTS_FILE = "components.npz"
 _HOP = 160
+_JOINT = 160  # samples over which a piece of a clip fades in and out
 _TAIL = 480  # samples of silence after a clip, so that its last frames are as with padding to 30 s
 
 
@@ -166,29 +169,40 @@ class Hearing:
 def real_speech(clips: Clips, hearing: Hearing, folder: Path, version: int = 0) -> Cells:
     """The cells of all clips, with what the teacher hears; kept in the folder, some hundred clips a file.
 
-    Version 0 is the recordings; in the others the voice and pace of each clip are changed, by the seed of its name.
+    Version 0 is the recordings; in version 1 the voice and pace of each clip are changed, by the seed of its name; in
+    the others each clip is pieces of clips of its actor, and the voice is changed more: other sentences of strangers.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    components(clips, hearing)
     parts = []
     for start in range(0, len(clips.names), CHUNK):
         some = range(start, min(start + CHUNK, len(clips.names)))
         path = folder / (f"real-{start}.npz" if version == 0 else f"version-{version}-{start}.npz")
         if not path.exists():
-            _hear(clips, some, hearing, version, path)
+            _hear([partial(_voiced, clips, row, version) for row in some], hearing, path)
         parts.append(Cells.read(path))
     return Cells.joined(parts)
 
 
-def _hear(clips: Clips, rows: Sequence[int], hearing: Hearing, version: int, kept: Path) -> None:
+def _voiced(clips: Clips, row: int, version: int) -> Clip:
+    """One clip in a version."""
+    clip = open_clip(clips.paths[row])
+    if version == 0:
+        return clip
+    rng = generator(version, "embedded voice", clips.names[row])
+    samples = clip.samples if version == 1 else in_pieces(clips, row, rng)
+    other = other_voice(samples.astype(np.float64), clip.rate, rng, strange=version > 1)
+    return Clip(other.astype(np.float32), clip.rate)
+
+
+def _hear(opened: Sequence[Callable[[], Clip]], hearing: Hearing, kept: Path) -> None:
     encoder = Encoder.load(hearing.teacher, device="cpu")
-    centre, basis = components(clips, encoder, hearing.components)
+    with np.load(hearing.components / COMPONENTS_FILE) as file:
+        centre, basis = file["centre"], file["basis"]
     mels, frames, pooled = [], [], []
-    with Progress(kept.stem, len(rows), quiet=False) as progress:
-        for row in rows:
-            clip = open_clip(clips.paths[row])
-            if version:
-                rng = generator(version, "embedded voice", clips.names[row])
-                clip = Clip(other_voice(clip.samples.astype(np.float64), clip.rate, rng).astype(np.float32), clip.rate)
+    with Progress(kept.stem, len(opened), quiet=False) as progress:
+        for open_one in opened:
+            clip = open_one()
             mels.append(mel_of(clip, hearing.extractor))
             states, statistics = taught_by(encoder, clip)
             frames.append(((states - centre) @ basis).astype(np.float16))
@@ -198,26 +212,45 @@ def _hear(clips: Clips, rows: Sequence[int], hearing: Hearing, version: int, kep
     Cells(_starts(mels), np.concatenate(mels), np.concatenate(frames), _starts(frames), statistics_of_all).write(kept)
 
 
-def other_voice(samples: Array, rate: int, rng: np.random.Generator) -> Array:
+def other_voice(samples: Array, rate: int, rng: np.random.Generator, *, strange: bool) -> Array:
     """The clip with another pitch and formants, and another pace."""
-    higher = apply("pitch", samples, rate, {"semitones": float(rng.uniform(-2.5, 2.5))}, rng)
-    return apply("speed", higher, rate, {"factor": float(rng.uniform(0.88, 1.14))}, rng)
+    widest, slowest, fastest = (5.0, 0.78, 1.3) if strange else (2.5, 0.88, 1.14)
+    higher = apply("pitch", samples, rate, {"semitones": float(rng.uniform(-widest, widest))}, rng)
+    return apply("speed", higher, rate, {"factor": float(rng.uniform(slowest, fastest))}, rng)
 
 
-def synthetic_speech(utterances: Utterances, extractor: object, folder: Path) -> Cells:
-    """The cells of simulated clips, in the order of their table; kept in the folder."""
+def in_pieces(clips: Clips, row: int, rng: np.random.Generator) -> Floats:
+    """Two to four pieces of clips of the actor, half of the time all of one acted emotion, one after the other."""
+    emotion = clips.names[row].split("_")[2]
+    own = [other for other in clips.of([clips.actors[row]]) if clips.names[other].split("_")[2] == emotion]
+    among = own if rng.random() < 0.5 else clips.of([clips.actors[row]])
+    pieces = []
+    for other in [row, *rng.choice(among, int(rng.integers(1, 4)))]:
+        samples = open_clip(clips.paths[other]).samples
+        size = min(len(samples), int(rng.uniform(0.5, 1.3) * RATE))
+        sums = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
+        power = sums[size:] - sums[:-size]
+        start = int(rng.choice(np.flatnonzero(power >= 0.3 * power.max())))
+        piece = samples[start : start + size].copy()
+        piece[:_JOINT] *= np.linspace(0, 1, _JOINT, dtype=np.float32)
+        piece[-_JOINT:] *= np.linspace(1, 0, _JOINT, dtype=np.float32)
+        pieces.append(piece)
+    return np.concatenate([pieces[place] for place in rng.permutation(len(pieces))])
+
+
+def synthetic_speech(utterances: Utterances, hearing: Hearing, folder: Path) -> Cells:
+    """The cells of simulated clips, in the order of their table, with what the teacher hears; kept in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"synthetic-{digest_of(utterances.frame['utterance_id'].to_list())}.npz"
-    if path.exists():
-        return Cells.read(path)
-    mels = []
-    with Progress("hearing synthetic speech", len(utterances.frame), quiet=False) as progress:
-        for corpus, audio in utterances.frame.select("corpus", "audio").iter_rows():
-            mels.append(mel_of(open_clip(Path(utterances.about.roots.get(corpus, "")) / audio), extractor))
-            progress.advance()
-    cells = Cells(_starts(mels), np.concatenate(mels))
-    cells.write(path)
-    return cells
+    names = digest_of(utterances.frame["utterance_id"].to_list())
+    parts = []
+    for start in range(0, len(utterances.frame), CHUNK):
+        path = folder / f"synthetic-{names}-{start}.npz"
+        if not path.exists():
+            some = utterances.frame.select("corpus", "audio")[start : start + CHUNK].iter_rows()
+            paths = [Path(utterances.about.roots.get(corpus, "")) / audio for corpus, audio in some]
+            _hear([partial(open_clip, audio) for audio in paths], hearing, path)
+        parts.append(Cells.read(path))
+    return Cells.joined(parts)
 
 
 def heard_once(utterances: Utterances, extractor: object) -> Cells:
@@ -249,25 +282,23 @@ def taught_by(encoder: Encoder, clip: Clip) -> tuple[Floats, Floats]:
         return frames.numpy(), hidden.pooled(TEACHER_LAYERS)[0].flatten().numpy()
 
 
-def components(clips: Clips, encoder: Encoder, folder: Path) -> tuple[Floats, Floats]:
-    """Mean and first principal directions of the teacher's frames of actors who do not judge; projections have a mean
-    variance of one.
+def components(clips: Clips, hearing: Hearing) -> None:
+    """Keep mean and first principal directions of the teacher's frames of actors who do not judge; projections have a
+    mean variance of one.
     """
-    path = folder / "components.npz"
-    if not path.exists():
-        rows = np.flatnonzero(~np.isin(clips.actors, DEVELOPMENT))
-        some = [clips.paths[row] for row in rows[:: max(1, len(rows) // 150)]]
-        frames = np.concatenate([taught_by(encoder, open_clip(path))[0] for path in some]).astype(np.float64)
-        centre, spread = frames.mean(0), frames.std(0)
-        _, sizes, turn = np.linalg.svd((frames - centre) / spread, full_matrices=False)
-        basis = turn[:COMPONENTS].T / spread[:, None]
-        size = np.sqrt(np.square(sizes[:COMPONENTS]).mean() / len(frames))
-        print(
-            f"{COMPONENTS} components: {np.square(sizes[:COMPONENTS]).sum() / np.square(sizes).sum():.0%} of variance"
-        )
-        np.savez(path, centre=centre.astype(np.float32), basis=(basis / size).astype(np.float32))
-    with np.load(path) as file:
-        return file["centre"], file["basis"]
+    path = hearing.components / COMPONENTS_FILE
+    if path.exists():
+        return
+    encoder = Encoder.load(hearing.teacher, device="cpu")
+    rows = np.flatnonzero(~np.isin(clips.actors, DEVELOPMENT))
+    some = [clips.paths[row] for row in rows[:: max(1, len(rows) // 150)]]
+    frames = np.concatenate([taught_by(encoder, open_clip(path))[0] for path in some]).astype(np.float64)
+    centre, spread = frames.mean(0), frames.std(0)
+    _, sizes, turn = np.linalg.svd((frames - centre) / spread, full_matrices=False)
+    basis = turn[:COMPONENTS].T / spread[:, None]
+    size = np.sqrt(np.square(sizes[:COMPONENTS]).mean() / len(frames))
+    print(f"{COMPONENTS} components: {np.square(sizes[:COMPONENTS]).sum() / np.square(sizes).sum():.0%} of variance")
+    np.savez(path, centre=centre.astype(np.float32), basis=(basis / size).astype(np.float32))
 
 
 def _starts(parts: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

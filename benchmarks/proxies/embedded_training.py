@@ -40,8 +40,8 @@ _ALIKE = 8  # batches that are drawn together and sorted by length
 class Plan:
     """How long and how it is trained."""
 
-    encoder_steps: int = 1700
-    steps: int = 400
+    encoder_steps: int = 2600
+    steps: int = 500
     workers: int = 2
     """Processes of one thread each; a step is taken on the mean of their gradients."""
     real: int = 24
@@ -54,7 +54,7 @@ class Plan:
     second_rate: float = 1.5e-3
     decay: float = 0.05
     dropout: float = 0.1
-    frames: float = 0.5
+    frames: float = 0.7
     """Weight of the error of the teacher's components."""
     teacher: float = 0.4
     """Share of the teacher's distribution in the target of a real clip; the rest is the share of human votes."""
@@ -69,6 +69,8 @@ class Part:
     shares: Array
     rows: NDArray[np.int64]
     real: bool
+    often: float = 1.0
+    """How often this version of the clips is heard; of all versions these add up to one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,20 +157,20 @@ def _part(student: Student, real: list[Part], synthetic: Part, plan: Plan, kept:
                     labels = _with_words(student, batch, rng) if words else _alone(student, batch)
                     error = _frame_loss(student.to_components(frames[-1]), batch)
                     share = len(batch.lengths) / (plan.real + plan.synthetic)
-                    (share * labels + plan.frames * error).backward()
+                    (share * (labels + plan.frames * error)).backward()
                     losses += [float(labels.detach()), float(error.detach())]
                 average_gradients(every)
                 nn.utils.clip_grad_norm_(every, 1.0)
                 for optimizer in optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
-                totals.append(losses[:3])
+                totals.append(losses)
                 if (step + 1) % 50 == 0 or step + 1 == steps:
                     hearing.set(longest)
                     _keep(student, optimizers, step + 1, kept)
                     shown = " ".join(f"{value:.3f}" for value in np.mean(totals[-50:], axis=0))
                     yield (
-                        f"{'whole model' if words else 'encoder'} {step + 1}/{steps}: real, frames, synthetic "
+                        f"{'whole model' if words else 'encoder'} {step + 1}/{steps}: real, frames, synthetic, frames "
                         f"{shown}; {time.monotonic() - started:.0f} s, {time.process_time():.0f} s of processor time"
                     )
     finally:
@@ -221,7 +223,7 @@ Member = tuple[Part, int]
 
 def _rows(parts: list[Part], size: int, seed: int, words: bool) -> Iterator[list[Member]]:
     """Endless batches of clips of similar length; each clip once in an epoch, in one of its versions."""
-    epoch = 0
+    epoch, often = 0, [part.often for part in parts]
     while True:
         rng = generator(seed, "embedded order", words, parts[0].real, epoch, rank())
         order = rng.permutation(parts[0].rows)
@@ -232,7 +234,7 @@ def _rows(parts: list[Part], size: int, seed: int, words: bool) -> Iterator[list
             pool = pool[np.argsort(lengths[pool], kind="stable")]
             batches += [pool[first : first + size] for first in range(0, len(pool) - size + 1, size)]
         for place in rng.permutation(len(batches)):
-            yield [(parts[int(rng.integers(len(parts)))], int(row)) for row in batches[int(place)]]
+            yield [(parts[int(rng.choice(len(parts), p=often))], int(row)) for row in batches[int(place)]]
         epoch += 1
 
 
