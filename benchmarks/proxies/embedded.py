@@ -19,8 +19,8 @@ what the crowd that it learned from would say itself; which share of the gap a -
 comes first.
 
 `judge` writes into embedded_results.json what the shipped weights make of the development actors and of EMO-DB, with
-`--before FOLDER` beside other weights. The
-lockbox was opened once, for weights of two generations ago, and stays closed; that opening is kept in the same file.
+`--before FOLDER` beside other weights. The lockbox was opened once, for weights of two generations ago, and stays
+closed; that opening is kept in the same file.
 """
 
 from __future__ import annotations

@@ -129,13 +129,12 @@ def hear_people(where: Sources, corpus: Corpus, plan: Plan, *, choosing: bool) -
 
 def parts_of(clips: Clips, versions: Sequence[Cells], rows: np.ndarray, teacher: Teacher, plan: Plan) -> list[Part]:
     """Every version with the shares to learn for these rows; about pieces of clips only the teacher says something."""
+    voted = targets_of(clips, versions[0], rows, teacher, plan)
     parts = []
     for number, (cells, often) in enumerate(zip(versions, OFTEN, strict=True)):
+        taught = voted if number < ACTED else teacher.about(pooled(cells)[rows], clips.actors[rows].tolist())
         target = np.full(clips.votes.shape, np.nan)
-        if number < ACTED:
-            target[rows] = targets_of(clips, versions[0], rows, teacher, plan)
-        else:
-            target[rows] = teacher.about(pooled(cells)[rows], clips.actors[rows].tolist())
+        target[rows] = taught
         parts.append(Part(cells, target, rows, real=True, often=often))
     return parts
 

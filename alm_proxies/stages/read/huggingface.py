@@ -130,7 +130,7 @@ def _undecoded(stream: Any) -> tuple[Any, list[str]]:
     datasets = need("datasets", "datasets")
     if stream.features is None:  # of files that state no types, where there is no recording to leave undecoded
         return stream, []
-    sounds = [name for name, feature in (stream.features or {}).items() if isinstance(feature, datasets.Audio)]
+    sounds = [name for name, feature in stream.features.items() if isinstance(feature, datasets.Audio)]
     if stream.info.builder_name != "audiofolder":
         return stream.decode(False), []
     for name in sounds:

@@ -43,8 +43,8 @@ def recordings_absent(paths: Iterable[str], root: Path) -> list[Finding]:
     message = f"{len(absent)} of {len(named)} recordings are missing: {shown}; looked for under {root.absolute()}"
     fix = (
         "Put them there, or name the folder that holds them: --recordings FOLDER (recordings). A table can give their "
+        "place: --columns 'audio=wav/{column}.wav' (columns)."
     )
-    fix += "place: --columns 'audio=wav/{column}.wav' (columns)."
     return [finding("no_audio", message, fix=fix, where=str(root), count=len(absent))]
 
 

@@ -265,8 +265,10 @@ def _not_csv(path: Path, form: Delimited, error: Exception) -> TableError:
 
 
 def _not_text(path: Path, encoding: str) -> TableError:
-    fix = 'Save it as UTF-8. For a table of your own, its encoding can be given too: encoding = "latin-1" '
-    fix += "(--encoding latin-1)."
+    fix = (
+        'Save it as UTF-8. For a table of your own, its encoding can be given too: encoding = "latin-1" '
+        "(--encoding latin-1)."
+    )
     where = f"{path}, line {_first_bad_line(path, encoding)}"
     return TableError(f"is not {encoding.removesuffix('-sig')} text", where=where, fix=fix)
 
