@@ -148,6 +148,18 @@ def test_the_card_states_the_figures_of_the_results(results: dict[str, Any]) -> 
     assert [figure for figure in stated if figure not in card] == []
 
 
+def test_the_readme_states_the_figures_of_the_results(results: dict[str, Any]) -> None:
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    judged, emodb = results["development"], results["emodb"]
+    low, high = judged["gap_closed_interval"]
+    stated = [
+        f"{100 * judged['gap_closed']:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)",
+        f"{100 * results['lockbox_opened']['lockbox']['gap_closed']:.0f} % on ten",
+        f"names {100 * emodb['accuracy']:.0f} % of the emotions",
+    ]
+    assert [figure for figure in stated if figure not in readme] == []
+
+
 def test_the_card_has_the_licence_and_the_source_of_the_votes() -> None:
     card = (EMBEDDED / "CARD.md").read_text()
     assert "Open Database License" in card
