@@ -24,10 +24,14 @@ _HOMES = {
         "AlmProxiesError", "EngineError", "ForbiddenError", "InputError", "MissingExtraError", "OutputError",
         "SettingsError", "TableError",
     ),
+    "alm_proxies.estimators.chosen": ("Chosen",),
     "alm_proxies.estimators.dawid_skene": ("DawidSkene",),
     "alm_proxies.estimators.dirichlet": ("Dirichlet", "Human", "Pool", "Weighted"),
     "alm_proxies.estimators.gated": ("Gated",),
+    "alm_proxies.estimators.known_raters": ("KnownRaters",),
+    "alm_proxies.estimators.loglinear": ("Loglinear",),
     "alm_proxies.estimators.mixture": ("Mixture",),
+    "alm_proxies.estimators.stack": ("Stack",),
     "alm_proxies.estimators.supervised": ("Supervised",),
     "alm_proxies.pipeline.check": ("check",),
     "alm_proxies.pipeline.explain": ("explain",),
@@ -47,7 +51,17 @@ _HOMES = {
     "alm_proxies.stages.fuse.stage": ("fuse",),
     "alm_proxies.stages.listen.settings": ("ListenSettings",),
     "alm_proxies.stages.listen.stage": ("listen",),
+    "alm_proxies.stages.read.formats.audformat": ("AudformatSource",),
     "alm_proxies.stages.read.formats.crema_d": ("CremaDSource",),
+    "alm_proxies.stages.read.formats.dusha": ("DushaSource",),
+    "alm_proxies.stages.read.formats.emodb": ("EmodbSource",),
+    "alm_proxies.stages.read.formats.emotionlines": ("EmotionlinesSource",),
+    "alm_proxies.stages.read.formats.huggingface": ("HuggingfaceSource",),
+    "alm_proxies.stages.read.formats.iemocap": ("IemocapSource",),
+    "alm_proxies.stages.read.formats.label_studio": ("LabelStudioSource",),
+    "alm_proxies.stages.read.formats.msp_improv": ("MspImprovSource",),
+    "alm_proxies.stages.read.formats.msp_podcast": ("MspPodcastSource",),
+    "alm_proxies.stages.read.formats.ravdess": ("RavdessSource",),
     "alm_proxies.stages.read.formats.table": ("TableSource",),
     "alm_proxies.stages.read.formats.tables": ("TablesSource",),
     "alm_proxies.stages.read.settings": ("HoldOut", "ReadSettings", "Source"),
@@ -69,11 +83,16 @@ __all__ = [
     "AlmProxiesError",
     "AnnotateSettings",
     "Annotator",
+    "AudformatSource",
     "BalanceSettings",
     "Card",
+    "Chosen",
     "CremaDSource",
     "DawidSkene",
     "Dirichlet",
+    "DushaSource",
+    "EmodbSource",
+    "EmotionlinesSource",
     "EngineError",
     "EvaluateSettings",
     "ExportSettings",
@@ -83,19 +102,28 @@ __all__ = [
     "FuseSettings",
     "Gated",
     "HoldOut",
+    "HuggingfaceSource",
     "Human",
+    "IemocapSource",
     "InputError",
+    "KnownRaters",
+    "LabelStudioSource",
     "Labels",
     "ListenSettings",
+    "Loglinear",
     "MissingExtraError",
     "Mixture",
+    "MspImprovSource",
+    "MspPodcastSource",
     "OutputError",
     "Pool",
     "PredictSettings",
+    "RavdessSource",
     "ReadSettings",
     "SettingsError",
     "SimulateSettings",
     "Source",
+    "Stack",
     "Supervised",
     "TableError",
     "TableSource",
@@ -145,10 +173,14 @@ if TYPE_CHECKING:
         SettingsError,
         TableError,
     )
+    from alm_proxies.estimators.chosen import Chosen
     from alm_proxies.estimators.dawid_skene import DawidSkene
     from alm_proxies.estimators.dirichlet import Dirichlet, Human, Pool, Weighted
     from alm_proxies.estimators.gated import Gated
+    from alm_proxies.estimators.known_raters import KnownRaters
+    from alm_proxies.estimators.loglinear import Loglinear
     from alm_proxies.estimators.mixture import Mixture
+    from alm_proxies.estimators.stack import Stack
     from alm_proxies.estimators.supervised import Supervised
     from alm_proxies.models.trained import TrainedModel
     from alm_proxies.pipeline.check import check
@@ -170,7 +202,17 @@ if TYPE_CHECKING:
     from alm_proxies.stages.listen.settings import ListenSettings
     from alm_proxies.stages.listen.stage import listen
     from alm_proxies.stages.predict.stage import PredictSettings, predict
+    from alm_proxies.stages.read.formats.audformat import AudformatSource
     from alm_proxies.stages.read.formats.crema_d import CremaDSource
+    from alm_proxies.stages.read.formats.dusha import DushaSource
+    from alm_proxies.stages.read.formats.emodb import EmodbSource
+    from alm_proxies.stages.read.formats.emotionlines import EmotionlinesSource
+    from alm_proxies.stages.read.formats.huggingface import HuggingfaceSource
+    from alm_proxies.stages.read.formats.iemocap import IemocapSource
+    from alm_proxies.stages.read.formats.label_studio import LabelStudioSource
+    from alm_proxies.stages.read.formats.msp_improv import MspImprovSource
+    from alm_proxies.stages.read.formats.msp_podcast import MspPodcastSource
+    from alm_proxies.stages.read.formats.ravdess import RavdessSource
     from alm_proxies.stages.read.formats.table import TableSource
     from alm_proxies.stages.read.formats.tables import TablesSource
     from alm_proxies.stages.read.settings import HoldOut, ReadSettings, Source

@@ -1,4 +1,4 @@
-"""What notebooks show: tables, findings and results as small, plain HTML in which nothing is a script."""
+"""What Python shows of tables, findings and results: a few lines of text; in notebooks plain HTML without scripts."""
 
 from __future__ import annotations
 
@@ -18,29 +18,36 @@ _LONGEST = 80
 
 
 class Shown:
-    """A result that a notebook shows: its line in words, the size of its tables, its findings."""
+    """A result: its line in words, what its attributes are, the size of its tables; in a notebook its findings too."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        title = ": ".join(filter(None, (type(self).__name__, getattr(self, "line", ""))))
+        rows = _attributes(self)
+        width = max((len(name) for name, _ in rows), default=0)
+        return "\n".join([title, *(f"  {name:{width}}  {words}" for name, words in rows)])
 
     def _repr_html_(self) -> str:
         parts = [f"<b>{_text(type(self).__name__)}</b>"]
         if line := getattr(self, "line", ""):
             parts[0] += f" {_text(line, 400)}"
-        names = [field.name for field in fields(self)]  # type: ignore[arg-type]  # every result is a dataclass
-        values = [(name, getattr(self, name)) for name in names if not name.startswith("_")]
-        rows = [(f".{name}", words) for name, value in values if (words := _words(value))]
-        parts.append(_table(("attribute", "what it is"), rows))
-        parts += [findings_html(value.frame) for name, value in values if name == "findings" and len(value)]
+        parts.append(_table(("attribute", "what it is"), _attributes(self)))
+        if findings := getattr(self, "findings", None):
+            parts.append(findings_html(findings.frame))
         return f"<div>{''.join(parts)}</div>"
+
+
+def frame_text(title: str, frame: pl.DataFrame, labels: Sequence[str] = ()) -> str:
+    """A table's title and size, and what polars shows of the columns that hold something."""
+    lines = str(frame.select(_held(frame))).splitlines()
+    return "\n".join([f"{title}: {_size(frame, labels)}", *map(printable, lines)])
 
 
 def frame_html(title: str, frame: pl.DataFrame, labels: Sequence[str] = ()) -> str:
     """The first rows of a table, without columns that hold nothing, under its title and size."""
-    held = [name for name in frame.columns if frame[name].null_count() < frame.height] or frame.columns
-    shown = held[:_COLUMNS]
-    words = counted(frame.height, "row")
-    if labels:
-        words += f"; labels {', '.join(labels)}"
+    shown = _held(frame)[:_COLUMNS]
+    words = _size(frame, labels)
     if more := len(frame.columns) - len(shown):
         words += f"; {counted(more, 'more column')}, empty or too many to show"
     body = _table(shown, frame.select(shown).head(_ROWS).iter_rows())
@@ -61,6 +68,21 @@ def findings_html(frame: pl.DataFrame) -> str:
         kinds.items(), key=lambda item: (item[0][0], -item[1][0], item[0][2]))]  # fmt: skip
     title = f"<b>Findings</b> {len(frame):,}"
     return f"<div>{title}{_table(('severity', 'kind', 'count', 'message', 'fix'), rows, longest=200)}</div>"
+
+
+def _held(frame: pl.DataFrame) -> list[str]:
+    """The columns that hold something, or all if none does."""
+    return [name for name in frame.columns if frame[name].null_count() < frame.height] or frame.columns
+
+
+def _size(frame: pl.DataFrame, labels: Sequence[str]) -> str:
+    return counted(frame.height, "row") + (f"; labels {', '.join(labels)}" if labels else "")
+
+
+def _attributes(result: Any) -> list[tuple[str, str]]:
+    """The attributes of a result that hold something, each with what it is."""
+    names = [field.name for field in fields(result) if not field.name.startswith("_")]
+    return [(f".{name}", words) for name in names if (words := _words(getattr(result, name)))]
 
 
 def _words(value: Any) -> str:

@@ -26,7 +26,7 @@ from alm_proxies.finding import Finding
 from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
 from alm_proxies.remote.at_hand import at_hand
 from alm_proxies.renamed import renamed
-from alm_proxies.shown import findings_html, frame_html
+from alm_proxies.shown import findings_html, frame_html, frame_text
 from alm_proxies.table_checks import (
     ATTRIBUTES,
     SUM_TOLERANCE,
@@ -67,7 +67,7 @@ CROWD = "/crowd"
 STATUSES = ("ok", "refused", "unparsable", "out_of_vocabulary", "failed")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Table:
     frame: pl.DataFrame
     about: About
@@ -137,6 +137,9 @@ class _Table:
     def __len__(self) -> int:
         return self.frame.height
 
+    def __repr__(self) -> str:
+        return frame_text(type(self).__name__, self.frame, self.taxonomy)
+
     def _repr_html_(self) -> str:
         return frame_html(type(self).__name__, self.frame, self.taxonomy)
 
@@ -164,7 +167,7 @@ class _Table:
         raise TypeError(f"{cls.__name__} has no checks")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Utterances(_Table):
     """Utterances, one row each, key utterance_id; columns the contract does not name are group columns."""
 
@@ -216,7 +219,7 @@ class Utterances(_Table):
         return [name for name in self.frame.columns if name not in known]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Votes(_Table):
     """The votes table: one row per vote (several rows if a draw is shared among labels), key utterance_id to label."""
 
@@ -251,7 +254,7 @@ class Votes(_Table):
         return self.frame.select(column.name for column in self.COLUMNS if column.name != "stated")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Labels(_Table):
     """The labels table: one distribution per utterance, p_<label> in taxonomy order, with its strength in votes."""
 
@@ -302,7 +305,7 @@ class Labels(_Table):
         return self.frame.select([f"p_{label}" for label in self.taxonomy]).to_numpy().astype(np.float64, copy=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Findings(_Table):
     """The findings table: everything a stage left out or corrected."""
 

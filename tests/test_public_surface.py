@@ -1,5 +1,6 @@
 """The public names are pinned, so that none is added or removed by accident."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -7,15 +8,18 @@ from pathlib import Path
 import pytest
 
 import alm_proxies
+from alm_proxies.plugins import plugins
 
 PUBLIC = [
-    "About", "AlignSettings", "AlmProxiesError", "AnnotateSettings", "Annotator", "BalanceSettings", "Card",
-    "CremaDSource", "DawidSkene", "Dirichlet", "EngineError", "EvaluateSettings", "ExportSettings", "Finding",
-    "Findings", "ForbiddenError", "FuseSettings", "Gated", "HoldOut", "Human", "InputError", "Labels", "ListenSettings",
-    "MissingExtraError", "Mixture", "OutputError", "Pool", "PredictSettings", "ReadSettings", "SettingsError",
-    "SimulateSettings", "Source", "Supervised", "TableError", "TableSource", "TablesSource", "Taxonomy",
-    "TrainSettings", "TrainedModel", "Utterances", "Votes", "Weighted", "__version__", "align", "annotate",
-    "balance", "card_of", "check", "combine", "distribution_of", "evaluate", "explain", "export", "fuse", "listen",
+    "About", "AlignSettings", "AlmProxiesError", "AnnotateSettings", "Annotator", "AudformatSource", "BalanceSettings",
+    "Card", "Chosen", "CremaDSource", "DawidSkene", "Dirichlet", "DushaSource", "EmodbSource", "EmotionlinesSource",
+    "EngineError", "EvaluateSettings", "ExportSettings", "Finding", "Findings", "ForbiddenError", "FuseSettings",
+    "Gated", "HoldOut", "HuggingfaceSource", "Human", "IemocapSource", "InputError", "KnownRaters",
+    "LabelStudioSource", "Labels", "ListenSettings", "Loglinear", "MissingExtraError", "Mixture", "MspImprovSource",
+    "MspPodcastSource", "OutputError", "Pool", "PredictSettings", "RavdessSource", "ReadSettings", "SettingsError",
+    "SimulateSettings", "Source", "Stack", "Supervised", "TableError", "TableSource", "TablesSource", "Taxonomy",
+    "TrainSettings", "TrainedModel", "Utterances", "Votes", "Weighted", "__version__", "align", "annotate", "balance",
+    "card_of", "check", "combine", "distribution_of", "evaluate", "explain", "export", "fuse", "listen",
     "load_trained", "open_clip", "predict", "read", "register", "run", "simulate", "taxonomy_of", "train", "vad_of",
 ]  # fmt: skip
 HEAVY = ("torch", "transformers", "vllm", "librosa", "altair", "scipy", "sklearn", "peft", "accelerate")
@@ -32,6 +36,21 @@ def test_the_public_names_are_these() -> None:
 def test_every_public_name_is_there(name: str) -> None:
     value = getattr(alm_proxies, name)
     assert getattr(value, "__name__", name) == name
+
+
+def test_every_source_and_every_estimator_of_ours_has_a_public_name() -> None:
+    sources = [plugin.load().settings for plugin in plugins("readers").values() if not plugin.origin]
+    estimators = [plugin.load() for plugin in plugins("estimators").values() if not plugin.origin]
+    assert len(sources) >= 13
+    assert len(estimators) >= 11
+    assert [one for one in (*sources, *estimators) if getattr(alm_proxies, one.__name__, None) is not one] == []
+
+
+def test_every_public_function_shows_its_progress_unless_told_to_be_quiet() -> None:
+    functions = [value for name in PUBLIC if inspect.isfunction(value := getattr(alm_proxies, name))]
+    quiet = {function.__name__: inspect.signature(function).parameters.get("quiet") for function in functions}
+    assert len([parameter for parameter in quiet.values() if parameter]) >= 8
+    assert [name for name, parameter in quiet.items() if parameter and parameter.default is not False] == []
 
 
 def test_there_are_stages_to_look_at() -> None:

@@ -1,4 +1,4 @@
-"""Tables, findings and results in a notebook: well-formed, small and escaped HTML without scripts."""
+"""Tables, findings and results in Python: a few lines of text; in a notebook well-formed HTML without scripts."""
 
 from __future__ import annotations
 
@@ -99,8 +99,22 @@ def test_results_show_what_came_of_them(corpus: tuple[Votes, Utterances]) -> Non
     assert ".labels" in shown
     assert "Labels, 60 rows" in shown
     assert "held_out" in shown
-    read(align(fused.labels, *corpus))
-    assert "log loss per held-out vote" in read(evaluate({"fused": fused.labels}, *corpus)).text
+    aligned, evaluated = align(fused.labels, *corpus), evaluate({"fused": fused.labels}, *corpus)
+    read(aligned)
+    assert "log loss per held-out vote" in read(evaluated).text
+    assert repr(fused).splitlines()[:2] == ["Fused: 60 labels by human", "  .labels     Labels, 60 rows"]
+    assert evaluated.line in repr(evaluated)
+    assert max(len(repr(result)) for result in (fused, aligned, evaluated)) < 1000
+
+
+def test_a_table_prints_its_size_and_what_polars_shows_of_it(corpus: tuple[Votes, Utterances]) -> None:
+    lines = repr(corpus[0]).splitlines()
+    assert lines[0] == "Votes: 360 rows; labels happy, sad"
+    assert "valence" not in repr(corpus[0])
+    assert "u59" in lines[-2]
+    evil = repr(Utterances.of(pl.DataFrame({"utterance_id": [EVIL]})))
+    assert "\x1b" not in evil
+    assert "0 rows" in repr(Findings.gather([]))
 
 
 @pytest.mark.parametrize("verb", STAGES)
@@ -110,3 +124,4 @@ def test_the_result_of_every_stage_is_shown(verb: str) -> None:
     result = getattr(module, getattr(module, name).__annotations__["return"])
     assert is_dataclass(result)
     assert issubclass(result, Shown)
+    assert result.__repr__ is Shown.__repr__

@@ -20,7 +20,7 @@ from alm_proxies.stage import Foreseen
 from alm_proxies.tables import Utterances
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Checked(Shown):
     """The result of a check: facts, warnings, and problems that would stop a run."""
 
@@ -65,7 +65,7 @@ def check(
     settings: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     ask: int = 0,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> Checked:
     """Read all inputs of a pipeline and report its runs, planned votes, cost, and problems.
 

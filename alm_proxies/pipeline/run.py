@@ -26,7 +26,7 @@ from alm_proxies.tables import Findings, combine
 MANIFEST = "manifest.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Ran(Shown):
     """The result of a pipeline: a record for every stage, all findings, and the paths of the reports."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alm_proxies.report.page import Page
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Alignment(Shown):
     """The result of align: metrics as plain values, the report page, and findings."""
 

@@ -69,7 +69,7 @@ class Spent:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Annotated(Shown):
     """The result of annotate: a row for every planned vote, the bill, findings, and the reason if it stopped."""
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from alm_proxies.stages.balance.copies import Copied
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Balanced(Shown):
     """The result of balance: labels, utterances, the page, metrics and findings."""
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["EvaluateSettings", "Evaluation", "evaluate"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation(Shown):
     """The result of evaluate: metrics as plain values, the report page, and findings."""
 

@@ -35,7 +35,7 @@ _NOTE = "export-of-alm-proxies"
 _RUNNERS = ("findings.parquet", "stage.json", "running.json")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Exported(Shown):
     """The result of export: the folder, its files, the number of items in each split, and findings."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alm_proxies.estimators.estimator import Estimator
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Fused(Shown):
     """The result of fuse: labels, trials and findings."""
 

@@ -30,7 +30,7 @@ _UNEVEN = 0.5
 """The share of the votes in one fold above which there is a finding."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Listened(Shown):
     """The listener's votes, one `score` vote per utterance with a usable recording, its models, and findings."""
 
@@ -69,7 +69,7 @@ def listen(
     folder: str | Path,
     settings: ListenSettings | None = None,
     *,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> Listened:
     """Cross-fitted votes: for each fold of speakers, a model is trained on the human votes of the other folds.
 

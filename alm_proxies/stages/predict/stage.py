@@ -38,7 +38,7 @@ _STATISTICS_AT_ONCE = 32  # of a frozen encoder, which are larger
 _SHOWN = 3  # strongest of each kind of evidence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Predicted(Shown):
     """The result of predict: predictions, and findings for recordings that could not be used.
 

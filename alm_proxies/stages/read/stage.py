@@ -47,7 +47,7 @@ Read = Callable[[Source, Vocabulary, Card], Part]
 _NO_SPEAKER = "unknown_speaker"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Corpus(Shown):
     """The result of read: utterances, votes, findings, and soft labels if the source has them."""
 

@@ -39,7 +39,7 @@ PARAMETERS = "parameters.parquet"
 _TABLES = ("truth.parquet", "votes.parquet", "utterances.parquet", PARAMETERS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Corpus(Shown):
     """A simulated corpus: utterances, votes, and the crowd's expected distributions."""
 

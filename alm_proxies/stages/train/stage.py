@@ -21,7 +21,7 @@ from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes, com
 __all__ = ["TrainSettings", "Trained", "train"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Trained(Shown):
     """The result of train: the model's folder, one row of scores per epoch, and findings."""
 
