@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from alm_proxies.arguments import checked
 from alm_proxies.ballots import counting_of, counting_on
 from alm_proxies.settings import deciding
 from alm_proxies.shown import Shown
@@ -35,6 +36,7 @@ class Alignment(Shown):
         return self.page.headline.rstrip(".")
 
 
+@checked
 def align(labels: Labels, votes: Votes, utterances: Utterances, settings: AlignSettings | None = None) -> Alignment:
     """Report the agreement of labels and proxies with human votes, scored on held-out votes if there are any.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from alm_proxies.about import About, Injected, MadeBy
 from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.arguments import checked
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.printable import in_money
@@ -144,6 +145,7 @@ _HELD_AT_ONCE = 500_000
 Opener = Callable[[Annotator], Awaitable["Engine"]]
 
 
+@checked
 def annotate(
     utterances: Utterances,
     panel: Sequence[Annotator],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from alm_proxies.arguments import checked
 from alm_proxies.ballots import counting_of
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
@@ -67,6 +68,7 @@ class Balanced(Shown):
         return f"{mixed}{counted(count, 'label')} weighted, {reached}, effective sample size {size:,.0f}"
 
 
+@checked
 def balance(
     labels: Labels,
     utterances: Utterances,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from alm_proxies.arguments import checked
 from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
 from alm_proxies.stages.evaluate.settings import EvaluateSettings
@@ -42,6 +43,7 @@ class Evaluation(Shown):
         return f"log loss per held-out vote over {counted(self.metrics['utterances'], 'utterance')}: {scores}"
 
 
+@checked
 def evaluate(
     predictions: Mapping[str, Labels],
     votes: Votes,

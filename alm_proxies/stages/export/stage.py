@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from alm_proxies.alone import WAIT, alone_beside
+from alm_proxies.arguments import checked
 from alm_proxies.cards import card_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import make_folder, read_text, refuse_remote, write_json, writing
@@ -55,6 +56,7 @@ class Exported(Shown):
         return f"{counted(sum(self.counts.values()), 'item')} ({parts})"
 
 
+@checked
 def export(
     labels: Labels,
     utterances: Utterances,

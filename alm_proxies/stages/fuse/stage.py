@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from alm_proxies.arguments import checked
 from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
 from alm_proxies.stages.fuse.kept import kept
@@ -50,6 +51,7 @@ class Fused(Shown):
         return f"{counted(len(self.labels), 'label')} by {self.estimator.name}"
 
 
+@checked
 def fuse(
     votes: Votes,
     settings: FuseSettings | None = None,

@@ -12,6 +12,7 @@ import polars as pl
 
 from alm_proxies.about import About, AnnotatorCard, MadeBy
 from alm_proxies.alone import WAIT, alone_in
+from alm_proxies.arguments import checked
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, remove
 from alm_proxies.printable import counted
@@ -63,6 +64,7 @@ class Listened(Shown):
         )
 
 
+@checked
 def listen(
     utterances: Utterances,
     votes: Votes,

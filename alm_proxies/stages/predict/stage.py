@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies.about import About, MadeBy
+from alm_proxies.arguments import checked
 from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.printable import counted
 from alm_proxies.shown import Shown
@@ -64,6 +65,7 @@ class Predicted(Shown):
         return f"{counted(len(self.labels), 'recording')} predicted, the model abstains on {unsure:,} of them"
 
 
+@checked
 def predict(
     model: str | Path | AnyTrained,
     utterances: Utterances | str | Path,

@@ -107,6 +107,9 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     """The tables of one or more sources together; the same files, settings and seed give the same tables."""
     settings = settings or ReadSettings()
     sources = [sources] if isinstance(sources, Source) else list(sources)
+    if other := next((source for source in sources if not isinstance(source, Source)), None):
+        fix = 'Give a source of its format, such as CremaDSource(source=Path("CREMA-D")).'
+        raise SettingsError(f"{other!r} is no source", where="read", fix=fix)
     if not sources:
         raise SettingsError("there is nothing to read", fix="Add a source: a [[read]] block, or FORMAT and SOURCE.")
     named = [_named(source) for source in sources]

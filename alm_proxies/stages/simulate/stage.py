@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from alm_proxies import __version__
+from alm_proxies.arguments import checked
 from alm_proxies.errors import InputError
 from alm_proxies.files import digest_of, read_text, whole, write_bytes, write_json
 from alm_proxies.printable import counted
@@ -59,6 +60,7 @@ class Corpus(Shown):
         return {"utterances": len(self.utterances), "votes": len(self.votes)}
 
 
+@checked
 def simulate(
     folder: str | Path, settings: SimulateSettings, *, workers: int | None = None, quiet: bool = False
 ) -> Corpus:

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.alone import alone_in
+from alm_proxies.arguments import checked
 from alm_proxies.ballots import with_shares_of_votes
 from alm_proxies.errors import SettingsError
 from alm_proxies.plugins import plugin
@@ -47,6 +48,7 @@ class Trained(Shown):
         return f"trained for {epochs}, {best:.3f} nats a human vote of the development speakers at best"
 
 
+@checked
 def train(
     labels: Labels,
     utterances: Utterances,
