@@ -39,7 +39,7 @@ from alm_proxies.table_checks import (
     refuse_secrets,
     with_entropy,
 )
-from alm_proxies.table_files import load_table, refuse_other_suffix
+from alm_proxies.table_files import file_in, load_table, refuse_other_suffix
 from alm_proxies.taxonomy import labels_checked, taxonomy_of
 from alm_proxies.uris import remote_of
 
@@ -105,14 +105,16 @@ class _Table:
     def read(cls, path: str | Path, *, taxonomy: str | Sequence[str] | None = None) -> Self:
         """Read a table from Parquet, CSV or JSON lines; a file with only the required columns and no metadata is valid.
 
-        Files of earlier contracts are upgraded in memory. The path may be an address: s3://bucket/votes.parquet.
+        Files of earlier contracts are upgraded in memory. The path may be an address: s3://bucket/votes.parquet. A
+        folder of results stands for the table in it.
         """
         if remote_of(path) is not None:
             with at_hand([path]) as hand:
                 return cls.read(hand.path(path), taxonomy=taxonomy)
-        frame, about = load_table(Path(path), cls.text_columns())
-        table = cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(path))
-        return table.placed(Path(path))
+        file = file_in(Path(path), cls.__name__)
+        frame, about = load_table(file, cls.text_columns())
+        table = cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(file))
+        return table.placed(file)
 
     @classmethod
     def text_columns(cls) -> list[str]:

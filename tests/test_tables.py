@@ -171,6 +171,14 @@ def test_any_normalised_shares_make_labels_with_entropy_between_zero_and_one(row
     assert table.frame["entropy"].is_between(0, 1).all()
 
 
+def test_a_folder_of_results_stands_for_the_table_in_it(tmp_path: Path) -> None:
+    votes = Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["sad"]}), taxonomy="crema6")
+    votes.write(tmp_path / "votes.parquet")
+    assert Votes.read(tmp_path).frame.equals(votes.frame)
+    with pytest.raises(InputError, match="folder"):
+        Labels.read(tmp_path)
+
+
 def test_csv_and_json_lines_are_read_and_other_bytes_are_refused(tmp_path: Path, wording: Wording) -> None:
     (tmp_path / "v.csv").write_text("utterance_id,annotator,label\na,r,happy\n")
     (tmp_path / "v.jsonl").write_text('{"utterance_id": "a", "annotator": "r", "label": "happy"}\n')
