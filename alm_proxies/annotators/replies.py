@@ -3,7 +3,7 @@
 The rules are tried in this order, and the first that applies decides:
 1. truncated by max_tokens: unparsable. Reasoning (<think> ... </think> etc., also truncated) is removed first.
 2. exactly one offered answer (code, label or declared synonym), ignoring case, quotes and final punctuation: ok.
-3. a refusal ("I can't determine ...", "no audio was provided"): refused.
+3. a refusal ("I can't determine ...", "no audio was provided", or one that the server marks as such): refused.
 4. one word that is an emotion but not a label: out_of_vocabulary.
 5. prose that asserts exactly one label and no other emotion: ok. Words after a negation in the same clause are not
    asserted: "not happy, sad" is sad; "not happy", "happy or sad", "sad and jealous" and "happy?" give nothing.
@@ -20,6 +20,7 @@ from functools import lru_cache
 
 from alm_proxies.annotators.stated import read_json
 from alm_proxies.annotators.wording import AnswerFormat, Reading, read_label, refusal
+from alm_proxies.engines.engine import REFUSAL
 
 _TAG = "think|thinking|thought|thoughts|reasoning|reflection"
 _WHOLE_REASONING = re.compile(rf"<({_TAG})\b[^<>]*>.*?</\1\s*>|\[THINK\].*?\[/THINK\]", re.DOTALL | re.IGNORECASE)
@@ -52,6 +53,8 @@ def _read(text: str, asked: AnswerFormat, finish: str) -> Reading:
     reply = text.strip()
     if finish == "content_filter":
         return Reading("refused", "filter", stated=reply or None)
+    if finish == REFUSAL:
+        return Reading("refused", "declined", stated=reply or None)
     if finish == "length":
         return Reading("unparsable", "cut", stated=reply or None)
     answer = reply if reply in asked.labels else without_reasoning(text)

@@ -14,6 +14,8 @@ from alm_proxies.taxonomy import to_unit
 _SUM_TOLERANCE = 0.05
 """Tolerance for the sum of a stated distribution, relative to 1 (or 100), because models round."""
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL | re.IGNORECASE)
+_OBJECT = re.compile(r"\{\s*[\"}]")
+"""The beginning of a JSON object; braces in prose are none."""
 _ATTRIBUTES = ("valence", "arousal", "dominance")
 _PERCENT = re.compile(r"^\s*([+-]?\d+(?:\.\d+)?)\s*%?\s*$")
 
@@ -50,8 +52,12 @@ def schema(asked: AnswerFormat) -> dict[str, Any]:
 
 
 def _the_object(answer: str) -> dict[str, Any]:
-    fenced = _FENCE.findall(answer)
-    text = fenced[0] if len(fenced) == 1 else answer
+    fences = list(_FENCE.finditer(answer))
+    text = answer
+    if len(fences) == 1:
+        text = fences[0].group(1)
+        if _OBJECT.search(answer[: fences[0].start()]) or _OBJECT.search(answer[fences[0].end() :]):
+            raise _WrongError("several_objects")
     start = text.find("{")
     if start < 0:
         raise _WrongError("no_json")
@@ -122,8 +128,13 @@ def _distribution(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -
     return Reading("ok", shares=kept)
 
 
+def _by_name(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by key, case and spaces aside."""
+    return _no_key_twice([(key.strip().casefold(), value) for key, value in stated.items()])
+
+
 def _attributes(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -> Reading:
-    by_name = {key.strip().casefold(): value for key, value in stated.items()}
+    by_name = _by_name(stated)
     if "activation" in by_name and "arousal" not in by_name:
         by_name["arousal"] = by_name["activation"]
     low, high = asked.scale
@@ -139,7 +150,7 @@ def _attributes(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -> 
 
 
 def _primary_secondary(stated: Mapping[str, Any], answer: str, asked: AnswerFormat) -> Reading:
-    by_name = {key.strip().casefold(): value for key, value in stated.items()}
+    by_name = _by_name(stated)
     primary = by_name.get("primary")
     secondary = by_name.get("secondary") or []
     if isinstance(secondary, str):

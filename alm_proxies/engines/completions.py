@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alm_proxies.engines.bounds import Most
+from alm_proxies.engines.engine import REFUSAL
 from alm_proxies.engines.faults import FaultError
 
 _LONGEST_MESSAGE = 300
@@ -152,6 +153,9 @@ def read_completion(content: bytes, most: Most, *, words: bool = True) -> Comple
         raise FaultError("refused", "the server's content filter blocked the answer")
     if words and not any(texts) and not any(reasoning) and "length" not in finish:
         raise FaultError("empty", "200 without any text")
+    refusals = tuple("" if message.text else message.declined[:_LONGEST_MESSAGE] for message in messages)
+    texts = tuple(refusal or text for refusal, text in zip(refusals, texts, strict=True))
+    finish = tuple(REFUSAL if refusal else reason for refusal, reason in zip(refusals, finish, strict=True))
     tokens_in, tokens_out, implausible = _counts(body.usage, most)
     return Completion(
         texts,

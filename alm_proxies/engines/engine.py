@@ -44,6 +44,8 @@ ASKED_AGAIN: frozenset[str] = frozenset(
     {"rate_limited", "server_error", "timeout", "cut_body", "malformed", "reset", "unreachable", "empty"}
 )
 ENDS_THE_JOB: frozenset[str] = frozenset({"unauthorised", "no_trust", "unsupported", "engine_died", "gone"})
+REFUSAL = "refusal"
+"""The finish of a text that the server marks as a refusal."""
 LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
 """Kinds for requests that were not sent: the draw stays missing, and another run requests it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
@@ -219,7 +221,8 @@ class Reply:
     key: str
     texts: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
-    """Per text: stop, length (cut by max_tokens), failed (this draw alone has no answer), or the server's own word."""
+    """Per text: stop, length (cut by max_tokens), refusal (the text is one), failed (this draw alone has no answer), or
+    the server's own word."""
     reasoning: tuple[str, ...] = ()
     """Per text: reasoning that the server reported separately from the answer, or empty."""
     log_probabilities: tuple[tuple[float, ...], ...] = ()

@@ -175,6 +175,11 @@ def test_refusals_are_refused_and_not_read_for_labels(text: str) -> None:
     assert read_reply(text, AnswerFormat("distribution", MSP)).status == "refused"
 
 
+def test_a_text_that_the_server_marks_as_a_refusal_is_refused_whatever_it_says() -> None:
+    reading = read_reply("Happy or sad: not for me to say.", WORDS, "refusal")
+    assert (reading.status, reading.kind, reading.stated) == ("refused", "declined", "Happy or sad: not for me to say.")
+
+
 def test_a_filtered_reply_is_refused_and_a_cut_one_unparsable_even_when_it_begins_like_a_label() -> None:
     assert read_reply("sad", WORDS, "content_filter").status == "refused"
     assert (read_reply("sad", WORDS, "length").status, read_reply("sad", WORDS, "length").kind) == ("unparsable", "cut")
@@ -257,6 +262,20 @@ def test_attributes_outside_the_scale_or_missing_are_unparsable() -> None:
     assert read_reply('{"valence": 8, "arousal": 1, "dominance": 1}', asked).kind == "outside_scale"
     assert read_reply('{"valence": 4, "arousal": 1}', asked).kind == "attribute_missing"
     assert read_reply('{"valence": 4, "activation": 1, "dominance": 1}', asked).status == "ok"
+
+
+def test_a_second_object_or_a_key_twice_in_another_spelling_is_no_rating() -> None:
+    asked = AnswerFormat("attributes", (), None, (1.0, 7.0))
+    first, second = '{"valence": 7, "arousal": 7, "dominance": 7}', '{"valence": 3, "arousal": 2, "dominance": 1}'
+    for text, kind in [
+        (f"{first}\n```json\n{second}\n```", "several_objects"),
+        (f"```json\n{second}\n```\nor {first}", "several_objects"),
+        ('{"valence": 3, "Valence": 5, "arousal": 2, "dominance": 1}', "key_twice"),
+    ]:
+        assert (read_reply(text, asked).status, read_reply(text, asked).kind) == ("unparsable", kind)
+    assert read_reply(f"The set {{low, high}}:\n```json\n{second}\n```", asked).status == "ok"
+    pair = AnswerFormat("primary_secondary", MSP)
+    assert read_reply('{"primary": "sad", "Primary": "happy", "secondary": []}', pair).kind == "key_twice"
 
 
 def test_primary_and_secondary_labels_are_kept_apart() -> None:

@@ -52,6 +52,15 @@ def test_a_content_is_a_text_or_a_list_of_parts(content: Any, text: str, thought
     assert (answer.texts, answer.reasoning) == ((text,), (thought,))
 
 
+def test_a_refusal_among_answers_is_that_answer_alone() -> None:
+    refused = {"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}
+    answer = read({"choices": [body()["choices"][0], refused], "usage": {"prompt_tokens": 7, "completion_tokens": 5}})
+    assert (answer.texts, answer.finish) == (("happy", "I will not."), ("stop", "refusal"))
+    with pytest.raises(FaultError) as fault:
+        read({"choices": [refused, refused]})
+    assert fault.value.failure.kind == "refused"
+
+
 NOT_COMPLETIONS: dict[str, Any] = {
     "integer content": body(7),
     "boolean content": body(True),
