@@ -81,7 +81,8 @@ def storable(outcome: Outcome) -> Outcome:
 _COPIED = ", ".join(f"v.{name}" for name in Outcome._fields[3:])
 _BOTH = "JOIN a ON a.old = v.annotator JOIN u ON u.old = v.utterance"
 _SAME = "w.annotator = a.new AND w.utterance = u.new AND w.draw = v.draw"
-_FAILED = f"w.status = 'failed' AND EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME})"
+_BETTER = "(w.status = 'failed' OR (w.status != 'ok' AND v.status = 'ok'))"
+_REPLACED = f"EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME} AND {_BETTER})"
 TAKE = (
     "INSERT OR IGNORE INTO utterance (name) SELECT name FROM other.utterance ORDER BY id",
     "INSERT OR IGNORE INTO annotator (name, digest, seed, card)"
@@ -92,8 +93,8 @@ TAKE = (
     "CREATE UNIQUE INDEX temp.u_old ON u (old)",
     "INSERT OR IGNORE INTO audio SELECT * FROM other.audio",
     f"INSERT OR IGNORE INTO material SELECT a.new, u.new, v.digest FROM other.material v {_BOTH}",
-    f"INSERT INTO set_aside SELECT w.*, 'cast twice' FROM main.vote w WHERE {_FAILED}",
-    f"DELETE FROM main.vote AS w WHERE {_FAILED}",
+    f"INSERT INTO set_aside SELECT w.*, 'cast twice' FROM main.vote w WHERE {_REPLACED}",
+    f"DELETE FROM main.vote AS w WHERE {_REPLACED}",
     f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, 'cast twice'"
     f" FROM other.vote v {_BOTH} JOIN main.vote w ON {_SAME}",
     f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {_COPIED} FROM other.vote v {_BOTH}",

@@ -44,6 +44,22 @@ def test_a_vote_in_two_ledgers_is_kept_once_and_both_stay_paid(corpus: Make, ann
     assert status(tmp_path / "merged")[0].price == pytest.approx(first.spent.price + second.spent.price)
 
 
+def test_an_ok_vote_is_kept_whichever_of_two_ledgers_is_named_first(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(6)
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}})
+    refused = annotator(utterances, votes=1, price=PRICE, serve={"faults": {"refused": 1.0}})
+    first = annotate(utterances, [refused], tmp_path / "a", lenient)
+    assert first.by_status == {"refused": 6}
+    second = annotate(utterances, [annotator(utterances, votes=1, price=PRICE)], tmp_path / "b", lenient)
+    for order in (["a", "b"], ["b", "a"]):
+        merged = merge([tmp_path / name for name in order], tmp_path / "merged")
+        assert merged.votes.frame.equals(second.votes.frame)
+        assert merged.findings.counts()["cast_twice"] == 6
+        assert status(tmp_path / "merged")[0].price == pytest.approx(first.spent.price + second.spent.price)
+
+
 def test_shards_of_different_annotators_labels_or_nothing_are_refused(
     corpus: Make, annotator: Make, tmp_path: Path
 ) -> None:
