@@ -36,6 +36,7 @@ Trouble = Literal[
     "too_long",  # audio or prompt beyond the model's window
     "corrupt_audio",  # the engine could not decode the audio
     "unsupported",  # the engine does not support the request
+    "no_scores",  # the log-probabilities of this answer do not include every choice
     "engine_died",  # the engine process has ended
     "gone",  # every server was unreachable for too long
     "called_off",  # cancelled, because the run stops
@@ -49,7 +50,18 @@ REFUSAL = "refusal"
 LEFT_OPEN: frozenset[str] = frozenset({"gone", "called_off"})
 """Kinds for requests that were not sent: the draw stays missing, and another run requests it."""
 MAY_BE_PAID: frozenset[str] = frozenset(
-    {"server_error", "code_error", "timeout", "cut_body", "malformed", "reset", "empty", "refused", "unsupported"}
+    {
+        "server_error",
+        "code_error",
+        "timeout",
+        "cut_body",
+        "malformed",
+        "reset",
+        "empty",
+        "refused",
+        "unsupported",
+        "no_scores",
+    }
 )
 """The request had arrived when it went wrong, so that the provider may charge for it. What was turned away (429,
 400, 401 and the like) and what never arrived costs nothing."""

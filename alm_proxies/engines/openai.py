@@ -365,7 +365,7 @@ class OpenAI:
             sent = await self._billed(question, fields | {"top_logprobs": 20}, bill, until, words=False)
             scores = first_token_scores(sent.answer, question.choices)
         if scores is None:
-            raise FaultError("unsupported", "the server's log-probabilities do not include every choice")
+            raise FaultError("no_scores", "the server's log-probabilities do not include every choice")
         return scores
 
     async def _score_words(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from alm_proxies.engines.bill import Bill
-from alm_proxies.engines.engine import Question, Request, Sampling, Turn, draw_seeds
+from alm_proxies.engines.engine import ENDS_THE_JOB, Question, Request, Sampling, Turn, draw_seeds
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.engines.openai import OpenAI
 from alm_proxies.engines.registry import OpenAIServe, open_engine
@@ -136,7 +136,9 @@ def test_a_code_that_may_weigh_something_and_is_not_told_fails_the_score(fault_s
     question = Question((Turn("user", (clip, "?")),), ("A", "Z"))
     _, reply = with_engine(fault_server, "full", lambda engine: engine.ask(Request("k", "u", "score", (question,))))
     assert reply.failure is not None
-    assert reply.failure.kind == "unsupported"
+    assert reply.failure.kind == "no_scores"
+    assert reply.failure.kind not in ENDS_THE_JOB
+    assert reply.tokens_in == 10
 
 
 def test_a_server_that_is_not_there_is_one_sentence(dead_url):

@@ -95,6 +95,16 @@ def test_too_many_failures_or_refusals_stop_an_annotator(
     assert annotated.spent.cast < 240
 
 
+def test_a_recording_without_scores_of_all_labels_fails_alone(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(30)
+    scripted = annotator(utterances, elicit="score", serve={"faults": {"no_scores": 0.3}})
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}})
+    annotated = annotate(utterances, [scripted], tmp_path, lenient)
+    assert annotated.complete
+    assert 0 < annotated.by_status["failed"] < 30
+    assert annotated.by_status["ok"] + annotated.by_status["failed"] == 30
+
+
 def test_a_key_that_is_not_accepted_ends_the_job_at_once(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(30)
     scripted = annotator(utterances, votes=1, serve={"faults": {"unauthorised": 1.0}})
