@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from alm_proxies.about import Measured
+from alm_proxies.about import Measured, speakers_and_splits
 from alm_proxies.audio.clip import Clip
 from alm_proxies.errors import InputError
 from alm_proxies.files import flush, read_text, settle, write_json, write_text
 from alm_proxies.models.calibration import Calibration, signs_of
 from alm_proxies.models.evidence import WINDOW, Evidence, Moved, changed_prosody
 from alm_proxies.models.sealed import refuse_changed, refuse_edited, sealed
+from alm_proxies.printable import counted
 
 if TYPE_CHECKING:
     from alm_proxies.models.speech_model import Answer, SpeechModel
@@ -80,6 +81,14 @@ class TrainedFile(BaseModel):
     """The digest of all the rest of this file."""
 
     @property
+    def line(self) -> str:
+        """The model in one line."""
+        words = f"{self.recipe} {self.name!r}: {', '.join(self.labels)}"
+        for corpus, names in self.trained_on.items():
+            words += f"; trained on {counted(len(speakers_and_splits(names)[0]), 'speaker')} of {corpus}"
+        return words
+
+    @property
     def measured(self) -> Measured | None:
         """How well it predicted votes of the development speakers, which also chose when training stopped; None if not
         known."""
@@ -117,6 +126,9 @@ class TrainedModel:
         self.file = file
         self.model = model
         self._centre, self._spread = norms
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.file.line})"
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | None = None) -> Self:

@@ -25,12 +25,15 @@ _AT_ONCE = 8
 """Clips in one batch of those that evidence asks about."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AlmModel:
     """An audio-language model with a head and the prompt of its training, with the interface of TrainedModel."""
 
     lm: HeadedLM
     asker: Annotator
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.lm.file.line})"
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str | None = None) -> Self:

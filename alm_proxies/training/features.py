@@ -55,12 +55,15 @@ _PARTS = {
 """Groups of measured features, and their names in evidence."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class FeaturesModel:
     """A trained model on measured prosody, with the interface of TrainedModel."""
 
     file: TrainedFile
     head: HeadModel
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.file.line})"
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

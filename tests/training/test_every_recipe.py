@@ -282,7 +282,10 @@ def test_a_model_of_two_trainings_or_changed_since_is_refused(
     folder = tmp_path / recipe
     shutil.copytree(models[recipe].folder, folder)
     (folder / "README.md").write_text("My own card.")
-    labels = load_trained(folder).labels
+    model = load_trained(folder)
+    labels = model.labels
+    assert ", ".join(labels) in repr(model)
+    assert len(repr(model)) < 300
     content, stated = (folder / weights).read_bytes(), json.loads((folder / "model.json").read_text())
     flipped = bytes([content[-40] ^ 1])
     (folder / weights).write_bytes(content[:-40] + flipped + content[-39:])
