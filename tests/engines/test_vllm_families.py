@@ -55,6 +55,8 @@ def published_with(adapter: Path, base: Path) -> Path:
     (adapter / "adapter_config.json").write_text(json.dumps(config))
     for path in base.iterdir():
         (adapter / path.name).write_bytes(path.read_bytes())
+    config = json.loads((base / "config.json").read_text()) | {"has_lora_adapter": True}
+    (adapter / "config.json").write_text(json.dumps(config))
     return adapter
 
 

@@ -383,17 +383,42 @@ def test_a_model_with_an_adapter_beside_its_weights_answers_by_both(
         AudioLM.load(published, device="cpu")
 
 
-def test_by_its_name_on_the_hub_it_answers_by_both(
-    published: Path, adapted: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stated", [{"has_lora_adapter": False}, {}], ids=["none", "nothing"])
+def test_an_adapter_beside_weights_that_are_not_stated_to_need_it_is_refused(
+    stated: dict[str, bool], published: Path, bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache is as a download leaves it: nothing here is fetched."""
-    kept = tmp_path / "hub" / "models--some--listener"
+    """It was applied a second time where it had been merged into them, from a folder and by a name on the hub."""
+    config = json.loads((published / "config.json").read_text())
+    config.pop("has_lora_adapter")
+    (published / "config.json").write_text(json.dumps(config | stated))
+    with pytest.raises(InputError, match=r"applied twice.*Delete adapter_config\.json") as refusal:
+        AudioLM.load(published, device="cpu")
+    assert refusal.value.where == str(published)
+    place = as_downloaded(published, tmp_path / "hub", monkeypatch)
+    with pytest.raises(InputError, match=r"applied twice.*Delete adapter_config\.json"):
+        AudioLM.load("some/listener", device="cpu")
+    (place / "adapter_config.json").unlink()
+    expected = log_p(AudioLM.load(bases["glmasr"], device="cpu"))
+    for model in (place, "some/listener"):
+        np.testing.assert_allclose(log_p(AudioLM.load(model, device="cpu")), expected, atol=1e-5)
+
+
+def as_downloaded(folder: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Move a model to the cache of the hub as a download of some/listener leaves it: nothing here is fetched."""
+    kept = hub / "models--some--listener"
     (kept / "refs").mkdir(parents=True)
     (kept / "refs" / "main").write_text("0" * 40)
     (kept / "snapshots").mkdir()
-    published.rename(kept / "snapshots" / ("0" * 40))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    place = folder.rename(kept / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(hub))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return place
+
+
+def test_by_its_name_on_the_hub_it_answers_by_both(
+    published: Path, adapted: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_downloaded(published, tmp_path / "hub", monkeypatch)
     expected = log_p(AudioLM.load(adapted["glmasr"].folder, device="cpu"))
     np.testing.assert_allclose(log_p(AudioLM.load("some/listener", device="cpu")), expected, atol=1e-5)
 
