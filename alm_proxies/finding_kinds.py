@@ -307,6 +307,11 @@ KINDS: dict[str, Kind] = {
         "Labels fused from human votes alone are drawn to common labels, and so is a model that learns them.",
         "Set targets = votes, or fuse with a listener's votes.",
     ),
+    "no_model": Kind(
+        "problem",
+        "A plug-in's recipe left a folder that neither predict nor annotate can take.",
+        "Correct the recipe: it has to leave a model.json or an annotator file.",
+    ),
     "no_utterance": Kind(
         "warning", "Labels refer to utterances that are not in the utterances table.", "Give their Utterances."
     ),

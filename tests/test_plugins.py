@@ -206,6 +206,12 @@ def test_they_work_like_ours_and_stand_in_the_provenance(extras: Path, tmp_path:
         done = say(tmp_path, [extras], *words)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "pairs" / "pairs.csv").read_text().split() == ["c/a,happy", "c/b,happy"]
+    findings = json.loads(say(tmp_path, [extras], "findings", "model", "--json").stdout)["findings"]
+    assert [(finding["kind"], finding["severity"]) for finding in findings] == [("no_model", "problem")]
+    assert findings[0]["where"].endswith("model")
+    for part in ("'constant' of speech-extras 1.2", "model.json"):
+        assert part in findings[0]["message"]
+    assert "speech_extras.heavy:constant" in findings[0]["fix"]
     assert (tmp_path / "model" / "model.txt").read_text() == "2 labels, seed 0"
     by_command, by_file = tmp_path / "read" / "votes.parquet", tmp_path / "out" / "read" / "votes.parquet"
     assert by_command.read_bytes() == by_file.read_bytes()

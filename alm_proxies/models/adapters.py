@@ -143,8 +143,8 @@ class Adapter:
 def adapter_of(model: str | Path, revision: str | None = None) -> Adapter | None:
     """The adapter in a folder, or the one that a model needs for audio and is published with; None if there is none.
 
-    Such a model (Granite-speech) says so in its configuration, and its adapter lies beside its weights. Any other adapter
-    beside weights is refused: it may be merged into them already.
+    Such a model (Granite-speech) says so in its configuration, and its adapter lies beside its weights. Any other
+    adapter beside weights is refused: it may be merged into them already.
     """
     adapter = Adapter.read(model)
     if adapter is not None and adapter.base != str(model):
@@ -152,8 +152,8 @@ def adapter_of(model: str | Path, revision: str | None = None) -> Adapter | None
     needed = bool(getattr(config_of(model, revision), "has_lora_adapter", False))
     if not needed and (adapter is not None or find_adapter_config_file(str(model), revision=revision)):
         raise InputError(
-            f"an adapter ({CONFIG}) lies beside weights whose config.json does not say has_lora_adapter = true: if it is "
-            "merged into them, it would be applied twice",
+            f"an adapter ({CONFIG}) lies beside weights whose config.json does not say has_lora_adapter = true: if it "
+            "is merged into them, it would be applied twice",
             where=str(model),
             fix=f"Delete {CONFIG} and {WEIGHTS} (of a model on the hub, in a copy of it); if it is not merged, write "
             "has_lora_adapter = true in config.json.",

@@ -36,6 +36,8 @@ CONTRACT = 1
 """The version of model.json."""
 MODEL = "model"
 """The sub-folder of a training with the trained model."""
+ANNOTATOR = "annotator.toml"
+"""The file of a trained audio-language model for annotate."""
 _NORMS = "norms.safetensors"
 CLASS_SHARES = "class_shares_nll_per_vote"
 """The score of the training votes' class shares, among those of the development speakers."""
@@ -290,7 +292,7 @@ def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
     path = given if (given / FILE).is_file() or not (given / MODEL / FILE).is_file() else given / MODEL
     if not (path / FILE).is_file():
         fix = "Name a folder that train wrote, with model.json."
-        for file in (given / "annotator.toml", given / MODEL / "annotator.toml"):
+        for file in (given / ANNOTATOR, given / MODEL / ANNOTATOR):
             if file.is_file():
                 fix = f"It answers a prompt: request its votes with annotate --annotator {file}."
         if (given / "models" / "fold-0.npz").is_file():

@@ -18,8 +18,7 @@ from alm_proxies.engines.turns import conversation_of
 from alm_proxies.models.chat_inputs import Conversation
 from alm_proxies.models.evidence import Evidence, Moved, changed_prosody, without_parts
 from alm_proxies.models.headed_lm import HeadedLM
-from alm_proxies.models.trained import Predictions, TrainedFile, read_trained, refuse_unusable
-from alm_proxies.training.alm_saved import ANNOTATOR
+from alm_proxies.models.trained import ANNOTATOR, Predictions, TrainedFile, read_trained, refuse_unusable
 
 _AT_ONCE = 8
 """Clips in one batch of those that evidence asks about."""

@@ -19,13 +19,12 @@ from alm_proxies.models.adapters import adapter_of, matrices_of, targets_of, wri
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS
 from alm_proxies.models.headed_lm import LANGUAGE_MODEL, Array, HeadedModel, save_head
-from alm_proxies.models.trained import TrainedFile
+from alm_proxies.models.trained import ANNOTATOR, TrainedFile
 from alm_proxies.seeds import seed_of
 from alm_proxies.training.settings import TrainSettings
 
 ADAPTER = "adapter"
 """The sub-folder of a merged model with its adapter."""
-ANNOTATOR = "annotator.toml"
 _PROMPT = "prompt.toml"
 
 

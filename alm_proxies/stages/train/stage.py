@@ -13,8 +13,8 @@ import polars as pl
 from alm_proxies.alone import alone_in
 from alm_proxies.arguments import checked
 from alm_proxies.ballots import with_shares_of_votes
-from alm_proxies.errors import SettingsError
-from alm_proxies.plugins import plugin
+from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.plugins import Plugin, plugin
 from alm_proxies.shown import Shown
 from alm_proxies.stages.train.settings import STAGE, TrainSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes, combine
@@ -27,8 +27,8 @@ class Trained(Shown):
     """The result of train: the model's folder, one row of scores per epoch, and findings."""
 
     folder: Path
-    """The folder for load_trained and predict; with the recipe alm, one with an annotator file, which load_trained
-    takes too if the model has a head."""
+    """The folder for load_trained and predict, with model.json; with the recipe alm, one with an annotator file, which
+    load_trained takes too if the model has a head. A plug-in's recipe has to leave one of the two."""
     epochs: pl.DataFrame
     """epoch (recipe features: pass), the loss in training, and the scores of the development utterances."""
     findings: Findings
@@ -81,6 +81,7 @@ def train(
         if not isinstance(theirs, Trained):
             message = f"it gave {type(theirs).__name__}, not Trained(folder, epochs, findings)"
             raise SettingsError(message, where=f"the recipe {recipe.name!r}", fix=f"Correct {recipe.target}.")
+        findings += _not_left_behind(recipe, theirs.folder)
         return replace(theirs, findings=combine(Findings.gather(findings, STAGE.verb), theirs.findings))
     if settings.recipe == "alm":
         from alm_proxies.training.alm import train_alm as train_recipe
@@ -102,6 +103,24 @@ def train(
     counts = {"recordings": used + done.lost, "left_out": done.lost}
     gathered = Findings.gather([*findings, *done.findings], STAGE.verb)
     return Trained(done.folder, done.epochs, gathered, counts, unit_of(settings))
+
+
+def _not_left_behind(recipe: Plugin, folder: Path) -> list[Finding]:
+    """The finding for a folder of a plug-in's recipe that neither predict nor annotate can take."""
+    from alm_proxies.models.trained import ANNOTATOR, FILE, MODEL, read_trained
+
+    try:
+        read_trained(folder)
+    except InputError as error:
+        if any((place / ANNOTATOR).is_file() for place in (folder, folder / MODEL)):
+            return []
+        message = f"the recipe {recipe.name!r} of {recipe.origin} left no usable {FILE} behind ({error.message})"
+        fix = (
+            f"predict refuses it: let {recipe.target} save its model with save_trained of alm_proxies.models.trained, "
+            f"or write an {ANNOTATOR} for annotate."
+        )
+        return [Finding.of("no_model", message, fix, where=str(folder))]
+    return []
 
 
 def unit_of(settings: TrainSettings) -> str:
