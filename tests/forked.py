@@ -15,17 +15,22 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TextIO
 
 PACKAGE = ("cli", "pipeline", "stages", "compare", "estimators")
 """The floors of the package that commands begin with; none of them imports torch."""
 TORCH = (*PACKAGE, "models", "training")
 """With those of models that hear and learn."""
+LONGEST = 900.0
+"""How many seconds a process may take: one that hangs fails its test, not the whole run."""
+_SOON = 5.0
+"""How many seconds what a killed process printed may still be read."""
 PROGRAM = Path(sys.executable).with_name("alm-proxies")
 _BEFORE_IMPORTS = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 """One thread for sums, since a fork has none of a pool; one heap, so that a limit on memory is the same anywhere."""
@@ -64,7 +69,7 @@ class Forked(AbstractContextManager["Forked"]):
         for pipe in (self.stdin, self.stdout, self.stderr):
             with suppress(BrokenPipeError):
                 pipe.close()
-        self.wait()
+        self._ended(LONGEST)
 
     def wait(self, seconds: float | None = None) -> int:
         """Its exit code once it has ended, -N if the signal N killed it."""
@@ -88,14 +93,42 @@ class Forked(AbstractContextManager["Forked"]):
         """Send it a SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def communicate(self, written: str = "") -> tuple[str, str]:
-        """What it prints until it ends, to stdout and to stderr, given this on stdin."""
-        with self, ThreadPoolExecutor(2) as readers:
-            outputs = [readers.submit(pipe.read) for pipe in (self.stdout, self.stderr)]
-            with suppress(BrokenPipeError):
+    def communicate(self, written: str = "", seconds: float = LONGEST) -> tuple[str, str]:
+        """What it prints until it ends, to stdout and to stderr, given this on stdin; killed if it takes longer."""
+        outputs = ["", ""]
+
+        def write() -> None:
+            with suppress(BrokenPipeError), self.stdin:
                 self.stdin.write(written)
-                self.stdin.close()
-            return outputs[0].result(), outputs[1].result()
+
+        def read(place: int, pipe: TextIO) -> None:
+            with pipe:
+                outputs[place] = pipe.read()
+
+        # not of an executor, which would wait for what a process that outlives this one holds open
+        threads = [Thread(target=write, daemon=True)]
+        threads += [Thread(target=read, args=each, daemon=True) for each in enumerate((self.stdout, self.stderr))]
+        end = time.monotonic() + seconds
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            self.kill()
+            for thread in threads:
+                thread.join(_SOON)
+            raise AssertionError(f"it has not ended in {seconds} s")
+        with self:
+            self._ended(max(0.0, end - time.monotonic()))
+        return outputs[0], outputs[1]
+
+    def _ended(self, seconds: float) -> None:
+        """Wait for its end, and kill it if that takes longer."""
+        try:
+            self.wait(seconds)
+        except AssertionError:
+            self.kill()
+            raise
 
     @classmethod
     def done(cls, *arguments: str | Path, written: str = "", **how: Any) -> subprocess.CompletedProcess[str]:
@@ -114,7 +147,7 @@ def bash(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command.chmod(0o755)
     own = os.environ | {"PATH": os.pathsep.join([str(command.parent), str(PROGRAM.parent), os.environ["PATH"]])}
     call = ["bash", "-euo", "pipefail", "-c", text]
-    return subprocess.run(call, cwd=folder, env=own, capture_output=True, text=True, check=False)
+    return subprocess.run(call, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=LONGEST)
 
 
 def stand_for(address: str, program: str) -> None:

@@ -69,6 +69,27 @@ def test_it_is_read_while_it_runs_and_ended_by_signals() -> None:
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.parametrize(
+    "program",
+    ["import time; time.sleep(600)", "import os, time; os.close(1); os.close(2); time.sleep(600)"],
+    ids=["prints", "prints nothing more"],
+)
+def test_one_that_does_not_end_is_killed_and_fails_its_test(program: str) -> None:
+    process = Forked("-c", program)
+    with pytest.raises(AssertionError, match=r"has not ended in"):
+        process.communicate(seconds=1.0)
+    assert process.wait(60) == -signal.SIGKILL
+
+
+def test_what_outlives_it_with_its_streams_does_not_hold_its_test(tmp_path: Path) -> None:
+    program = "import os, sys, time; pid = os.fork(); pid or time.sleep(30); open('pid', 'w').write(str(pid))"
+    process = Forked("-c", program, cwd=tmp_path)
+    with pytest.raises(AssertionError, match=r"has not ended in 5"):
+        process.communicate(seconds=5.0)
+    assert process.wait(60) == 0
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
 def test_a_command_of_bash_has_its_folder_streams_and_exit_code(tmp_path: Path) -> None:
     done = bash("echo x > x.csv; alm-proxies fuse x.csv -o y || echo $?; alm-proxies --version | wc -l", tmp_path)
     assert (done.returncode, done.stdout.split()) == (0, ["2", "1"])
