@@ -105,6 +105,9 @@ KINDS: dict[str, Kind] = {
     ),
     "odd_count": Kind("warning", "Utterances have another number of votes than the corpus states."),
     "no_vote": Kind("info", "Rows of the source have no vote."),
+    "table_not_named": Kind(
+        "warning", "Files of tables are not read, as the header does not name them.", "Copy the header again."
+    ),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),
     "no_rater": Kind("info", "Answers without a rater were left out."),
     "not_a_clip": Kind("warning", "Answers about unknown clips, or files that are no clips, were left out."),

@@ -42,6 +42,7 @@ class _Read:
     inputs: list[Path] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     rated: dict[str, list[str]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
 
 
 def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) -> Part:
@@ -79,6 +80,10 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     if gathered.shares:
         soft, more = _soft(pl.concat(gathered.shares, how="diagonal"), vocabulary, corpus)
         lost = [*lost, *more]
+    findings += gathered.findings
+    fix = "Copy db.yaml again if it was cut, or delete what is left of an earlier database."
+    words, rest = ("file of a table is", "files of tables are"), "not read, as db.yaml does not name it"
+    findings += listing("table_not_named", base.not_named, words, rest, str(base.root), fix)
     findings += listing("columns_not_taken", gathered.others, ("column", "columns"), "not read", str(base.path))
     inputs = tuple(dict.fromkeys(gathered.inputs))
     findings += [*wrong, *lost]
@@ -117,9 +122,7 @@ def _counted_once(
     counts = counts.drop("table")
     single = votes.filter((pl.col("source") == "human") & (pl.col("annotator") != consensus_of(corpus)))
     again = pl.col("utterance_id").is_in(single["utterance_id"].implode())
-    left = counts.filter(again)
-    if left.height:
-        count = int(left["count"].sum())
+    if count := int(counts.filter(again)["count"].sum()):
         message = f"{counted(count, 'counted vote')} left out, of utterances whose votes are read one by one"
         fix = "Name the tables to read: --tables NAME (tables)."
         findings.append(finding("counted_twice", message, fix=fix, where=corpus, count=count))
@@ -137,6 +140,11 @@ def _read_table(base: Database, table: DatabaseTable, corpus: str, gathered: _Re
     rows.need("file", *(("start", "end") if table.segmented else ()), *columns)
     place = _places(rows, table, corpus)
     if table.voted:
+        again = ~place["utterance_id"].is_first_distinct()
+        rows.refuse(again, "file", "has the id of an earlier row", "Keep one row of each file or segment.")
+        if not rows.frame.height:
+            message, fix = f"the table {table.name!r} has no rows", "Check that it was copied whole."
+            gathered.findings.append(finding("no_votes", message, fix=fix, where=rows.path))
         gathered.voted.append(place.with_columns(split=pl.lit(table.split, dtype=pl.String)))
         gathered.others += [f"{table.name}/{column}" for column in table.others]
     if described:
@@ -153,6 +161,9 @@ def _read_table(base: Database, table: DatabaseTable, corpus: str, gathered: _Re
             unusable = (cell % 1 != 0) if many is table.counts else (cell > 1)
             fix = f"Counts are whole numbers from 0 to {_MOST}, shares are from 0 to 1."
             rows.refuse(unusable | ~cell.is_between(0, _MOST), many[label], "is out of range", fix)
+        if missing := sum(cell.null_count() for cell in cells):
+            message = f"{counted(missing, 'number')} of votes or shares missing, taken as 0"
+            gathered.findings.append(finding("missing_number", message, where=rows.path, count=missing))
         wide = pl.DataFrame([place["utterance_id"], *cells])
         if many is table.shares:
             kept.append(wide)

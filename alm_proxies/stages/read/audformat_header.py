@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from alm_proxies.errors import InputError, SettingsError, TableError, need
 from alm_proxies.files import open_file
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.stages.read.corpus_files import not_the_corpus
+from alm_proxies.stages.read.corpus_files import names_in, not_the_corpus
 from alm_proxies.stages.read.formats.audformat import AudformatSource
 from alm_proxies.stages.read.rows import Rows, read_rows
 from alm_proxies.stages.read.splits import split_word
@@ -102,8 +102,7 @@ class Database:
         there, counted = self._tables, self.counted
         for name in wanted:
             if name not in there:
-                fix = f"{did_you_mean(name, list(there))} There are: {', '.join(there) or 'none'}.".strip()
-                raise SettingsError(f"has no table {name!r}", where=str(self.path), fix=fix)
+                raise SettingsError(f"has no table {name!r}", where=str(self.path), fix=_known(name, there))
         tables = []
         for name, given in there.items():
             table = self._table(name, _keys(given), counted)
@@ -128,12 +127,28 @@ class Database:
 
     def speakers(self) -> dict[str, dict[str, Any]]:
         """What is known of each speaker, from the labels of the scheme speaker or its table."""
-        labels = _keys(_keys(self.header.get("schemes")).get("speaker")).get("labels")
-        if isinstance(labels, str) and labels in _keys(self.header.get("misc_tables")):
-            rows = self.rows(labels)
-            key = next(iter(rows.columns), "")
-            return {str(row[key]): row for row in rows.frame.iter_rows(named=True)}
-        return {name: _keys(given) for name, given in _keys(labels).items()}
+        return self.described("speaker") if "speaker" in _keys(self.header.get("schemes")) else {}
+
+    def described(self, scheme: str) -> dict[str, dict[str, Any]]:
+        """The labels of a scheme, from the header or a misc table, and what is known of each."""
+        labels = _keys(_keys(self.header.get("schemes")).get(scheme)).get("labels")
+        if not isinstance(labels, str):
+            known = _keys(labels)
+            return {label: _keys(known.get(label)) for label in _labels(labels)}
+        there = _keys(self.header.get("misc_tables"))
+        if labels not in there:
+            message = f"the scheme {scheme!r} takes its labels from the misc table {labels!r}, which there is not"
+            raise TableError(message, where=str(self.path), fix=_known(labels, there))
+        rows = self.rows(labels)
+        key = next(iter(rows.columns), "")
+        return {str(row[key]): row for row in rows.frame.iter_rows(named=True)}
+
+    @property
+    def not_named(self) -> list[str]:
+        """The files of tables in its folder that the header does not name: it may have been cut."""
+        known = {*self._tables, *_keys(self.header.get("misc_tables"))}
+        files = [name for name in names_in(self.root, _SUFFIXES) if name.startswith("db.")]
+        return [name for name in files if name.removeprefix("db.").rpartition(".")[0] not in known]
 
     @property
     def _tables(self) -> dict[str, Any]:
@@ -217,29 +232,40 @@ def database(source: AudformatSource) -> Database:
     if not _keys(header.get("tables")):
         raise TableError("has no tables", where=str(path), fix="Name the folder of an audformat database.")
     schemes = _keys(header.get("schemes"))
-    labelled = {name: _labels(_keys(each).get("labels")) for name, each in schemes.items()}
-    scheme = source.scheme or _scheme(header, labelled, path)
+    scheme = source.scheme or _scheme(header, schemes, path)
     if scheme not in schemes:
-        fix = f"{did_you_mean(scheme, list(schemes))} There are: {', '.join(schemes) or 'none'}.".strip()
-        raise SettingsError(f"has no scheme {scheme!r}", where=str(path), fix=fix)
-    return Database(root, header, labelled[scheme], scheme)
+        raise SettingsError(f"has no scheme {scheme!r}", where=str(path), fix=_known(scheme, schemes))
+    for place, column in _each_column(header):
+        named = column.get("scheme_id")
+        if named is not None and str(named) not in schemes:
+            message = f"the column {place} names the scheme {named!r}, which there is not"
+            raise TableError(message, where=str(path), fix=_known(str(named), schemes))
+    base = Database(root, header, (), scheme)
+    return replace(base, labels=tuple(base.described(scheme)))
 
 
-def _scheme(header: Mapping[str, Any], labelled: Mapping[str, tuple[str, ...]], path: Path) -> str:
+def _scheme(header: Mapping[str, Any], schemes: Mapping[str, Any], path: Path) -> str:
     """The scheme of the emotion labels: by its name, or the only one with labels that a rater used."""
-    if "emotion" in labelled:
+    if "emotion" in schemes:
         return "emotion"
-    used = {str(column.get("scheme_id")) for column in _each_column(header) if column.get("rater_id") is not None}
-    known = [name for name, labels in labelled.items() if labels and name in used]
+    used = {str(column.get("scheme_id")) for _, column in _each_column(header) if column.get("rater_id") is not None}
+    known = [name for name, scheme in schemes.items() if _keys(scheme).get("labels") and name in used]
     if len(known) == 1:
         return known[0]
-    fix = f"Name it: --scheme NAME (scheme). There are: {', '.join(labelled) or 'none'}."
+    fix = f"Name it: --scheme NAME (scheme). There are: {', '.join(schemes) or 'none'}."
     raise SettingsError("the scheme of the emotion labels is not known", where=str(path), fix=fix)
 
 
-def _each_column(header: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for table in _keys(header.get("tables")).values():
-        yield from map(_keys, _keys(_keys(table).get("columns")).values())
+def _known(name: str, there: Mapping[str, Any]) -> str:
+    """The nearest of the names that there are, and all of them."""
+    return f"{did_you_mean(name, list(there))} There are: {', '.join(there) or 'none'}.".strip()
+
+
+def _each_column(header: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every column of a table, by table/column."""
+    for name, table in _keys(header.get("tables")).items():
+        for column, given in _keys(_keys(table).get("columns")).items():
+            yield f"{name}/{column}", _keys(given)
 
 
 def _labels(given: Any) -> tuple[str, ...]:

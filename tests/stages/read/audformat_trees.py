@@ -100,3 +100,18 @@ def audb_crema_d(audformat: Any, root: Path, *, face: bool = False) -> Path:
     _set(table, audformat, "emotion", ["anger", "neutral"], scheme_id="emotion")
     base.save(str(root), storage_format="csv")
     return root
+
+
+def labels_in_a_table(audformat: Any, root: Path, storage: str = "csv") -> Path:
+    """Counts of the votes for labels that a misc table defines."""
+    base = audformat.Database("table", "https://example.org", "research")
+    words = {"anger": [3, 1], "happiness": [0, 0], "neutral": [1, 2]}
+    base["words"] = audformat.MiscTable(pd.Index(list(words), name="word", dtype="string"))
+    _set(base["words"], audformat, "valence", ["low", "high", "middle"])
+    base.schemes["emotion"] = audformat.Scheme("str", labels="words")
+    base.schemes["votes"] = audformat.Scheme("int", minimum=0)
+    base["counts"] = audformat.Table(audformat.filewise_index(["a.wav", "b.wav"]))
+    for word, counts in words.items():
+        _set(base["counts"], audformat, word, list(counts), scheme_id="votes")
+    base.save(str(root), storage_format=storage)
+    return root

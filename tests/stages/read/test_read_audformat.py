@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,7 @@ import pytest
 from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.stages.read.formats.audformat import AudformatSource
 from alm_proxies.stages.read.stage import Corpus, ReadSettings, read
-from tests.stages.read.audformat_trees import audb_crema_d, plain, rated
+from tests.stages.read.audformat_trees import audb_crema_d, labels_in_a_table, plain, rated
 
 audformat = pytest.importorskip("audformat", reason="audformat is a development dependency")
 LABELS = ReadSettings(taxonomy=("angry", "happy", "neutral"))
@@ -146,3 +147,77 @@ def test_counts_of_several_tables_for_a_file_are_refused_until_the_tables_are_na
     corpus = read(voice, LABELS)
     assert len(corpus.votes) == 18
     assert corpus.utterances.frame["intended"].to_list() == ["anger", "neutral"]
+
+
+@pytest.mark.parametrize("storage", ["csv", "parquet"])
+def test_labels_that_a_misc_table_defines_are_those_of_counts(tmp_path: Path, storage: str) -> None:
+    """They were not known, so that no table had counts."""
+    root = labels_in_a_table(audformat, tmp_path, storage)
+    corpus = read(AudformatSource(source=root, corpus="mine"), LABELS)
+    counted = corpus.votes.frame.group_by("utterance_id", "annotator", "label").len()
+    assert set(counted.rows()) == {
+        ("mine/a", "mine/crowd", "angry", 3),
+        ("mine/a", "mine/crowd", "neutral", 1),
+        ("mine/b", "mine/crowd", "angry", 1),
+        ("mine/b", "mine/crowd", "neutral", 2),
+    }
+    (root / f"db.words.{storage}").unlink()
+    with pytest.raises(InputError, match="'words' is missing"):
+        read(AudformatSource(source=root, corpus="mine"), LABELS)
+
+
+def _with(old: str, new: str) -> Callable[[str], str]:
+    return lambda text: text.replace(old, new)
+
+
+DAMAGES = {
+    "a header that is cut in a line": ("yaml", lambda text: text[: text.index("scheme_id: share") + 3], "is not YAML"),
+    "a column of a scheme that is absent": (
+        "yaml", _with("scheme_id: votes", "scheme_id: vots"), "emotion.votes/anger names the scheme 'vots'.*'votes'",
+    ),
+    "labels in a misc table that is absent": (
+        "yaml", _with("labels: people", "labels: persons"), "misc table 'persons'.*people",
+    ),
+    "a misc table that was cut off": ("yaml", lambda text: text.partition("misc_tables")[0], "misc table 'people'"),
+    "a column that is absent": ("votes.csv", _with("anger", "angry"), "has no column 'anger'"),
+    "a file without a name": ("votes.csv", _with("audio/b.wav", ""), "line 2, column file: None is not a file"),
+    "a row that is cut": ("votes.csv", lambda text: text[:-4], "line 3: has 3 values, but the header has 4"),
+    "an empty table": ("votes.csv", lambda text: "", "is empty"),
+    "a count of one and a half": ("votes.csv", _with("9,0,0", "1.5,0,0"), "'1.5' is out of range"),
+    "a count that is a word": ("votes.csv", _with("9,0,0", "many,0,0"), "'many' is not a number"),
+    "a file that is listed twice": (
+        "votes.csv", _with("audio/c.wav", "audio/b.wav"), "line 3, column file: 'audio/b.wav' has the id of an earlier",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_refused_with_its_place(tmp_path: Path, damage: str) -> None:
+    name, changed, message = DAMAGES[damage]
+    root = rated(audformat, tmp_path)
+    path = root / ("db.yaml" if name == "yaml" else f"db.emotion.{name}")
+    path.write_text(changed(path.read_text()))
+    with pytest.raises((TableError, InputError), match=message) as refused:
+        read(AudformatSource(source=root, corpus="mine"), LABELS)
+    assert str(refused.value.where).startswith(str(path))
+    assert refused.value.fix
+
+
+def test_a_header_that_is_cut_between_lines_does_not_name_tables_that_are_there(tmp_path: Path) -> None:
+    """Less was read, and nothing said so."""
+    root = rated(audformat, tmp_path)
+    header = (root / "db.yaml").read_text()
+    (root / "db.yaml").write_text(header.partition("  emotion.train:")[0])
+    found = read(AudformatSource(source=root, corpus="mine"), LABELS).findings.frame.filter(kind="table_not_named")
+    assert found.select("severity", "count").rows() == [("warning", 5)]
+
+
+def test_missing_counts_and_tables_without_rows_are_counted(tmp_path: Path) -> None:
+    root = rated(audformat, tmp_path)
+    table = root / "db.emotion.votes.csv"
+    whole = table.read_text()
+    table.write_text(whole.replace("9,0,0", ",0,"))
+    assert read(AudformatSource(source=root, corpus="mine"), LABELS).findings.counts()["missing_number"] == 2
+    table.write_text(whole.splitlines(keepends=True)[0])
+    counts = read(AudformatSource(source=root, corpus="mine"), LABELS).findings.counts()
+    assert counts["no_votes"] == 1
