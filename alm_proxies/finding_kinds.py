@@ -75,6 +75,9 @@ KINDS: dict[str, Kind] = {
     "files_differ": Kind(
         "warning", "Label files of a corpus contradict each other; one of them is taken.", "Compare them."
     ),
+    "rows_differ": Kind(
+        "warning", "Rows about one recording contradict each other; the first is taken.", "Compare them."
+    ),
     "known_fault": Kind(
         "warning",
         "The corpus's authors list a clip as faulty.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,15 +83,21 @@ def votes_of(
     if not mapping.has("label", *ATTRIBUTES):
         nothing = {"utterance_id": pl.String(), "annotator": pl.String(), "label": pl.String()}
         return pl.DataFrame(schema=nothing), []
-    word = _listed(frame["label"]) if "label" in frame.columns else pl.lit(None, dtype=pl.String)
+    findings: list[Finding] = []
+    word: pl.Series | pl.Expr = pl.lit(None, dtype=pl.String)
+    if "label" in frame.columns:
+        word, empty = _listed(frame["label"])
+        if empty:
+            message = f"{counted(empty, 'empty answer', 'empty answers')} in lists of labels left out"
+            fix = "Fill them in, or remove them."
+            findings.append(finding("empty_label", message, fix=fix, where=where, count=empty))
     heard = frame.with_columns(_on_scales(frame, files, scales)).with_columns(word=word)
     if "secondary" in heard.columns:
-        heard = heard.with_columns(secondary=_split(heard["secondary"]))
+        heard = heard.with_columns(secondary=_split(heard["secondary"])[0])
     if "weight" in heard.columns and "draw" not in heard.columns:
         # Weights are shares of one draw, so all rows of an annotator on an utterance are one draw.
         heard = heard.with_columns(draw=pl.lit(0))
     heard = heard.select([name for name in (*_WHOSE, *_VOTE, "_row") if name in heard.columns])
-    findings: list[Finding] = []
     compared = [name for name in ("word", "status", *ATTRIBUTES) if name in heard.columns]
     silent = pl.col("annotator").str.ends_with(CROWD) & pl.all_horizontal(pl.col(name).is_null() for name in compared)
     spoken = heard.filter(~silent)
@@ -221,23 +226,28 @@ def _on_scales(frame: pl.DataFrame, files: list[File], scales: dict[str, tuple[f
     return scaled
 
 
-def _listed(words: pl.Series) -> pl.Series:
-    """Words, or lists of words if any cell names several: as a JSON list, or separated by semicolons."""
+def _listed(words: pl.Series) -> tuple[pl.Series, int]:
+    """Words, or lists of words if any cell names several: as a JSON list, or separated by semicolons; and the number of
+    empty words in lists with others.
+    """
     several = words.str.contains(r"^\[.*\]$|;").fill_null(False)
-    return _split(words, ";") if several.any() else words
+    return _split(words, ";") if several.any() else (words, 0)
 
 
-def _split(words: pl.Series, between: str = ",;|") -> pl.Series:
+def _split(words: pl.Series, between: str = ",;|") -> tuple[pl.Series, int]:
     cells: list[list[str] | None] = []
+    empty = 0
     for word in words:
         parts = _parsed(word) if word is not None else None
         if isinstance(parts, list):
-            named: Iterable[str] = (str(part) for part in parts if part is not None)
+            named = ["" if part is None or part != part else str(part).strip() for part in parts]
         else:
-            named = (word or "").translate(dict.fromkeys(map(ord, between), ";")).split(";")
-        names = [part.strip() for part in named if part.strip()]
+            text = (word or "").translate(dict.fromkeys(map(ord, between), ";")).strip().removesuffix(";")
+            named = [part.strip() for part in text.split(";")]
+        names = [part for part in named if part]
+        empty += len(named) - len(names) if names else 0
         cells.append(names or None)
-    return pl.Series(words.name, cells, dtype=pl.List(pl.String))
+    return pl.Series(words.name, cells, dtype=pl.List(pl.String)), empty
 
 
 def _parsed(cell: str) -> Any:

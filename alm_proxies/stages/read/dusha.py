@@ -30,9 +30,8 @@ _FILE = re.compile(r"raw_(crowd|podcast)_(train|test)\.(tsv|jsonl)")
 _FOLDER = re.compile(r"(crowd|podcast)_(train|test)")
 _LOOKED_FOR = "crowd_train/raw_crowd_train.tsv or .jsonl"
 _NEEDED = ("hash_id", "annotator_emo", "annotator_id")
-_WANTED_BESIDE = (
-    "annotator_emo", "annotator_id", "audio_path", "duration", "golden_emo", "speaker_text", "speaker_emo", "source_id",
-)  # fmt: skip
+_OF_THE_CLIP = ("audio_path", "duration", "golden_emo", "speaker_text", "speaker_emo", "source_id")
+_WANTED_BESIDE = ("annotator_emo", "annotator_id", *_OF_THE_CLIP)
 _WANTED = ("hash_id", *_WANTED_BESIDE)
 _RECORDINGS = ("recording has", "recordings have")
 
@@ -107,7 +106,9 @@ def _utterances(
     frame: pl.DataFrame, root: Path, files: list[Path], corpus: str, left_out: set[str]
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """The recordings: what was acted in the crowd's part is `intended`, never a vote."""
-    first = frame.unique("own", keep="first", maintain_order=True)
+    stated = pl.col("domain", "split", *_OF_THE_CLIP).drop_nulls()
+    clips = frame.group_by("own", maintain_order=True)
+    first = clips.agg(stated.first())
     there: dict[str, str] = {}
     for folder in dict.fromkeys(path.parent for path in files):
         inside = (folder / "wavs").relative_to(root).as_posix()
@@ -134,5 +135,9 @@ def _utterances(
     several = parts.filter(pl.col("parts") > 1)["own"]
     rest = "rows in several parts of the corpus, of which the first states the split"
     findings += listing("files_differ", several, _RECORDINGS, rest, corpus)
+    values = clips.agg(pl.col(_OF_THE_CLIP).drop_nulls().n_unique())
+    for name in _OF_THE_CLIP:
+        rest = f"rows that disagree about {name}, of which the first that states it is taken"
+        findings += listing("rows_differ", values.filter(pl.col(name) > 1)["own"], _RECORDINGS, rest, corpus)
     utterances, lost = with_recordings(utterances, there, "<part>/wavs/<hash_id>.wav", corpus)
     return utterances, [*findings, *lost]

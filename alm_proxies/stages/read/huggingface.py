@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,7 +43,8 @@ def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Ca
     place = source.source
     root = place if place.is_dir() else place.parent
     inside = _Inside(source.extract)
-    splits = {name: _rows(rows, root / name, root, inside) for name, rows in _loaded(place).items()}
+    with _quiet():
+        splits = {name: _rows(rows, root / name, place, inside) for name, rows in _loaded(place).items()}
     sounds = inside.extract.absolute() if inside.extract is not None else root
     paths = [(sounds / name, split_word(name)) for name in splits]
     part = mapped_part(source, vocabulary, card, sounds, paths, lambda path, wanted: splits[path.name])
@@ -58,6 +61,25 @@ def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Ca
     audio = pl.when(~pl.col("audio").is_in(inside.names)).then("audio").alias("audio")
     people = part.utterances.with_columns(audio) if "audio" in part.utterances.columns else part.utterances
     return replace(part, utterances=people, findings=known)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A context in which the packages print nothing: what they report is in the error or in a finding."""
+    datasets = need("datasets", "datasets")
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    bars = not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
 
 
 def _loaded(place: Path) -> dict[str, Any]:
@@ -102,8 +124,9 @@ def _not_loaded(place: Path, error: Exception) -> TableError:
     return TableError(f"cannot be loaded by datasets: {reason}", where=str(place), fix=fix)
 
 
-def _rows(stream: Any, path: Path, root: Path, inside: _Inside) -> Rows:
+def _rows(stream: Any, path: Path, place: Path, inside: _Inside) -> Rows:
     """The rows of a split as text; a column of recordings holds their paths."""
+    root = place if place.is_dir() else place.parent
     cells: dict[str, list[str | None]] = {}
     number = 0
     try:
@@ -119,7 +142,7 @@ def _rows(stream: Any, path: Path, root: Path, inside: _Inside) -> Rows:
     except (OSError, TableError):
         raise
     except Exception as error:  # the package raises errors of many kinds for files that it cannot read
-        raise _not_loaded(path.parent, error) from error
+        raise _not_loaded(place, error) from error
     if not number:
         raise TableError("has no rows", where=str(path), fix="Check that it was copied whole.")
     return Rows(str(path), tuple(cells), frame)

@@ -94,6 +94,10 @@ def mapping_of(source: MappedSource, card: Card) -> Mapping:
     if own.counts and own.has("label"):
         fix = "Map the label (one row per vote) or counts (one row per utterance)."
         raise SettingsError("maps both a label and counts", where=_place(source), fix=fix)
+    one_by_one = [name for name in ("secondary", "status", *VOTE_NUMBERS) if own.has(name)]
+    if own.counts and one_by_one:
+        fix = f"Leave {one_by_one[0]} out: counted votes have none of their own. Votes one by one can have it."
+        raise SettingsError(f"maps both counts and {one_by_one[0]}", where=_place(source), fix=fix)
     if not card.columns or "utterance_id" in source.columns or own.counts or own.probabilities:
         return own
     unknown = [name for name in (*card.columns, *card.constants) if name not in FIELDS]

@@ -202,3 +202,21 @@ def test_what_is_odd_about_rows_of_dusha_is_counted(tmp_path: Path) -> None:
         "dusha/aa11": "test",
         "dusha/bb22": "train",
     }
+
+
+def test_rows_of_a_recording_that_disagree_about_it_are_counted_by_what_they_disagree_about(tmp_path: Path) -> None:
+    """The first row was taken, even where it stated nothing, and nothing said so."""
+    other = {0: "bb22", 1: "wavs/bb22.wav"}
+    rows = _rows_of_dusha({2: "", 6: ""}, {5: "8"}, {5: "9", 6: "другое"}, {**other, 7: ""}, {**other, 5: "8", 8: "4"})
+    corpus = read(DushaSource(source=dusha_file(tmp_path / "raw_crowd_train.tsv", rows)))
+    found = corpus.findings.frame.filter(kind="rows_differ")
+    assert found["count"].to_list() == [1, 1]
+    assert sorted(message.split("about ")[1].split(",")[0] for message in found["message"]) == [
+        "source_id",
+        "speaker_text",
+    ]
+    frame = corpus.utterances.frame.sort("utterance_id")
+    assert frame.select("duration", "transcript", "intended", "speaker").rows() == [
+        (2.5, "слово", "sad", "dusha/crowd/3"),
+        (2.5, "слово", "sad", "dusha/crowd/3"),
+    ]

@@ -179,3 +179,38 @@ def test_settings_of_text_files_are_refused_where_datasets_reads_them(tmp_path: 
     for key, value in (("files", {"a.csv": "train"}), ("encoding", "latin-1")):
         with pytest.raises(ValueError, match=key):
             whole(tmp_path, **{key: value})
+
+
+def test_empty_answers_in_lists_are_counted(tmp_path: Path) -> None:
+    """They were left out, and nothing said so; those of an answer that is empty as a whole are its missing label."""
+    answers = [["angry", None, "sad"], ["happy", ""], [], [None, None], None]
+    data = datasets.Dataset.from_dict({"id": list("abcde"), "emotion": answers, "rater": ["r"] * 5})
+    data.to_parquet(str(tmp_path / "set.parquet"))
+    columns = {"utterance_id": "id", "label": "emotion", "annotator": "rater"}
+    corpus = whole(tmp_path / "set.parquet", columns=columns, several_labels="each")
+    assert corpus.votes.frame["label"].drop_nulls().to_list() == ["angry", "sad", "happy"]
+    found = corpus.findings.frame.filter(kind="empty_label")
+    assert sorted(found["count"]) == [2, 3]
+
+
+def test_a_rating_beside_counts_is_refused(tmp_path: Path) -> None:
+    """It was neither read nor looked at, and nothing said so."""
+    data = datasets.Dataset.from_dict({"id": ["a"], "votes": [[2, 1, 1]], "felt": [9.0]})
+    data.to_parquet(str(tmp_path / "set.parquet"))
+    columns = {"utterance_id": "id", "valence": "felt"}
+    with pytest.raises(SettingsError, match=r"maps both counts and valence.*Leave valence out"):
+        whole(tmp_path / "set.parquet", columns=columns, counts="votes", scales={"valence": (1, 5)})
+
+
+def test_the_packages_print_nothing_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    votes(1).to_parquet(str(tmp_path / "set" / "train.parquet"))
+    (tmp_path / "set" / "README.md").write_text("# Without metadata")
+    before = datasets.logging.get_verbosity(), datasets.utils.are_progress_bars_disabled()
+    capfd.readouterr()
+    whole(tmp_path / "set")
+    (tmp_path / "cut.jsonl").write_text('{"audio": "a", "rater": "r1"}\n{"audio": "b", "ra')
+    with pytest.raises(TableError, match="cannot be loaded by datasets") as refused:
+        whole(tmp_path / "cut.jsonl")
+    assert refused.value.where == str(tmp_path / "cut.jsonl")
+    assert capfd.readouterr() == ("", "")
+    assert (datasets.logging.get_verbosity(), datasets.utils.are_progress_bars_disabled()) == before

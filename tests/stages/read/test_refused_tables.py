@@ -95,6 +95,7 @@ def test_a_file_that_is_not_utf8_is_refused_with_its_line_and_the_setting_that_h
         ({"columns": {"utterance": "clip"}}, "Did you mean 'utterance_id'?"),
         ({"columns": {"label": "x"}, "constants": {"label": "y"}}, "both a column and a constant"),
         ({"columns": {"label": "x"}, "counts": "y"}, "both a label and counts"),
+        ({"columns": {"weight": "x"}, "counts": "y"}, "both counts and weight"),
         ({"columns": COLUMNS, "encoding": "utf-9"}, "no text encoding"),
         ({"columns": COLUMNS, "map": {"Excited": "hapy"}}, "Did you mean 'happy'?"),
         ({"columns": {"label": "answer"}}, "no column for the utterance id"),
