@@ -145,11 +145,20 @@ def with_one_label(items: Items) -> tuple[Items, list[Finding]]:
     return items.with_frame(frame.with_columns(apart(frame.select(key).to_series()))), [finding]
 
 
+def refuse_split_names(names: Iterable[str]) -> None:
+    """Raise for a split that cannot be part of a file's name, as "a/b", which would name a file in another folder."""
+    for name in names:
+        if not name.strip(" .") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+            fix = "Rename the split, or choose a format that is one table, such as csv."
+            raise InputError(f"the split {name!r} cannot be part of a file's name", fix=fix)
+
+
 def by_split_name(items: Items, names: dict[str, str], other: str = "{}") -> Iterator[tuple[str, Items]]:
     """The items of each split under a trainer's name for it; other splits keep their names."""
     merged: dict[str, list[str]] = {}
     for split in items.by_split():
         merged.setdefault(names.get(split, other.format(split)), []).append(split)
+    refuse_split_names(merged)
     column = items.frame["split"].fill_null("train")
     for name, splits in merged.items():
         yield name, items.where(column.is_in(splits))

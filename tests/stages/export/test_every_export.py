@@ -140,6 +140,21 @@ def test_weights_are_in_its_files_or_a_finding_says_that_they_are_not(
 
 
 @every
+@pytest.mark.parametrize("split", ["a/b", "../../../outside", ".."])
+def test_a_split_names_no_file_in_another_folder(name: str, split: str, corpus: Corpus, tmp_path: Path) -> None:
+    utterances = Utterances.of(corpus[1].frame.with_columns(split=pl.lit(split)), about=corpus[1].about)
+    settings = settings_of(name).model_copy(update={"ties": "first"})
+    folder = tmp_path / "one" / "two"
+    if name in ("csv", "parquet", "jsonl", "croissant", "odyssey", "emo_superb"):
+        assert export(corpus[0], utterances, folder, settings).counts == {split: 30}
+    else:
+        with pytest.raises(InputError, match="the split"):
+            export(corpus[0], utterances, folder, settings)
+        assert not folder.exists()
+    assert {path.name for path in tmp_path.rglob("*") if folder not in path.parents} <= {"one", "two"}
+
+
+@every
 def test_the_same_export_again_has_the_same_bytes(name: str, corpus: Corpus, tmp_path: Path) -> None:
     written = export(corpus[0], corpus[1], tmp_path / "out", settings_of(name), votes=corpus[2])
     before = bytes_of(written.folder)

@@ -8,12 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from alm_proxies.stages.export.items import Items
+from alm_proxies.stages.export.items import Items, refuse_split_names
 
 
 def audformat(items: Items, folder: Path) -> None:
     """db.yaml and, for each split, a table of labels and one of distributions."""
     splits = items.frame["split"].fill_null("train").unique(maintain_order=True).to_list()
+    refuse_split_names(splits)
     segmented = bool((items.frame["start"].is_not_null() | items.frame["end"].is_not_null()).any())
     shares = {label: {"scheme_id": "share", "rater_id": "fused"} for label in items.labels}
     header: dict[str, Any] = {
