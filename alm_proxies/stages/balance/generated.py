@@ -172,8 +172,10 @@ def _pairs(
     kind = [*zip(*(rows[name].to_list() for name in columns), strict=True)]
     alike: dict[object, list[int]] = {}
     keys: list[object] = []
+    splits = rows["split"].to_list()  # the sound of one must not get into another
     for row, speaker in enumerate(rows["speaker"].to_list()):
         own = (speaker,) if settings.generated.speaker == "same" else (*kind[row], int(fold[row]))
+        own = (*own, splits[row])
         keys.append(own)
         if able[row] and (speaker is not None or settings.generated.speaker == "compatible"):
             alike.setdefault(own, []).append(row)

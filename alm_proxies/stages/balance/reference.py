@@ -45,6 +45,7 @@ from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.tables import Finding, Labels, Utterances
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 _SEMITONES, _RATE = 1.0, 0.05  # the most that pitch and rate are changed by
 _VOWELS = "aeiouAEIOU"
 
@@ -87,10 +88,12 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         recordings = Recordings.of([ids[row] for row in chosen], able.tolist())
         words = _counted(rows["transcript"].gather(chosen).to_list())
         space = _standardised(np.concatenate([sound[able], words[able]], 1))
-        pairs, more = _pairs(chosen[able], top, space, lacking, ids, set(utterances.frame["utterance_id"]), settings)
+        splits = rows["split"].rank("dense").fill_null(0).to_numpy()
+        taken = set(utterances.frame["utterance_id"])
+        pairs, more = _pairs(chosen[able], top, space, splits, lacking, ids, taken, settings)
         findings += [
             Finding(STAGE, "without_neighbour", f"{part.taxonomy[c]}: {counted(count, 'item')} not made, as fewer than "
-                    "two of its utterances have a recording", "Give their recordings.", count=count)
+                    "two of its utterances in a split have a recording", "Give their recordings.", count=count)
             for c, count in more.items()
         ]  # fmt: skip
     new_rows, kept, failed = _described(pairs, rows, utterances, sounds, settings)
@@ -149,13 +152,13 @@ def _standardised(values: Array) -> Array:
 
 
 def _pairs(
-    able: NDArray[np.int64], top: NDArray[np.int64], space: Array, lacking: dict[int, int], ids: Sequence[str],
-    taken: set[str], settings: BalanceSettings,
+    able: NDArray[np.int64], top: NDArray[np.int64], space: Array, splits: Index, lacking: dict[int, int],
+    ids: Sequence[str], taken: set[str], settings: BalanceSettings,
 ) -> tuple[list[Pair], dict[int, int]]:  # fmt: skip
-    """Pairs of neighbours for each class that needs items, and the number each class still needs."""
+    """Pairs of neighbours in one split for each class that needs items, and the number each class still needs."""
     rng = generator(settings.seed, "balance", "reference")
     pairs: list[Pair] = []
-    short = {}
+    short: dict[int, int] = {}
     for label, count in lacking.items():
         inside = np.flatnonzero(top[able] == label)
         if len(inside) < 2:
@@ -164,7 +167,12 @@ def _pairs(
         for place in rng.integers(0, len(inside), count).tolist():
             far = np.linalg.norm(space[inside] - space[inside[place]], axis=1)
             far[place] = np.inf
-            near = inside[np.argsort(far, kind="stable")[: min(settings.reference.neighbours - 1, len(inside) - 1)]]
+            far[splits[able[inside]] != splits[able[inside[place]]]] = np.inf
+            others = int(np.isfinite(far).sum())
+            if not others:
+                short[label] = short.get(label, 0) + 1
+                continue
+            near = inside[np.argsort(far, kind="stable")[: min(settings.reference.neighbours - 1, others)]]
             first, second = int(able[inside[place]]), int(able[near[int(rng.integers(len(near)))]])
             share = round(min(max(float(rng.random()), 0.001), 0.999), 3)
             number = 1

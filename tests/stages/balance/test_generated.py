@@ -98,6 +98,7 @@ def test_neighbours_are_close_in_target_and_in_sound_and_of_the_first_parents_fo
             "gender": "female",
             "language": "en",
             "speaker": [f"c/{number % 20}" for number in range(count)],
+            "split": "train",
         }
     )
     settings = BalanceSettings(generated=Generated(size=1.0, neighbours=3))
@@ -192,6 +193,16 @@ def test_one_speakers_utterances_are_mixed_where_asked(corpus: tuple[Labels, Utt
     assert untried == [OTHER_EMOTION]
     assert list(balanced_alone.metrics["reasons"]) == ["generated/controls/*/rate"]
     assert "same speaker and words" in balanced_alone.metrics["reasons"]["generated/controls/*/rate"]
+
+
+def test_no_item_mixes_utterances_of_two_splits(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
+    frame = corpus[1].frame.with_columns(split=pl.Series(["train", "train", "development"] * 40))
+    split = dict(frame.select("utterance_id", "split").iter_rows())
+    both = FEW_CONTROLS.model_copy(update={"splits": ("train", "development"), "examples": 0})
+    items = items_of(balance(corpus[0], Utterances.of(frame, about=corpus[1].about), tmp_path, both))
+    assert len(items) >= 3
+    for item in items:
+        assert {split[parent] for parent, _ in Recipe.read(str(item["recipe"])).parents} == {item["split"]}
 
 
 def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_said(

@@ -73,6 +73,15 @@ def test_parents_are_two_of_one_class_and_the_target_lies_between_theirs(
         )
 
 
+def test_no_item_mixes_utterances_of_two_splits(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
+    split = dict(corpus[1].frame.select("utterance_id", "split").iter_rows())
+    both = REFERENCE.model_copy(update={"splits": ("train", "test"), "examples": 0})
+    items = items_of(balance(*corpus, tmp_path, both))
+    assert len(items) > 10
+    for item in items:
+        assert {split[parent] for parent, _ in Recipe.read(str(item["recipe"])).parents} == {item["split"]}
+
+
 def test_the_nearer_parents_words_reach_the_table_that_prompts_read_unless_some_were_cut_off(
     corpus: tuple[Labels, Utterances], balanced: Balanced
 ) -> None:
