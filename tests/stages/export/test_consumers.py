@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 from pathlib import Path
@@ -72,6 +73,21 @@ def test_the_hub_reads_the_card(corpus: Corpus, tmp_path: Path) -> None:
     assert card.data.pretty_name == "mine"
     assert card.data.to_dict()["configs"][0]["data_files"][1]["split"] == "validation"
     assert "Not suitable" in card.text
+
+
+def test_parts_of_recordings_have_ids_for_lhotse_that_are_apart_over_all_splits(corpus: Corpus, tmp_path: Path) -> None:
+    frame = corpus[1].frame.with_columns(
+        start=pl.lit(0.05), end=pl.lit(0.15), split=pl.Series(["train", "development", "test"] * 10)
+    )
+    parts = (corpus[0], Utterances.of(frame, about=corpus[1].about), corpus[2])
+    folder = exported(parts, tmp_path, "lhotse").folder
+    files: dict[str, str] = {}
+    for path in folder.glob("mine_recordings_*.jsonl.gz"):
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            recording = json.loads(line)
+            source = recording["sources"][0]["source"]
+            assert files.setdefault(recording["id"], source) == source
+    assert len(files) == len(set(files.values())) == 30
 
 
 def test_lhotse_loads_recordings_and_supervisions_and_their_sound(corpus: Corpus, tmp_path: Path) -> None:

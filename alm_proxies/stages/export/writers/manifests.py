@@ -72,11 +72,13 @@ def nemo(items: Items, folder: Path) -> None:
 
 def lhotse(items: Items, folder: Path) -> None:
     """Recordings and supervisions of each split."""
-    for split, part in by_split_name(items, {"development": "dev", "validation": "dev"}):
-        frame = part.frame.with_columns(paths(part))
-        files = frame.unique("path", keep="first", maintain_order=True).with_row_index("number")
-        cut = pl.format("recording-{}", "number")
-        files = files.with_columns(recording_id=pl.when(pl.col("start").is_null()).then("key").otherwise(cut))
+    named = items.frame.with_columns(paths(items))
+    every = named.unique("path", keep="first", maintain_order=True).with_row_index("number")
+    cut = pl.format("recording-{}", "number")  # numbered over all splits, which may be read together
+    every = every.select("path", recording_id=pl.when(pl.col("start").is_null()).then("key").otherwise(cut))
+    named = named.join(every, on="path", how="left", maintain_order="left")
+    for split, part in by_split_name(items.with_frame(named), {"development": "dev", "validation": "dev"}):
+        files = part.frame.unique("path", keep="first", maintain_order=True)
         source = pl.struct(type=pl.lit("file"), channels=pl.concat_list(pl.lit(0)), source="path")
         recordings = files.select(
             id="recording_id", sources=pl.concat_list(source), sampling_rate="rate", num_samples="frames",
@@ -86,8 +88,7 @@ def lhotse(items: Items, folder: Path) -> None:
             pl.col("label").alias("emotion"), _distribution(part).alias("distribution"), "weight", "concentration",
             pl.col("ambiguity").cast(pl.String),
         )  # fmt: skip
-        joined = frame.join(files.select("path", "recording_id"), on="path", how="left", maintain_order="left")
-        segments = joined.select(
+        segments = part.frame.select(
             id="key", recording_id="recording_id", start=pl.col("start").fill_null(0.0), duration=_SECONDS,
             channel=pl.lit(0), text="transcript", language="language", speaker="speaker", gender="gender",
             custom=custom,
