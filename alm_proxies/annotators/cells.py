@@ -1,4 +1,4 @@
-"""Cells: the combinations of an annotator's crossed factors, in an order whose first N cells are always balanced."""
+"""Cells: the combinations of an annotator's crossed factors, in an order that uses all values about equally often."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def cells_of(
 ) -> tuple[Cell, ...]:
     """Every combination once, in an order whose first N cells use all values about equally often, for any N.
 
-    Greedy: the next cell is the one whose values, then pairs of values, were used least.
+    Greedy: the next cell is the one whose values, then pairs of values, were used least. In the first cells two factors
+    may change together: in four of 2 x 2 x 2, each temperature has one focus.
     """
     factors = (tuple(temperatures), tuple(focuses) or (None,), tuple(orders))
     left = list(product(*(range(len(values)) for values in factors)))
