@@ -28,7 +28,7 @@ from alm_proxies.stages.simulate.listeners import true_distribution, true_rating
 from alm_proxies.stages.simulate.settings import SimulateSettings
 from alm_proxies.stages.simulate.speakers import Speaker, speaker
 from alm_proxies.stages.simulate.timeline import tracks_of
-from alm_proxies.stages.simulate.voice import SAMPLE_RATE, Samples, speak, with_energy
+from alm_proxies.stages.simulate.voice import SAMPLE_RATE, Samples, sounded, with_energy
 from alm_proxies.stages.simulate.voting import votes_of
 from alm_proxies.stages.simulate.words import transcript_of
 from alm_proxies.tables import ATTRIBUTES, About, Finding, Findings, Labels, MadeBy, Utterances, Votes
@@ -127,11 +127,12 @@ def _spoken(
     def spoken_turn(turn: Turn) -> _Spoken:
         path = folder / f"{turn.number:06d}.wav"
         who = people[turn.speaker]
-        tracks = tracks_of(turn.clauses, who, turn.wanted, _chance(turn, settings))
+        chance = generator(settings.seed, "voice", settings.crowd, turn.number)
+        tracks = tracks_of(turn.clauses, who, turn.wanted, chance)
         samples = _read_wav(path) if path.is_file() else None
         if samples is not None and len(samples) == tracks.samples(SAMPLE_RATE):
             return _spoken_from(samples, with_energy(tracks, samples, who), kept=True)
-        spoken = speak(turn.clauses, who, turn.wanted, _chance(turn, settings))
+        spoken = sounded(tracks, who, turn.wanted, chance)
         write_bytes(path, _wav(spoken.samples))
         return _spoken_from(spoken.samples, spoken.cues, kept=False)
 
@@ -145,10 +146,6 @@ def _spoken(
 def _spoken_from(samples: Samples, cues: Array, *, kept: bool) -> _Spoken:
     loudest = max(1, int(np.abs(samples.astype(np.int32)).max()))
     return _Spoken(cues, 20 * math.log10(32768 / loudest), len(samples) / SAMPLE_RATE, kept)
-
-
-def _chance(turn: Turn, settings: SimulateSettings) -> np.random.Generator:
-    return generator(settings.seed, "voice", settings.crowd, turn.number)
 
 
 def _wav(samples: Samples) -> bytes:

@@ -8,6 +8,7 @@ pole-zero pair, renewed every 10 ms and overlap-added; the noise of consonants i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,13 @@ _PER_FRAME = SAMPLE_RATE // FRAMES_PER_SECOND
 _HOP = 2 * _PER_FRAME
 _FFT = 5 * _HOP
 _PEAK = 0.89
+_AT_ONCE = 64
+"""Rows of a filter whose spectra are computed together: few enough that they stay in the processor's cache."""
 
 Samples = NDArray[np.int16]
+Rows = NDArray[np.int64]
+Response = Callable[[Rows], NDArray[np.complex128] | Array]
+"""The response of a filter at some of its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,11 @@ class Spoken:
 
 def speak(clauses: Clauses, who: Speaker, wanted: Array, chance: np.random.Generator) -> Spoken:
     """Synthesise clauses in a speaker's voice with the wanted cues (relative to the speaker's norm)."""
-    tracks = tracks_of(clauses, who, wanted, chance)
+    return sounded(tracks_of(clauses, who, wanted, chance), who, wanted, chance)
+
+
+def sounded(tracks: Tracks, who: Speaker, wanted: Array, chance: np.random.Generator) -> Spoken:
+    """Synthesise control tracks, whose random numbers `chance` has given, at the wanted level."""
     sound = render(tracks, who, chance)
     level = who.level + float(wanted[3])
     loud = sound[np.repeat(tracks.spoken, _PER_FRAME)]
@@ -67,9 +77,10 @@ def render(tracks: Tracks, who: Speaker, chance: np.random.Generator) -> Array:
     air = (white - 0.6 * np.concatenate([[0.0], white[:-1]])) * (0.25 + open_part)
     voice = pulses * _at_samples(tracks.voicing * gain)
     voice += air * _at_samples((breath * tracks.voicing + 0.35 * tracks.aspiration) * gain)
-    through_tract = _filtered(voice, _tract(tracks, who, breathiness) * _slope(who.tilt + tilt))
+    rows = len(tracks.formants[::2])
+    through_tract = _filtered(voice, rows, _tract(tracks, who, breathiness, _slope(who.tilt + tilt)))
     hiss = white * _at_samples(tracks.frication * gain)
-    return through_tract + _hiss_level(tilt) * _filtered(hiss, _hiss_shape(tracks))
+    return through_tract + _hiss_level(tilt) * _filtered(hiss, rows, _hiss_shape(tracks))
 
 
 def _pulses(
@@ -102,8 +113,8 @@ def _halved(signal: Array) -> Array:
     return np.convolve(signal, kernel, mode="same")[::2]
 
 
-def _tract(tracks: Tracks, who: Speaker, breathiness: float) -> NDArray[np.complex128]:
-    """The transfer function of the tract, a row every 10 ms: 1 / product of resonators, times the nasal zero."""
+def _tract(tracks: Tracks, who: Speaker, breathiness: float, slope: Array) -> Response:
+    """The response of the tract, a row every 10 ms: 1 / product of resonators, times the nasal zero and a slope."""
     formants = tracks.formants[::2]
     rows = len(formants)
     first, second, third = (formants[:, k] for k in range(3))
@@ -119,7 +130,12 @@ def _tract(tracks: Tracks, who: Speaker, breathiness: float) -> NDArray[np.compl
     for frequency, width in poles:
         denominator = _times(denominator, _resonator(frequency, width))
     scale = denominator.sum(axis=1, keepdims=True) / zero.sum(axis=1, keepdims=True)
-    return np.asarray(scale * np.fft.rfft(zero, _FFT, axis=1) / np.fft.rfft(denominator, _FFT, axis=1))
+
+    def response(part: Rows) -> NDArray[np.complex128]:
+        above, below = (np.fft.rfft(polynomial[part], _FFT, axis=1) for polynomial in (zero, denominator))
+        return np.asarray(scale[part] * above / below * slope)
+
+    return response
 
 
 def _resonator(frequency: Array, width: Array) -> Array:
@@ -147,21 +163,30 @@ def _hiss_level(tilt: float) -> float:
     return 0.30 * 10 ** (1.2 * tilt / 20)
 
 
-def _hiss_shape(tracks: Tracks) -> Array:
+def _hiss_shape(tracks: Tracks) -> Response:
     """The magnitude of consonant noise, a row every 10 ms: a Gaussian around its centre on a low floor."""
     frequency = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)
-    centre, width = tracks.noise_centre[::2, None], tracks.noise_width[::2, None]
+    centres, widths = tracks.noise_centre[::2, None], tracks.noise_width[::2, None]
     rising = np.clip(frequency / 1500, 0.0, 1.0)
-    return np.asarray((np.exp(-0.5 * ((frequency - centre) / (0.6 * width)) ** 2) + 0.06) * rising)
+
+    def response(part: Rows) -> Array:
+        apart = (frequency - centres[part]) / (0.6 * widths[part])
+        return np.asarray((np.exp(-0.5 * apart**2) + 0.06) * rising)
+
+    return response
 
 
-def _filtered(signal: Array, response: NDArray[np.complex128] | Array) -> Array:
-    """A signal through a filter renewed every hop, by Hann-weighted overlap-add."""
-    rows = len(response)
+def _filtered(signal: Array, rows: int, response: Response) -> Array:
+    """A signal through a filter renewed every hop, by Hann-weighted overlap-add; silent rows stay silent."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(2 * _HOP) + 0.5) / (2 * _HOP))
     padded = np.concatenate([np.zeros(_HOP // 2), signal, np.zeros(rows * _HOP + 2 * _HOP - len(signal))])
     blocks = np.lib.stride_tricks.sliding_window_view(padded, 2 * _HOP)[::_HOP][:rows]
-    shaped = np.fft.irfft(np.fft.rfft(blocks * window, _FFT, axis=1) * response, _FFT, axis=1)
+    shaped = np.zeros((rows, _FFT))
+    heard = np.flatnonzero(blocks.any(axis=1))
+    for start in range(0, len(heard), _AT_ONCE):
+        part = heard[start : start + _AT_ONCE]
+        spectra = np.fft.rfft(blocks[part] * window, _FFT, axis=1)
+        shaped[part] = np.fft.irfft(spectra * response(part), _FFT, axis=1)
     parts = shaped.reshape(rows, 5, _HOP)
     out = np.zeros((rows + 4, _HOP))
     for k in range(5):
