@@ -38,7 +38,7 @@ _COMMAND = """#!{python} -IS
 import sys
 sys.path.insert(0, {tests!r})
 from forked import stand_for
-stand_for({address!r}, {program!r})
+stand_for({address!r}, *{before!r})
 """
 
 
@@ -140,19 +140,30 @@ class Forked(AbstractContextManager["Forked"]):
 
 def bash(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """What lines of bash do in a folder; every `alm-proxies` in them is such a process."""
-    address = _address(PACKAGE, os.environ.get("PYTHONHASHSEED"))
-    command = Path(address).with_name("alm-proxies")
-    tests = str(Path(__file__).parent)
-    command.write_text(_COMMAND.format(python=sys.executable, tests=tests, address=address, program=str(PROGRAM)))
-    command.chmod(0o755)
+    command = _stand_in("alm-proxies", PACKAGE, str(PROGRAM))
     own = os.environ | {"PATH": os.pathsep.join([str(command.parent), str(PROGRAM.parent), os.environ["PATH"]])}
     call = ["bash", "-euo", "pipefail", "-c", text]
     return subprocess.run(call, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=LONGEST)
 
 
-def stand_for(address: str, program: str) -> None:
-    """Exit as a process does that runs this program with the arguments, folder and streams of this one."""
-    server = _ordered(address, (0, 1, 2), (program, *sys.argv[1:]), Path.cwd(), os.environ)
+def python(imported: tuple[str, ...] = PACKAGE) -> Path:
+    """A program that does what Python does with its arguments, in such a process."""
+    return _stand_in("python", imported)
+
+
+def _stand_in(name: str, imported: tuple[str, ...], *before: str) -> Path:
+    """A program of this name that is such a process, with these arguments before its own."""
+    address = _address(imported, os.environ.get("PYTHONHASHSEED"))
+    command = Path(address).with_name(name)
+    tests = str(Path(__file__).parent)
+    command.write_text(_COMMAND.format(python=sys.executable, tests=tests, address=address, before=before))
+    command.chmod(0o755)
+    return command
+
+
+def stand_for(address: str, *before: str) -> None:
+    """Exit as a process does that has these arguments, then those of this one, and its folder and streams."""
+    server = _ordered(address, (0, 1, 2), (*before, *sys.argv[1:]), Path.cwd(), os.environ)
     _number(server)
     sys.exit(_number(server))
 

@@ -52,7 +52,7 @@ def test_it_has_what_a_new_python_has_and_ends_as_that_does(tmp_path: Path, end:
         text=True,
         preexec_fn=_minds_interrupts,
     )
-    forked = Forked.done(*arguments, written="read", cwd=tmp_path, environment=own)
+    forked = Forked.done(*arguments, written="read", cwd=tmp_path, environment=own, imported=("cli",))
     assert forked.stdout == new.stdout
     assert forked.returncode == new.returncode
     assert forked.stderr.splitlines()[:1] == new.stderr.splitlines()[:1] == ["to stderr"]

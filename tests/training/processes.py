@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
-from forked import TORCH, Forked
+from forked import TORCH, Forked, python
 
 from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.run_log import read_lines
@@ -50,14 +48,15 @@ def written(
 
 def train_by_torchrun(
     utterances: Utterances, labels: Labels, votes: Votes | None, out: Path, settings: TrainSettings
-) -> subprocess.Popen[str]:
+) -> Forked:
     """Start a training in two processes as the documentation says, by torchrun."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.Popen(
-        [*launcher, *written(utterances, labels, votes, out, settings)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    return Forked(
+        *launcher,
+        python(TORCH),
+        *written(utterances, labels, votes, out, settings),
+        environment={"PYTHONPATH": os.pathsep.join(sys.path)},
+        imported=TORCH,
     )
 
 
@@ -114,12 +113,6 @@ def kill_one_after_an_epoch(utterances: Utterances, labels: Labels, out: Path, s
                 break
     assert second.returncode == -signal.SIGKILL, "".join(lines)
     assert first.returncode not in (None, 0)
-
-
-def errors_of(process: subprocess.Popen[str]) -> str:
-    """What the processes write to stderr until they end."""
-    with process:
-        return cast("IO[str]", process.stderr).read()
 
 
 def curve(out: Path, kind: str = "step", name: str = "loss") -> list[tuple[int, float]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
-from processes import curve, errors_of, kill_one_after_an_epoch, train_by_torchrun, train_in_two
+from processes import curve, kill_one_after_an_epoch, train_by_torchrun, train_in_two
 from small_corpus import small_settings
 from tones_in_noise import SHORT, TINY
 
@@ -136,7 +136,7 @@ def test_two_processes_killed_after_an_epoch_and_resumed_by_torchrun_end_with_th
     kill_one_after_an_epoch(*tones, tmp_path / "out", settings)
     assert not (tmp_path / "out/model").exists()
     resumed = train_by_torchrun(*tones, None, tmp_path / "out", settings)
-    output = errors_of(resumed)
+    _, output = resumed.communicate()
     assert resumed.returncode == 0, output
     assert "2 x cpu" in output
     assert curve(tmp_path / "out") == curve(tmp_path / "whole")
