@@ -20,7 +20,7 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # which take about as long. Those that read the documentation's site run with those that open it, which builds it once.
 MAIN := -m 'not vllm and not browser and not server and not site'
 HALF := $(addprefix tests/,audio compare embedded engines measures models training) \
-  $(addprefix tests/stages/,align annotate evaluate listen predict simulate)
+  $(addprefix tests/stages/,align annotate evaluate listen predict simulate) tests/test_forked.py
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 90
 
@@ -45,6 +45,9 @@ tests: $(VENV)/ready $(S3)/ready
 half other-half served vllm: export OMP_NUM_THREADS = 1
 half other-half served vllm: export POLARS_MAX_THREADS = 1
 
+# Only these files have tests with a browser, a server or the site, so that no others are imported to look for them.
+SERVED = $(shell grep -rlE 'mark\.(browser|server|site)' tests --include='test_*.py')
+
 # Output is shown when it is done, so that that of two does not mix.
 LATER = >$(VENV)/$@.log 2>&1; code=$$?; cat $(VENV)/$@.log; exit $$code
 
@@ -56,7 +59,7 @@ other-half: $(VENV)/ready
 
 # After the tests with a vLLM where both are asked for, so that two engines never share the processors.
 served: $(VENV)/ready $(S3)/ready | $(filter vllm,$(MAKECMDGOALS))
-	@$(BIN)/$(PYTEST) -m '(browser or server or site) and not vllm' $(LATER)
+	@$(BIN)/$(PYTEST) -m '(browser or server or site) and not vllm' $(SERVED) $(LATER)
 
 vllm: $(VENV)/ready $(VLLM)/ready
 	@$(VLLM)/bin/python -m $(PYTEST) -m vllm tests/engines tests/models $(LATER)
@@ -69,8 +72,7 @@ lint: $(VENV)/ready
 	$(BIN)/lint-imports --no-logo
 
 types: $(VENV)/ready
-	$(BIN)/mypy
-	$(BIN)/mypy tests docs/site_pages
+	$(BIN)/mypy alm_proxies tests docs/site_pages
 
 coverage: $(VENV)/ready
 	$(BIN)/$(PYTEST) -m 'not vllm and not browser and not server' --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERED)

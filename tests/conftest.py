@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -19,6 +20,8 @@ import pytest
 from wording import Wording, compare
 
 from alm_proxies import finding_kinds
+
+gc.disable()  # until all tests are imported: nothing of it is garbage, and to look for some takes seconds
 
 _ARGUMENTS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -206,6 +209,11 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("ALM_PROXIES_TEST_DATA does not name a folder with crema_d/ and emodb/")
     return Path(folder)
+
+
+def pytest_collection_finish() -> None:
+    """All tests are imported."""
+    gc.enable()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -26,12 +26,14 @@ def _asked_for(address: str, imported: list[str]) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
+    gc.disable()
     for floor in imported:
         package = import_module(f"alm_proxies.{floor}")
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             import_module(module.name)
     gc.collect()
     gc.freeze()
+    gc.enable()
     warnings.filterwarnings("ignore", "This process .* is multi-threaded")  # the threads that polars starts only sleep
     ended, woken = socket.socketpair()
     woken.setblocking(False)

@@ -81,7 +81,8 @@ def test_more_votes_of_one_source_are_fused_in_every_run_of_vary(tmp_path: Path)
     annotator = tmp_path / "ideal.toml"
     annotator.write_text(IDEAL.format(folder=tmp_path / "out").replace("/simulate/", "/simulate/seed=1/"))
     stages = FILE.format(folder=tmp_path).partition("[fuse]")[0]
-    path.write_text(stages + '[listen]\n[fuse]\nmethod = "pool"\n[vary]\nseed = [1]\n')
+    listen = "[listen]\nfolds = 3\nhead = { hidden = 8, epochs = 3, seeds = 1, batch = 16, components = 8 }\n"
+    path.write_text(stages + listen + '[fuse]\nmethod = "pool"\n[vary]\nseed = [1]\n')
     fused = run(path, quiet=True).folder / "fuse" / "seed=1" / "labels.parquet"
     assert Labels.read(fused).frame["proxy_votes"].mean() == 5  # four of the annotator, one of the listener
     annotator.write_text(annotator.read_text().replace("votes = 4", "votes = 8"))
@@ -143,7 +144,8 @@ panel = ["{file.parent}/ideal.toml"]
 
 
 def test_a_budget_that_is_reached_leaves_the_run_to_be_gone_on_with(file: Path) -> None:
-    text = file.read_text().replace('panel = ["ideal.toml"]', 'panel = ["ideal.toml"]\nbudget = 0.5')
+    stages = file.read_text().partition("[align]")[0]
+    text = stages.replace('panel = ["ideal.toml"]', 'panel = ["ideal.toml"]\nbudget = 0.5')
     poor = file.with_name("poor.toml")
     poor.write_text(text)
     code = command(["run", str(poor), "--folder", str(file.parent / "poor"), "--quiet"])
