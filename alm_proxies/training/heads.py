@@ -79,8 +79,8 @@ class Head:
     """One head's weights: softmax(relu(x @ first + bias) @ second + prior)."""
 
     first: Floats
-    bias: Floats
     second: Floats
+    bias: Floats
     prior: Floats
 
     def predict(self, scaled: Floats) -> Array:
@@ -107,14 +107,13 @@ def train(
     """
     wanted = targets.astype(np.float32)
     shares = (targets.sum(0) + 1.0) / (targets.sum() + targets.shape[1])
-    first = rng.standard_normal((scaled.shape[1], settings.hidden)) * np.sqrt(2.0 / scaled.shape[1])
-    weights: list[Floats] = [
-        first.astype(np.float32),
-        np.zeros(settings.hidden, np.float32),
-        np.zeros((settings.hidden, targets.shape[1]), np.float32),
-        np.log(shares).astype(np.float32),
-    ]
-    mean, square = ([np.zeros_like(array) for array in weights] for _ in range(2))
+    shapes = ((scaled.shape[1], settings.hidden), (settings.hidden, targets.shape[1]), settings.hidden, len(shares))
+    ends = np.cumsum([np.prod(shape) for shape in shapes])
+    weights, mean, square = (np.zeros(ends[-1], np.float32) for _ in range(3))  # of all layers, end to end
+    head = Head(*(part.reshape(shape) for part, shape in zip(np.split(weights, ends[:-1]), shapes, strict=True)))
+    head.first[:] = rng.standard_normal(shapes[0]) * np.sqrt(2.0 / scaled.shape[1])
+    head.prior[:] = np.log(shares)
+    matrices = weights[: ends[1]]
     step = 0
     batch = min(settings.batch, max(16, len(scaled) // 16))
     for epoch in range(epochs):
@@ -124,30 +123,29 @@ def train(
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             step += 1
-            slopes = _slopes(weights, scaled[rows], wanted[rows], settings.dropout, rng)
+            parts = _slopes(head, scaled[rows], wanted[rows], settings.dropout, rng)
+            slopes = np.concatenate([part.ravel() for part in parts])
             rate = settings.learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-            for weight, slope, m, v in zip(weights, slopes, mean, square, strict=True):
-                m += 0.1 * (slope - m)
-                v += 0.001 * (np.square(slope) - v)
-                if weight.ndim == 2:
-                    weight *= 1.0 - settings.learning_rate * settings.weight_decay
-                weight -= np.float32(rate) * m / (np.sqrt(v) + np.float32(1e-8))
-        yield Head(*(array.copy() for array in weights))
+            mean += 0.1 * (slopes - mean)
+            square += 0.001 * (np.square(slopes) - square)
+            matrices *= 1.0 - settings.learning_rate * settings.weight_decay
+            weights -= np.float32(rate) * mean / (np.sqrt(square) + np.float32(1e-8))
+        yield Head(head.first.copy(), head.second.copy(), head.bias.copy(), head.prior.copy())
 
 
 def _slopes(
-    weights: Sequence[Floats], rows: Floats, wanted: Floats, dropout: float, rng: np.random.Generator
-) -> list[Floats]:
-    first, bias, second, prior = weights
-    before = rows @ first + bias
+    head: Head, rows: Floats, wanted: Floats, dropout: float, rng: np.random.Generator
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """The slopes of the loss by the weights, in the order of a head."""
+    before = rows @ head.first + head.bias
     kept = (before > 0).astype(np.float32)
     if dropout:
         kept *= (rng.random(before.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
     hidden = before * kept
     votes = wanted.sum(1, keepdims=True)
-    by_logit = (_softmax(hidden @ second + prior) * votes - wanted) / max(float(votes.sum()), 1e-12)
-    by_hidden = (by_logit @ second.T) * kept
-    return [rows.T @ by_hidden, by_hidden.sum(0), hidden.T @ by_logit, by_logit.sum(0)]
+    by_logit = (_softmax(hidden @ head.second + head.prior) * votes - wanted) / max(float(votes.sum()), 1e-12)
+    by_hidden = (by_logit @ head.second.T) * kept
+    return rows.T @ by_hidden, hidden.T @ by_logit, by_hidden.sum(0), by_logit.sum(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +192,7 @@ class HeadModel:
             if about["version"] != _VERSION:
                 raise InputError("was written by another version of alm-proxies", where=str(path), fix="Train again.")
             heads = [
-                Head(*(arrays[f"head{number}_{part}"] for part in ("first", "bias", "second", "prior")))
+                Head(*(arrays[f"head{number}_{part}"] for part in ("first", "second", "bias", "prior")))
                 for number in range(int(about["heads"]))
             ]
             scale = Scale(arrays["centre"], arrays["spread"], arrays.get("basis"), float(arrays["size"]))

@@ -8,6 +8,7 @@ import pytest
 from alm_proxies.errors import InputError
 from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import (
+    Head,
     HeadModel,
     Scale,
     _slopes,
@@ -34,15 +35,15 @@ def material(rows: int = 400, width: int = 20, seed: int = 0) -> tuple[np.ndarra
 def test_slopes_are_those_of_the_multinomial_likelihood() -> None:
     rng = np.random.default_rng(1)
     rows, wanted = rng.standard_normal((7, 5)), rng.integers(0, 4, (7, 3)).astype(float)
-    weights = [rng.standard_normal(shape) for shape in ((5, 4), (4,), (4, 3), (3,))]
+    weights = [rng.standard_normal(shape) for shape in ((5, 4), (4, 3), (4,), (3,))]
 
     def loss(changed: list[np.ndarray]) -> float:
-        first, bias, second, prior = changed
+        first, second, bias, prior = changed
         logits = np.maximum(rows @ first + bias, 0) @ second + prior
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         return float(-(wanted * logs).sum() / wanted.sum())
 
-    slopes = _slopes(weights, rows, wanted, 0.0, rng)  # type: ignore[arg-type]  # double precision, for the differences
+    slopes = _slopes(Head(*weights), rows, wanted, 0.0, rng)  # double precision, for the differences
     for place, slope in enumerate(slopes):
         for index in np.ndindex(*slope.shape):
             ends = []
