@@ -11,7 +11,7 @@ import polars as pl
 from alm_proxies import __version__
 from alm_proxies.about import About
 from alm_proxies.ambiguity import stated
-from alm_proxies.cards import card_of
+from alm_proxies.cards import Card, card_of, may_leave
 from alm_proxies.printable import counted
 from alm_proxies.stages.export.formats import Format
 from alm_proxies.stages.export.items import Items
@@ -69,13 +69,22 @@ def card_text(
         parts += ["## What the proxies were worth", _worth(metrics)]
     parts += ["## Corpora and licences"]
     for corpus, card in zip(corpora, cards, strict=True):
-        stays = "" if card.may_leave else f" Its recordings and transcripts are not included: {card.why}."
+        copied = may_leave(corpus, named=items.settings.may_leave, folder=items.settings.cards)
         cited = f" Cite: {card.citation}." if card.citation else ""
-        parts.append(f"- **{corpus or 'without a name'}**: {card.title}; {card.licence}.{stays}{cited}")
+        parts.append(f"- **{corpus or 'without a name'}**: {card.title}; {card.licence}.{_copies(card, copied)}{cited}")
     if left_out.height:
         parts += ["## Left out or changed", _left_out(left_out)]
     parts += ["## Intended and unsuitable uses", _UNSUITABLE, ""]
     return "\n\n".join(parts).replace("---\n\n", "---\n", 1).replace("\n\n---\n\n#", "\n---\n\n#")
+
+
+def _copies(card: Card, copied: bool) -> str:
+    """Whether recordings and transcripts of a corpus are kept back, or copied on the word of who exported it."""
+    if not copied:
+        return f" Its recordings and transcripts are not included: {card.why}."
+    if card.may_leave:
+        return ""
+    return f" Copies of its recordings and transcripts were allowed by name in this export, otherwise not: {card.why}."
 
 
 def _configs(kind: Format, splits: list[str]) -> list[str]:

@@ -152,7 +152,11 @@ def test_restricted_corpora_are_only_referred_to_and_their_transcripts_stay(corp
     with pytest.raises(InputError, match=r"may not be copied.*the corpus iemocap has to stay"):
         export(corpus[0], utterances, tmp_path / "hf", ExportSettings(format="huggingface"))
     named = ExportSettings(format="huggingface", may_leave=("iemocap",))
-    assert sum(export(corpus[0], utterances, tmp_path / "hf", named).counts.values()) == 30
+    written = export(corpus[0], utterances, tmp_path / "hf", named)
+    assert sum(written.counts.values()) == 30
+    cards = [(folder / "README.md").read_text(encoding="utf-8") for folder in (alone.folder, written.folder)]
+    assert ["are not included" in card for card in cards] == [True, False]
+    assert ["were allowed by name in this export" in card for card in cards] == [False, True]
 
 
 def test_a_corpus_without_a_card_or_a_name_is_told_what_allows_copies(corpus: Corpus, tmp_path: Path) -> None:
