@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 _STEERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
@@ -57,6 +58,12 @@ def in_money(price: float, currency: str = "") -> str:
     small = price != 0.0 and abs(price) < 0.1
     figures = f"{price:.{1 - math.floor(math.log10(abs(price)))}f}" if small else f"{price:.2f}"
     return f"{figures} {currency}".rstrip()
+
+
+def one_currency(stated: Iterable[str | None]) -> str:
+    """The only currency that is stated; empty if none is, or several are."""
+    currencies = {currency for currency in stated if currency}
+    return currencies.pop() if len(currencies) == 1 else ""
 
 
 def in_speakers(known: int, unknown: int) -> str:

@@ -137,6 +137,8 @@ class Foreseen:
     """The amount paid so far."""
     price: float = 0.0
     """The expected price of the votes still to be cast."""
+    currency: str = ""
+    """The currency of these prices; empty = not stated."""
     budget: float | None = None
     seconds: float | None = None
     """The approximate duration, if known."""

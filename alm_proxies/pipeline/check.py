@@ -14,7 +14,7 @@ from alm_proxies.pipeline.graph import Node, Run, nodes_of
 from alm_proxies.pipeline.places import MOVED
 from alm_proxies.pipeline.task import will_run
 from alm_proxies.pipeline.tasks import task_of
-from alm_proxies.printable import counted, in_money
+from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.shown import Shown
 from alm_proxies.stage import Foreseen
 from alm_proxies.tables import Utterances
@@ -49,12 +49,13 @@ class Checked(Shown):
         if counts and not self.problems:
             line += ", none of which would stop a run"
         if self.planned_votes:
+            currency = one_currency(forecast.currency for forecast in self.foreseen.values())
             line += f"; {counted(self.planned_votes, 'vote')} planned"
             if self.cast_votes or self.paid:
-                line += f", {self.cast_votes:,} cast for {in_money(self.paid)}"
+                line += f", {self.cast_votes:,} cast for {in_money(self.paid, currency)}"
             if self.planned_votes > self.cast_votes:
                 rest = f"{self.planned_votes - self.cast_votes:,} left, " if self.cast_votes else ""
-                line += f", {rest}about {in_money(self.expected_price)}"
+                line += f", {rest}about {in_money(self.expected_price, currency)}"
         return line
 
 

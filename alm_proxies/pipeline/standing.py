@@ -17,7 +17,7 @@ from alm_proxies.files import could_not_read
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.recorded import Recorded
-from alm_proxies.printable import counted, in_money
+from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.progress import is_running
 from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.ledgers import Status
@@ -98,8 +98,9 @@ class Standing:
         yield from map(str, self.stages)
         yield from map(str, self.ledgers)
         if self.ledgers:
-            rest = f", about {in_money(self.to_come)} to come" if self.to_come else ""
-            yield f"cost: {in_money(self.paid)} spent{rest}"
+            currency = one_currency(ledger.currency for ledger in self.ledgers)
+            rest = f", about {in_money(self.to_come, currency)} to come" if self.to_come else ""
+            yield f"cost: {in_money(self.paid, currency)} spent{rest}"
         for kind, paths in self.results.items():
             yield f"{kind}: {', '.join(paths)}"
         if any(self.findings.values()):

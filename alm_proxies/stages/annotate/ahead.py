@@ -17,7 +17,7 @@ from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
-from alm_proxies.printable import counted
+from alm_proxies.printable import counted, one_currency
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.annotate.askable import askable, chosen, shard_of
 from alm_proxies.stages.annotate.egress import leaves_this_machine, refuse_egress
@@ -26,7 +26,7 @@ from alm_proxies.stages.annotate.injection import injection_sample, shows_transc
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import refuse_same_names
 from alm_proxies.stages.annotate.paid import Expectation, expectation_of, ledger_at
-from alm_proxies.stages.annotate.prices import price_of_injection
+from alm_proxies.stages.annotate.prices import currency_of, price_of_injection
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import annotate, read_panel
 from alm_proxies.tables import Utterances
@@ -71,6 +71,7 @@ def foresee(ahead: Ahead) -> Foreseen:
     try:
         if panel:
             refuse_same_names(panel)
+            currency_of(panel)
     except AlmProxiesError as error:
         problems.append(str(error))
     before = ahead.folder / "votes.parquet"
@@ -117,6 +118,7 @@ def foresee(ahead: Ahead) -> Foreseen:
         paid=paid,
         price=sum(counts.price for counts in expected.values()) + price_injected,
         budget=settings.budget,
+        currency=one_currency(annotator.file.price.currency for annotator in panel),
         data={name: {**asdict(counts), "left": counts.left} for name, counts in expected.items()},
     )
     return _ask(foreseen, ahead) if ahead.ask and not problems else foreseen

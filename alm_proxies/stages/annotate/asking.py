@@ -23,7 +23,7 @@ from alm_proxies.engines.third_party import guarded
 from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, OverBudgetError, showing
 from alm_proxies.errors import EngineError, InputError
 from alm_proxies.files import canonical_json
-from alm_proxies.printable import counted, in_money
+from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
 from alm_proxies.stages.annotate.egress import refuse_all_egress
@@ -39,6 +39,7 @@ from alm_proxies.stages.annotate.monitor import RunMonitor
 from alm_proxies.stages.annotate.open_recordings import Recording, opened_ahead
 from alm_proxies.stages.annotate.outcomes import STAGE, not_asked, outcomes
 from alm_proxies.stages.annotate.plan import PanelMember, Plan
+from alm_proxies.stages.annotate.prices import currency_of
 from alm_proxies.stages.annotate.recording import Recorder
 from alm_proxies.stages.annotate.records import Heard, Lost, Sending
 from alm_proxies.stages.annotate.settings import AnnotateSettings, Stop
@@ -100,7 +101,7 @@ def ask_for_missing(
     state = RunState(
         ledger=ledger,
         recorder=Recorder(ledger),
-        budget=Budget(settings.budget, ledger.spent()),
+        budget=Budget(settings.budget, ledger.spent(), currency_of(member.annotator for member in members)),
         tallies={member.number: tally_of(ledger, member.annotator.name, member.number) for member in members},
         human=human.shares if human is not None else {},
         stop=settings.stop,
@@ -312,9 +313,9 @@ class Group:
             if state.budget.book(most):
                 return True
             if not self._running:
-                spent = f"{in_money(state.budget.spent)} are spent"
-                message = f"the next request could exceed the budget of {state.budget.limit:g}: {spent}"
-                state.halt.because(f"{message}, and it may cost up to {in_money(most)}", RAISE_THE_BUDGET)
+                most_of_it = state.budget.in_money(most)
+                message = f"the next request could exceed {state.budget}, and it may cost up to {most_of_it}"
+                state.halt.because(message, RAISE_THE_BUDGET)
                 return False
             await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
         return False
@@ -353,7 +354,7 @@ class Group:
                     raise EngineError(f"{failure.kind}: {failure.message}", where=member.annotator.where, fix=fix)
                 if failure is not None and failure.error is not None:
                     state.tallies[member.number].broke(row["utterance_id"], failure.error)
-            note = f"{in_money(state.budget.spent)} spent" if state.budget.spent else None
+            note = f"{state.budget.in_money(state.budget.spent)} spent" if state.budget.spent else None
             state.progress.advance(len(cast), note)
         except Exception as error:  # ask() stops and raises it
             self._error = self._error or error

@@ -10,6 +10,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.bounds import Booking, booking_of, tokens_of_prompt
 from alm_proxies.engines.engine import Abilities, Reply, Request
 from alm_proxies.engines.registry import OpenAIServe
+from alm_proxies.printable import in_money
 
 LETTERS_A_TOKEN = 3.0
 """Assumed letters per prompt token, for a price estimate before a run."""
@@ -132,9 +133,10 @@ def _tokens_by_rule(request: Request) -> float:
 class Budget:
     """The remaining budget; requests in flight are booked at their maximum, so that the limit is never exceeded."""
 
-    def __init__(self, limit: float | None, spent: float) -> None:
+    def __init__(self, limit: float | None, spent: float, currency: str = "") -> None:
         self.limit = limit
         self.spent = spent
+        self.currency = currency
         self._in_flight = 0.0
 
     def book(self, most: float) -> bool:
@@ -143,6 +145,15 @@ class Budget:
             return False
         self._in_flight += most
         return True
+
+    def in_money(self, price: float) -> str:
+        """A price as text, in the currency of the budget."""
+        return in_money(price, self.currency)
+
+    def __str__(self) -> str:
+        """What is spent of it."""
+        limit = "" if self.limit is None else f"the budget of {self.limit:g} {self.currency}".rstrip() + ": "
+        return f"{limit}{self.in_money(self.spent)} are spent"
 
     def settle(self, booked: float, paid: float) -> None:
         """Replace the booked amount by the paid one."""

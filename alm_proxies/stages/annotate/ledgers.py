@@ -11,7 +11,7 @@ from pathlib import Path
 
 from alm_proxies.about import Injected, MadeBy
 from alm_proxies.errors import InputError
-from alm_proxies.printable import counted, in_money
+from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.injection import injection_findings, injections
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -71,6 +71,8 @@ class Status:
     """The process that is annotating, such as "process 123 on host", or None."""
     notes: tuple[str, ...] = ()
     """Problems of the ledger."""
+    currency: str = ""
+    """The currency that its annotators state; empty = none."""
 
     @property
     def waiting(self) -> int:
@@ -101,10 +103,10 @@ class Status:
         if self.minutes_left and self.running:
             when = f", ready at {ready_at(self.minutes_left)}"
             left = f", about {self.minutes_left:.0f} min left at {self.rate:.0f} a minute{when}"
-        cost = f"; {in_money(self.price)} spent" if self.price else ""
+        cost = f"; {in_money(self.price, self.currency)} spent" if self.price else ""
         if self.price and self.waiting:
             unknown = sum(member.waiting for member in self.panel if member.price_per_vote is None)
-            known = f", about {in_money(self.price_left)} to come" if unknown < self.waiting else ""
+            known = f", about {in_money(self.price_left, self.currency)} to come" if unknown < self.waiting else ""
             cost += (
                 f"{known}, the price of {counted(unknown, 'waiting vote')} is not measured yet" if unknown else known
             )
@@ -117,7 +119,7 @@ class Status:
         held = ", ".join(f"{count:,} of {name}" for name, count in self.annotators.items())
         held = f"; votes in the ledger: {held}" if held else ""
         prices = ", ".join(
-            f"{member.name} {in_money(member.price_per_vote)}"
+            f"{member.name} {in_money(member.price_per_vote, self.currency)}"
             for member in self.panel
             if member.price_per_vote is not None
         )
@@ -220,6 +222,7 @@ def _status_of(ledger: Ledger) -> Status:
         tried_out=ledger.tried_out(),
         running=owner_of(ledger.path.with_suffix(".lock")),
         notes=tuple(message for _, message in ledger.notes),
+        currency=one_currency(card.currency for card in ledger.cards().values()),
     )
 
 

@@ -28,6 +28,7 @@ class Expectation:
     """Expected cost of the other votes."""
     price_of_vote: float | None
     """Measured cost of a vote; None if too few were requested."""
+    currency: str = ""
 
     @property
     def left(self) -> int:
@@ -37,16 +38,16 @@ class Expectation:
     def __str__(self) -> str:
         words = counted(self.planned, "vote")
         if self.cast or self.paid:
-            words = f"{self.cast:,} of {words} cast, {in_money(self.paid)} paid; {self.left:,} left"
+            words = f"{self.cast:,} of {words} cast, {in_money(self.paid, self.currency)} paid; {self.left:,} left"
         if not self.left:
             return words
         if self.price_of_vote is not None:
-            rate = f"{in_money(self.price_of_vote)} a vote as measured"
+            rate = f"{in_money(self.price_of_vote, self.currency)} a vote as measured"
         elif self.price:
-            rate = f"{in_money(self.price / self.left)} a vote by its price table"
+            rate = f"{in_money(self.price / self.left, self.currency)} a vote by its price table"
         else:
             return f"{words}, free of charge"
-        return f"{words}, about {in_money(self.price)} at {rate}"
+        return f"{words}, about {in_money(self.price, self.currency)} at {rate}"
 
 
 def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledger | None, seed: int) -> Expectation:
@@ -71,7 +72,8 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
         if measured is not None
         else price_before(annotator, lengths_of(utterances), left.tolist())
     )
-    return Expectation(missing.size, int(missing.size - left.sum()), paid, price, measured)
+    currency = annotator.file.price.currency
+    return Expectation(missing.size, int(missing.size - left.sum()), paid, price, measured, currency)
 
 
 def ledger_at(folder: Path, shard: tuple[int, int] | None) -> Path:

@@ -11,6 +11,7 @@ import polars as pl
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.registry import OpenAIServe
+from alm_proxies.errors import SettingsError
 from alm_proxies.files import canonical_json
 from alm_proxies.stages.annotate.budget import LETTERS_A_TOKEN, TOKENS_A_SECOND, sends_of
 from alm_proxies.stages.annotate.injection import shows_transcripts
@@ -42,6 +43,16 @@ class Expected:
         """The cost of all utterances, extrapolated from a pilot: what its plan has cost so far, for a share `cast`."""
         pilot = self.of_plan * cast
         return spent * self.of_all / pilot if pilot else 0.0
+
+
+def currency_of(panel: Iterable[Annotator]) -> str:
+    """The currency of a panel's prices, empty if none states one; several are refused, as prices are added up."""
+    stated = {annotator.file.price.currency: annotator for annotator in panel if annotator.file.price.currency}
+    if len(stated) > 1:
+        which = ", ".join(f"{annotator.name} in {currency}" for currency, annotator in sorted(stated.items()))
+        fix = "State all prices in one currency, or run these annotators one by one, each into a folder of its own."
+        raise SettingsError(f"prices are added up and stated in several currencies: {which}", fix=fix)
+    return next(iter(stated), "")
 
 
 def price_before(annotator: Annotator, seconds: Sequence[float], missing: Sequence[int]) -> float:

@@ -12,7 +12,7 @@ from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.limits import AGAIN, Halt
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.plan import Plan, Plans
-from alm_proxies.stages.annotate.prices import Expected
+from alm_proxies.stages.annotate.prices import Expected, currency_of
 from alm_proxies.tables import Finding, Findings
 
 _MOST_SHOWN = 200
@@ -108,9 +108,10 @@ def say_plan(plans: Plans, expected: Expected, quiet: bool) -> None:
     measured = [member.annotator.name in expected.measured for member in plan.members if member.missing.any()]
     price = "free of charge"
     if expected.price:
+        currency = currency_of(member.annotator for member in plan.members)
         source = "measured prices" if all(measured) else "the price table"
         source = source if all(measured) or not any(measured) else "measured prices and the price table"
-        price = f"for about {in_money(expected.price)}, by {source}"
+        price = f"for about {in_money(expected.price, currency)}, by {source}"
     say(f"{resumed}{planned}, {price}", quiet=quiet)
     for finding in (*plan.findings, *injection.findings):
         say(f"{finding.kind}: {finding.message}", quiet=quiet)

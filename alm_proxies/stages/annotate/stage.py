@@ -24,7 +24,7 @@ from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.limits import refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.plan import make_plans
-from alm_proxies.stages.annotate.prices import expected_price
+from alm_proxies.stages.annotate.prices import currency_of, expected_price
 from alm_proxies.stages.annotate.reporting import findings_after, say_opened, say_plan
 from alm_proxies.stages.annotate.restoring import TableState
 from alm_proxies.stages.annotate.settings import AnnotateSettings
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Counts and costs of a run, in the currency of the price tables."""
+    """Counts and costs of a run."""
 
     planned: int
     """Votes planned."""
@@ -68,6 +68,8 @@ class Spent:
     whole: float | None
     """For a pilot: the extrapolated cost of all utterances."""
     seconds: float
+    currency: str = ""
+    """The currency that the annotator files state; empty = none."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -113,13 +115,13 @@ class Annotated(Shown):
         """The result in one sentence."""
         spent = self.spent
         line = f"{spent.cast:,} of {spent.planned:,} votes cast, {spent.cast_now:,} of them now"
-        line += f", {in_money(spent.price)} spent"
+        line += f", {in_money(spent.price, spent.currency)} spent"
         if spent.cast < spent.planned:
             line += f", {spent.planned - spent.cast:,} not requested"
         if spent.unasked:
             line += f", {spent.unasked:,} more impossible without a recording"
         if spent.whole is not None:
-            line += f", about {in_money(spent.whole)} for all utterances"
+            line += f", about {in_money(spent.whole, spent.currency)} for all utterances"
         return "; ".join([line, *(f"{name}: {effect}" for name, effect in self._injected.items())])
 
     @property
@@ -165,6 +167,7 @@ def annotate(
     refuse_same_names(panel)
     human = HumanVotes.of(votes)
     ready = [annotator.ready(utterances.taxonomy, settings.votes) for annotator in panel]
+    currency = currency_of(ready)
     refuse_all_egress(utterances.frame["corpus"].unique().to_list(), ready, settings)
     shard = shard_of(settings.shard)
     ending = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
@@ -211,6 +214,7 @@ def annotate(
             if settings.limit
             else None,
             seconds=time.monotonic() - started,
+            currency=currency,
         )
         findings = findings_after(plans.both, ledger, asked.stopped, left, asked.halt, asked.findings)
     findings.write(Path(folder) / f"findings{ending}.parquet")

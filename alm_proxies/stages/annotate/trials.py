@@ -9,7 +9,6 @@ from functools import partial
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Abilities, Engine, Reply, Request
 from alm_proxies.engines.trials import BOOK_AGAIN, OverBudgetError, TrialQuestion, TrialUse
-from alm_proxies.printable import in_money
 from alm_proxies.progress import say
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate, Use
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -56,9 +55,8 @@ class LedgerAccount:
         """Book a use; gives its number."""
         most = self._price(use)
         if not self.budget.book(most):
-            spent = f"{in_money(self.budget.spent)} are spent"
-            text = f"probing the server could exceed the budget of {self.budget.limit:g}: {spent}"
-            raise OverBudgetError(f"{text}, and the next question may cost up to {in_money(most)}")
+            text = f"probing the server could exceed {self.budget}, and the next question may cost up to"
+            raise OverBudgetError(f"{text} {self.budget.in_money(most)}")
         number = self._ledger.next_trial()
         row = Trial(number, self._annotator.name, state, requests, *use, most, time.time())
         await asyncio.to_thread(self._ledger.write, trials=[row])

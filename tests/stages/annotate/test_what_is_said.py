@@ -12,6 +12,7 @@ from listening import listening
 from alm_proxies.about import Cost
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Engine, Request
+from alm_proxies.errors import SettingsError
 from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate.ledgers import AnnotatorStatus, Status, status
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
@@ -37,6 +38,36 @@ def test_a_price_is_said_with_two_digits_at_least(price: float) -> None:
 def test_figures_read_well() -> None:
     assert [in_money(price) for price in (0.0, 12.3, 0.05, 0.00042)] == ["0.00", "12.30", "0.050", "0.00042"]
     assert [counted(1, "vote"), counted(4800, "vote")] == ["1 vote", "4,800 votes"]
+
+
+def test_costs_are_stated_in_the_currency_of_the_annotator_file(
+    corpus: Make, annotator: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    utterances, price = corpus(6), {"audio_minute": 60.0, "currency": "EUR"}
+    free, paid = annotator(utterances, "free", votes=2), annotator(utterances, "paid", votes=2, price=price)
+    annotated = annotate(utterances, [free, paid], tmp_path / "out", AnnotateSettings(injection=0, budget=1.0))
+    assert annotated.spent.currency == "EUR"
+    assert f"{in_money(annotated.spent.price, 'EUR')} spent" in annotated.line
+    assert annotated.stopped is not None
+    assert "the budget of 1 EUR: 1.00 EUR are spent, and it may cost up to 0.20 EUR" in annotated.stopped
+    said = capsys.readouterr().err
+    assert "for about 1.20 EUR, by the price table" in said
+    (standing,) = status(tmp_path / "out")
+    assert "1.00 EUR spent, about 0.20 EUR to come" in str(standing)
+    assert "price of a vote: free 0.00 EUR, paid 0.10 EUR" in str(standing)
+
+
+def test_prices_in_several_currencies_are_refused_before_anything_is_asked(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(2)
+    panel = [
+        annotator(utterances, name, votes=1, price={"audio_minute": 1.0, "currency": currency})
+        for name, currency in (("here", "EUR"), ("there", "USD"))
+    ]
+    with pytest.raises(SettingsError, match="several currencies: here in EUR, there in USD"):
+        annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=no_engine)
+    assert not (tmp_path / "out").exists()
 
 
 def test_votes_of_another_annotator_are_said_to_be_in_the_ledger_alone_and_status_names_it(
