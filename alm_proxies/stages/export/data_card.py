@@ -73,7 +73,7 @@ def card_text(
         cited = f" Cite: {card.citation}." if card.citation else ""
         parts.append(f"- **{corpus or 'without a name'}**: {card.title}; {card.licence}.{_copies(card, copied)}{cited}")
     if left_out.height:
-        parts += ["## Left out or changed", _left_out(left_out)]
+        parts += ["## Left out or changed", _left_out(left_out, named=not items.settings.pseudonyms)]
     parts += ["## Intended and unsuitable uses", _UNSUITABLE, ""]
     return "\n\n".join(parts).replace("---\n\n", "---\n", 1).replace("\n\n---\n\n#", "\n---\n\n#")
 
@@ -134,7 +134,11 @@ def _labels(items: Items) -> str:
     return f"{_table(['label', 'mean share'], shares)}\n\nAmbiguity: {levels} ({stated(items.cuts)})."
 
 
-def _left_out(left_out: pl.DataFrame) -> str:
+def _left_out(left_out: pl.DataFrame, *, named: bool) -> str:
+    """A line for each kind of finding; without the messages where utterances have pseudonyms, as these name them."""
+    if not named:
+        counts = left_out.group_by("kind", maintain_order=True).agg(pl.col("count").sum()).rows()
+        return "\n".join(f"- {kind}: {count:,}" for kind, count in counts)
     rows = left_out.group_by("kind", maintain_order=True).agg(pl.first("message"), pl.len()).rows()
     return "\n".join(
         f"- {kind}: {message}" + f" (and {count - 1:,} more)" * (count > 1) for kind, message, count in rows

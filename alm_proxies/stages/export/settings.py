@@ -38,7 +38,7 @@ class ExportSettings(Settings):
     """Whether transcripts are written, if the corpus's card allows it."""
     pseudonyms: bool = False
     """Whether speakers, dialogues and utterances get pseudonyms; use audio = "copy" too, as original paths may identify
-    speakers.
+    speakers. findings.parquet, which is no part of the export, has the original names: do not pass it on.
     """
     may_leave: tuple[str, ...] = ()
     """Corpora whose audio and transcripts you may copy although their card forbids it."""
