@@ -22,7 +22,7 @@ from alm_proxies.files import digest_of, weights_digest, write_text
 from alm_proxies.models import small_qwen2_audio
 from alm_proxies.models.audio_lm import AudioLM
 from alm_proxies.models.headed_lm import width_of
-from alm_proxies.models.trained import MODEL, TrainedFile, measured_on, whole_folder
+from alm_proxies.models.trained import ANNOTATOR, MODEL, TrainedFile, measured_on, whole_folder
 from alm_proxies.models.windows import short_windows
 from alm_proxies.printable import counted
 from alm_proxies.progress import Progress, say
@@ -35,7 +35,6 @@ from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward, Headin
 from alm_proxies.training.alm_head import class_shares, described, headed_model, heading, sparse
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
 from alm_proxies.training.alm_saved import (
-    ANNOTATOR,
     save_headed,
     save_model,
     take_weights,
