@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+CHROMIUM ?= chromium
 
 VLLM := .venv-vllm
 LOWEST := .venv-lowest
@@ -24,7 +25,7 @@ HALF := $(addprefix tests/,audio compare embedded engines measures models traini
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 90
 
-.PHONY: demo test tests half other-half served vllm check lint types coverage consumers lowest newest wheel tagged docs wording lock clean
+.PHONY: demo test tests half other-half served vllm check lint types coverage consumers lowest newest wheel tagged docs picture wording lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
@@ -111,6 +112,11 @@ tagged:
 # The site, into site/: strict, and nothing in it is loaded from the network.
 docs: $(VENV)/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The picture of the demo's report in docs/images, after every change of that page: look at it before you commit it.
+picture: demo
+	$(CHROMIUM) --headless --hide-scrollbars --window-size=1200,1700 --screenshot=docs/images/report.png \
+	  file://$(CURDIR)/alm-proxies-demo/align/report.html
 
 # Renews the snapshot of all wording that tests look at: read the change before you commit it.
 wording: $(VENV)/ready

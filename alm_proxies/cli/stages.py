@@ -176,9 +176,15 @@ class Command:
         left_out = LeftOut.counted(counts)
         counts.pop("left_out", None)
         line = done.line or ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        line = f"{line} in {output}" if line else str(output)
         return finished(
-            line, counts, done.findings, output, common, left_out, kept=task.output("findings"), more=done.data
+            with_place(line, output),
+            counts,
+            done.findings,
+            output,
+            common,
+            left_out,
+            kept=task.output("findings"),
+            more=done.data,
         )
 
     def _settings(self, given: dict[str, Any]) -> tuple[BaseModel, list[BaseModel]]:
@@ -220,6 +226,13 @@ def _function(each: Command) -> Callable[..., Outcome]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # the signature that cyclopts reads
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def with_place(line: str, output: Path) -> str:
+    """The result of a stage with the path of its file, which is a sentence of its own after several sentences."""
+    if not line:
+        return str(output)
+    return f"{line}. Written to {output}" if ". " in line else f"{line} in {output}"
 
 
 def places(stage: Stage, output: Path) -> tuple[Path, dict[str, Path]]:

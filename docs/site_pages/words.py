@@ -191,7 +191,7 @@ writes. A figure that is not known is null.
 
 
 def metrics_page() -> str:
-    """Every metric with its formula, and the words of the report."""
+    """Every metric with its meaning, formula and unit, and the words of the report."""
     from alm_proxies.compare.glossary import _WORDS
     from alm_proxies.metric_keys import DESCRIPTIONS
     from alm_proxies.metrics import ENDS, GROUPS, METRICS
@@ -201,16 +201,17 @@ def metrics_page() -> str:
         listed = [
             (
                 code(name),
-                f"${metric.formula}$" if metric.formula else "",
+                plain(metric.meaning)
+                + (f" ({plain(metric.reference)})" if metric.reference else "")
+                + (f"<br>${metric.formula}$" if metric.formula else "")
+                + (f"<br>Keys below: {', '.join(metric.by)}." if metric.by else ""),
                 "; ".join(filter(None, (plain(metric.unit), metric.better and f"{metric.better} is better"))),
-                plain(metric.meaning) + (f" ({plain(metric.reference)})" if metric.reference else ""),
-                ", ".join(metric.by),
             )
             for name, metric in METRICS.items()
             if metric.group == group
         ]
         if listed:
-            parts.append(f"## {group}\n\n{table(('name', 'formula', 'unit', 'meaning', 'keys below'), listed)}")
+            parts.append(f"## {group}\n\n{table(('name', 'meaning and formula', 'unit'), listed)}")
     for title, words in (("A figure with its interval", ENDS), ("What a figure is about", DESCRIPTIONS)):
         described = [(code(name), plain(meaning)) for name, meaning in words.items()]
         parts.append(f"## {title}\n\n{table(('key', 'meaning'), described)}")

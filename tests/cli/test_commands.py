@@ -11,6 +11,7 @@ import pytest
 
 from alm_proxies.about import MadeBy
 from alm_proxies.cli.app import run
+from alm_proxies.cli.stages import with_place
 from alm_proxies.stages.registry import STAGES
 from alm_proxies.tables import Labels, Utterances, Votes
 
@@ -243,6 +244,18 @@ def test_the_utterances_of_another_corpus_are_refused(
     assert run(["fuse", str(tmp_path / "one"), "--utterances", str(tmp_path / "one"), "-o", labels]) == 0
     align = ["align", labels, "--votes", str(tmp_path / "one"), "--utterances", str(tmp_path / "two")]
     assert run([*align, "-o", str(tmp_path / "report.html")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("", "out/report.html"),
+        ("1.25 nats a vote", "1.25 nats a vote in out/report.html"),
+        ("Votes help. Speakers are few", "Votes help. Speakers are few. Written to out/report.html"),
+    ],
+)
+def test_the_path_of_a_result_is_not_part_of_its_last_sentence(line: str, printed: str) -> None:
+    assert with_place(line, Path("out/report.html")) == printed
 
 
 def test_utterances_that_state_other_labels_than_taxonomy_are_refused(
