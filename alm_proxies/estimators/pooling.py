@@ -67,6 +67,21 @@ def mixed(means: Array, strengths: Array, weights: Array) -> tuple[Array, Array]
     return mean, matched_strength(mean, weights @ second)
 
 
+def averaged(means: Array, strengths: Array, weights: Array) -> tuple[Array, Array]:
+    """Mean of the same mixture, with the strength that expects the methods' average squared error.
+
+    S = (1 - |p|^2) / V - 1,   V = sum_m w_m (1 - |p_m|^2) / (S_m + 1)
+
+    If every method's strength is right, V less sum_m w_m |p_m - p|^2 is the squared error of the average (Krogh and
+    Vedelsby 1995), where `mixed` adds this term; it is left out because methods differ by the noise of their fits too,
+    which their strengths do not count.
+    """
+    mean = np.tensordot(weights, means, 1)
+    expected = weights @ ((1.0 - np.square(means).sum(2)) / (strengths + 1.0))
+    room = 1.0 - np.square(mean).sum(1)
+    return mean, np.maximum(room / np.maximum(expected, 1e-12) - 1.0, 1e-6)
+
+
 def rescaled(strength: Array, given: Array, scale: float) -> Array:
     """n + s (S - n): the strength with its excess over the n votes scaled; unchanged if there is no excess."""
     return np.asarray(strength + (scale - 1.0) * np.maximum(strength - given, 0.0))

@@ -15,7 +15,7 @@ from alm_proxies.estimators.dirichlet import Human, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs
 from alm_proxies.estimators.known_raters import KnownRaters
 from alm_proxies.estimators.leaks import leaking, leaks_found
-from alm_proxies.estimators.pooling import mixed, rescaled
+from alm_proxies.estimators.pooling import averaged, mixed, rescaled
 from alm_proxies.estimators.screening import Names
 from alm_proxies.estimators.stack_methods import RATERS, WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
@@ -43,9 +43,10 @@ class Stack(Estimator):
     v is shrunk to 0, but not where no utterance has two votes: beside no vote the level without proxies is the corpus
     shares alone. v is 0 unless a paired one-sided t-test over speakers shows that proxies help. S' is the strength of
     the mixture; s scales its excess over the n votes, by maximum Dirichlet-multinomial likelihood of cuts with two
-    held-out votes or more. Utterances without any proxy use the level without proxies. If raters are known by name,
-    `raters` is added to the methods of a level if the same test shows that it helps there. Proxies that depend on the
-    human votes (`leaking`) do not count.
+    held-out votes or more. Single votes have no information about a strength: where hardly any utterance has two, s is
+    1 and S' expects the average squared error of the methods, whose strengths are assumed (`averaged`). Utterances
+    without any proxy use the level without proxies. If raters are known by name, `raters` is added to the methods of a
+    level if the same test shows that it helps there. Proxies that depend on the human votes (`leaking`) do not count.
     """
 
     name: ClassVar[str] = "auto"
@@ -111,9 +112,10 @@ class Stack(Estimator):
 
     def posterior(self, counts: Counts) -> Posterior:
         """The Dirichlet of the pooled mean and the scaled strength."""
+        pool = averaged if self.assumed_ else mixed
         means, strengths = self._alone(counts)
         weights = np.array([weight for weight, _ in self.members_without_])
-        mean, strength = mixed(means, strengths, weights)
+        mean, strength = pool(means, strengths, weights)
         votes = counts.human.sum(1)
         strength = rescaled(strength, votes, self.learned_.alone.scale)
         seen = np.flatnonzero(seen_of(counts, self.proxies_)).astype(np.int64)
@@ -121,7 +123,7 @@ class Stack(Estimator):
             part = counts.rows(seen) if len(seen) < len(counts) else counts
             beside = [member.posterior(member.aligned(part)) for _, member in self.members_]
             level = np.array([self.share_ * weight for weight, _ in self.members_])
-            pooled, matched = mixed(
+            pooled, matched = pool(
                 np.concatenate([np.stack([posterior.mean for posterior in beside]), means[:, seen]]),
                 np.concatenate([np.stack([posterior.concentration for posterior in beside]), strengths[:, seen]]),
                 np.concatenate([level, (1.0 - self.share_) * weights]),

@@ -39,19 +39,19 @@ def both(counts: Counts) -> tuple[Posterior, Posterior]:
     return stacked, Posterior(mean, strength)
 
 
-def parts_of_promise(posterior: Posterior, held: Array) -> tuple[float, float]:
-    """Squared error to the truth, and its expected value; (v - p)(w - p) of two votes is unbiased."""
+def parts_of_promise(posterior: Posterior, held: Array) -> tuple[Array, Array]:
+    """Squared error to the truth, and its expected value, of each clip; (v - p)(w - p) of two votes is unbiased."""
     votes, mean = held.sum(1), posterior.mean
     error = np.square(held - votes[:, None] * mean).sum(1) - (held * (1 - 2 * mean)).sum(1) - votes * (mean**2).sum(1)
     rows = votes >= 2
     claim = (1 - np.square(mean).sum(1)) / (posterior.concentration + 1)
-    return float((error[rows] / (votes * (votes - 1))[rows]).sum()), float(claim[rows].sum())
+    return np.where(rows, error / np.maximum(votes * (votes - 1), 1), 0.0), np.where(rows, claim, 0.0)
 
 
 def promised(posterior: Posterior, held: Array) -> float:
     """Squared error to the truth relative to its expectation from the concentration."""
     error, claim = parts_of_promise(posterior, held)
-    return error / claim
+    return float(error.sum() / claim.sum())
 
 
 def main() -> None:

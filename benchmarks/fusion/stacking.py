@@ -5,7 +5,8 @@ Proxies: audio-visual raters, face raters, audio-visual raters shuffled over cli
 shuffled, and two distributions as a listener gives them (`score`), by softmax regression on the sample's own votes in
 five folds of actors: `strong` regresses on the audio-visual shares (a stand-in), `listener` on one row of features a
 clip (--features: an .npz with `names`, file names without extension, and `x`). All designs were decided on --half 0
-(every second actor); the tables are of --half 1. Losses are summed by actor over samples and paired over actors.
+(every second actor, since the lockbox was closed without its five actors there); the tables are of --half 1. Losses are
+summed by actor over samples and paired over actors; error / promised has a bootstrap interval over actors.
 
     ALM_PROXIES_TEST_DATA=... python benchmarks/fusion/stacking.py --runs runs.jsonl [--sizes 200,400,1000,all]
         [--samples 0:20] [--votes 3] [--proxies none,audio-visual,...] [--features FILE] [--half 1] [--chosen 3]
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -40,6 +42,9 @@ from alm_proxies.estimators.pooling import stacking_weights
 from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.trials import Losses, folds_of, paired
 from alm_proxies.seeds import generator
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+from study_design import LOCKBOX
 
 PROXIES = ("none", "audio-visual", "face", "shuffled", "audio-visual beside shuffled", "strong", "listener")
 ENTROPY_CUTS = (0.4, 0.8)
@@ -69,6 +74,8 @@ class Samples:
         corpus = self.corpus
         kept, held = corpus.split(seed, max(votes, 3))
         pool = np.flatnonzero(self.actor % 2 == half) if half < 2 else np.arange(len(self.actor))
+        if half == 0:
+            pool = pool[~corpus.actors.is_in(list(LOCKBOX)).to_numpy()[pool]]
         rng = generator(seed, "sample", size or 0)
         rows = (pool if size is None else np.sort(rng.choice(pool, size, replace=False))).astype(np.int64)
         shuffled = corpus.audio_visual[rng.permutation(len(self.actor))]
@@ -165,8 +172,8 @@ def one_run(samples: Samples, run: dict[str, Any], chosen: bool) -> dict[str, An
             | {name: by_speaker(losses[name], stratum == third) for name in ("auto", "weighted") if name in losses}
             for third in range(3)
         },
-        "error": error,
-        "claim": claim,
+        "error": by_speaker(error),
+        "claim": by_speaker(claim),
         "gains": gains,
         "share": stack.share_,
         "scale": level.scale if level is not None and stack.share_ else stack.learned_.alone.scale,
@@ -204,6 +211,18 @@ def pooled(runs: Iterable[dict[str, Any]], first: str, second: str, stratum: str
     return gap.estimate, gap.low, gap.high
 
 
+def over_promised(runs: Iterable[dict[str, Any]]) -> tuple[float, ...]:
+    """Squared error over what is promised, with the ends of a bootstrap over actors."""
+    sums: dict[int, Array] = {}
+    for run in runs:
+        for speaker, *parts in zip(run["speakers"], run["error"], run["claim"], strict=True):
+            sums[speaker] = sums.get(speaker, np.zeros(2)) + parts
+    rows = np.array(list(sums.values()))
+    drawn = generator(0, "actors").multinomial(len(rows), np.full(len(rows), 1.0 / len(rows)), 2000) @ rows
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], [0.025, 0.975]).tolist()
+    return float(rows[:, 0].sum() / rows[:, 1].sum()), low, high
+
+
 def report(runs: list[dict[str, Any]]) -> None:
     keys = sorted({(r["votes"], PROXIES.index(r["proxies"]), r["size"] or 10**9) for r in runs})
     groups = {
@@ -234,7 +253,7 @@ def report(runs: list[dict[str, Any]]) -> None:
             words(pooled(some, "auto", "weighted", "2")) if beside else "",
             words(pooled(some, "auto", "auto without proxies")) if beside else "",
             f"{np.mean(printed):+.4f}" if beside else "",
-            f"{sum(r['error'] for r in some) / sum(r['claim'] for r in some):.3f}",
+            "{:.2f} ({:.2f} to {:.2f})".format(*over_promised(some)),
         ]
         print("| " + " | ".join(cells) + " |")
 
@@ -247,7 +266,7 @@ def main() -> None:
     parser.add_argument("--votes", default="3")
     parser.add_argument("--proxies", default=",".join(PROXIES[:-1]))
     parser.add_argument("--features", type=Path, default=None)
-    parser.add_argument("--half", type=int, default=1, help="0 or 1: every second actor; 2: all of them")
+    parser.add_argument("--half", type=int, default=1, help="0 or 1: every second actor, 0 without the lockbox; 2: all")
     parser.add_argument("--chosen", type=int, default=3, help="samples in which the single best method is found too")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()

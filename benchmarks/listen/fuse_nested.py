@@ -89,7 +89,9 @@ def measured(data: Recordings, k: int, draw: int, size: int | None) -> Kept:
     nested = by_others(data, listened, draw, nested=True)
     kinds = (alone, ordinary, by_others(data, listened, draw, nested=False), nested)
     kept = {name: sums(posterior.mean, listened.held) for name, posterior in zip(KINDS, kinds, strict=True)}
-    promises = np.array([parts_of_promise(posterior, listened.held) for posterior in (ordinary, nested)])
+    promises = np.array(
+        [np.sum(parts_of_promise(posterior, listened.held), axis=1) for posterior in (ordinary, nested)]
+    )
     return kept | {"actors": data.actors[rows], "votes": listened.held.sum(1), "promises": promises}
 
 

@@ -13,7 +13,7 @@ from alm_proxies.estimators.dirichlet import Human, Weighted
 from alm_proxies.estimators.estimator import Estimator, Posterior
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.loglinear import Loglinear
-from alm_proxies.estimators.pooling import mixed, rescaled, stacking_weights, strength_scale
+from alm_proxies.estimators.pooling import averaged, mixed, rescaled, stacking_weights, strength_scale
 from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.stack_methods import WITH, WITHOUT, Method
 
@@ -204,6 +204,35 @@ def test_one_vote_an_utterance_is_enough_to_find_that_proxies_help():
     assert stack.proxies_ == ("proxy",)
     assert stack.assumed_
     assert loss(stack, counts, truth) < loss(Stack(folds=3).fit(counts.only([])), counts.only([]), truth) - 0.1
+
+
+def test_an_average_of_methods_expects_the_average_of_their_squared_errors():
+    means = np.random.default_rng(3).dirichlet(np.ones(4), size=(3, 20))
+    strengths = np.random.default_rng(4).uniform(1, 9, size=(3, 20))
+    weights = np.array([0.5, 0.3, 0.2])
+    mean, strength = averaged(means, strengths, weights)
+    expected = weights @ ((1 - np.square(means).sum(2)) / (strengths + 1))
+    assert mean == pytest.approx(np.tensordot(weights, means, 1))
+    assert (1 - np.square(mean).sum(1)) / (strength + 1) == pytest.approx(expected)
+    assert (strength > mixed(means, strengths, weights)[1]).all()
+    _, one = averaged(means[:1], strengths[:1], np.ones(1))
+    assert one == pytest.approx(strengths[0])
+    certain = np.array([[[1.0, 0.0, 0.0, 0.0]]])
+    assert np.isfinite(averaged(certain, np.full((1, 1), 5.0), np.ones(1))[1]).all()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_labels_of_one_vote_promise_an_error_near_the_one_they_make_where_listeners_agree_as_assumed(seed):
+    rng = np.random.default_rng(seed)
+    truth = np.stack([rng.dirichlet(0.55 + 1.55 * np.eye(4)[c]) for c in rng.integers(4, size=400)])
+    human, proxy = (np.stack([rng.multinomial(votes, q) for q in truth]) for votes in (1, 10))
+    counts = counts_with(human, proxy=proxy)
+    stack = Stack(folds=3).fit(counts)
+    labels = stack.posterior(stack.aligned(counts))
+    error = np.square(truth - labels.mean).sum()
+    promised = ((1 - np.square(labels.mean).sum(1)) / (labels.concentration + 1)).sum()
+    assert stack.assumed_
+    assert 0.8 < error / promised < 1.1
 
 
 def test_of_one_vote_an_utterance_nothing_of_the_level_without_proxies_is_kept_out_of_doubt():
