@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from alm_proxies.errors import InputError
@@ -46,6 +46,32 @@ def is_taken(folder: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+@contextmanager
+def beside_others(folders: Iterable[Path]) -> Iterator[None]:
+    """Lock folders against a process that wants one of them alone; others may lock them so too and work there."""
+    import fcntl
+
+    with ExitStack() as locks:
+        for folder in folders:
+            try:
+                handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            except OSError:  # there is none, or it may not be read
+                continue
+            locks.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise taken(folder) from None
+            except OSError:  # it cannot be locked at all
+                continue
+        yield
+
+
+def taken(folder: Path) -> InputError:
+    """The error for a folder that a process wants alone."""
+    return InputError("a pipeline or another command is writing into this folder", where=str(folder), fix=WAIT)
 
 
 @contextmanager
@@ -95,6 +121,7 @@ def _lock(handle: int, folder: Path, work: str, fix: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"another {work} is writing into this folder", where=str(folder), fix=fix) from None
+        by = f"another {work}" if is_taken(folder) else "another command"
+        raise InputError(f"{by} is writing into this folder", where=str(folder), fix=fix) from None
     except OSError as error:
         say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")

@@ -223,6 +223,8 @@ class Stage:
     another result."""
     labels_of: str = ""
     """The need that brings the labels, if it is no table (a model); its command takes no --taxonomy."""
+    locks: bool = False
+    """Whether its function locks its folder against other processes itself."""
     replaces: bool = False
     """Whether it replaces its folder as a whole: a second process is refused until all of a result is written."""
     hears: bool = False

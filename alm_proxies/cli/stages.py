@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
@@ -12,10 +13,11 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from pydantic import BaseModel
 
-from alm_proxies.alone import WAIT, is_taken
+from alm_proxies.alone import beside_others, is_taken, taken
 from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import SettingsError
+from alm_proxies.files import folder_to_fill
 from alm_proxies.plugins import Plugin, plugins, unknown
 from alm_proxies.remote.at_hand import is_folder, table_in, there
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
@@ -170,8 +172,8 @@ class Command:
             _refuse_suffix(self.stage, outputs)
         refuse_overwriting(map(task.output, files), read)
         _refuse_suffix(self.stage, outputs)
-        _refuse_in_a_run(folder, a_file=bool(outputs))
-        done = perform(task, quiet=common.quiet)
+        with folder_to_fill(folder), beside_others(_runs_around(folder, self.stage, a_file=bool(outputs))):
+            done = perform(task, quiet=common.quiet)
         counts = {name: int(value) if float(value).is_integer() else value for name, value in done.counts.items()}
         left_out = LeftOut.counted(counts)
         counts.pop("left_out", None)
@@ -244,15 +246,21 @@ def places(stage: Stage, output: Path) -> tuple[Path, dict[str, Path]]:
     return output.parent, {first[0]: output, **beside}
 
 
-def _refuse_in_a_run(folder: Path, *, a_file: bool) -> None:
-    """Raise InputError if a pipeline runs whose folder this is, unless only a file of it is written, or a folder of
-    whose stages.
+def _runs_around(folder: Path, stage: Stage, *, a_file: bool) -> list[Path]:
+    """The folders that a pipeline may not have alone meanwhile: this one, unless only a file of it is written, and one
+    of whose stages it is. Raises InputError if a process has one of them alone now.
+
+    A stage that locks its folder itself locks it against all others.
     """
+    if os.environ.get("RANK", "0") != "0":  # torchrun: one process locks the folder for all
+        return []
     folder = folder.absolute()
-    for run in (folder, *folder.parents):
-        inside = folder.relative_to(run).parts
-        if (inside[0] in STAGES if inside else not a_file) and is_taken(run):
-            raise InputError("a pipeline or another command is writing into this folder", where=str(run), fix=WAIT)
+    inside = {run: folder.relative_to(run).parts for run in (folder, *folder.parents)}
+    runs = [run for run, parts in inside.items() if (parts[0] in STAGES if parts else not a_file)]
+    for run in runs:
+        if is_taken(run):
+            raise taken(run)
+    return [run for run in runs if run != folder or not stage.locks]
 
 
 def _refuse_suffix(stage: Stage, outputs: Mapping[str, Path]) -> None:

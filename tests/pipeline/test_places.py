@@ -292,6 +292,21 @@ def test_a_second_run_into_a_folder_waits_to_be_told(file: Path, wording: Wordin
     assert run(file, quiet=True).skipped == 0
 
 
+@pytest.mark.parametrize(("place", "refused"), [("out/simulate", True), ("out", True), ("out/mine", False)])
+def test_a_run_into_a_folder_that_a_command_writes_into_is_refused(file: Path, place: str, refused: bool) -> None:
+    """The command was not seen: both wrote into the folder."""
+    call = ["-m", "alm_proxies", "simulate", "--utterances", "5000", "-o", file.parent / place]
+    with Forked(*call) as writing:
+        assert "speaking" in writing.stderr.readline()
+        if refused:
+            with pytest.raises(InputError, match=r"another command is writing into this folder\. Wait"):
+                run(file, quiet=True)
+        else:
+            assert run(file, quiet=True).skipped == 0
+        writing.kill()
+    assert run(file, quiet=True).skipped == (0 if refused else 2)
+
+
 def test_the_manifest_names_the_file_in_full(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
     ran = run("p.toml", quiet=True)

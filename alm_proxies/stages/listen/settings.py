@@ -69,6 +69,7 @@ STAGE = Stage(
     ),
     writes={"votes": "votes.parquet", "page": "report.html"},
     into_folder=True,
+    locks=True,
     contains=("models/*.npz",),
     working=("features/*", "trainings/*"),
     hears=True,

@@ -25,6 +25,7 @@ STAGE = Stage(
     ),
     writes={"folder": "."},
     into_folder=True,
+    locks=True,
     working=("features/*", "heard/*", "remembered/*"),
     resumes_from=("checkpoints",),
     blocks="named",
