@@ -23,7 +23,7 @@ def alone_in(folder: Path, work: str, fix: str) -> Iterator[None]:
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, folder, work, fix)
+        _lock(handle, folder, work, fix, may_be_shared=True)
         yield
     finally:
         os.close(handle)
@@ -115,13 +115,13 @@ def _locked(lock: Path, folder: Path, work: str, fix: str) -> int:
         os.close(handle)
 
 
-def _lock(handle: int, folder: Path, work: str, fix: str) -> None:
+def _lock(handle: int, folder: Path, work: str, fix: str, *, may_be_shared: bool = False) -> None:
     import fcntl
 
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        by = f"another {work}" if is_taken(folder) else "another command"
+        by = "another command" if may_be_shared and not is_taken(folder) else f"another {work}"
         raise InputError(f"{by} is writing into this folder", where=str(folder), fix=fix) from None
     except OSError as error:
         say(f"{folder} cannot be locked ({error.strerror}): see that nothing else is run into it")
