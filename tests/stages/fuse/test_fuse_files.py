@@ -293,7 +293,7 @@ def test_a_column_that_is_missing_is_told_with_the_nearest_there_is_in_parts_too
 
 def test_a_folder_in_place_of_a_votes_file_is_refused_in_words(files, tmp_path: Path, wording):
     (tmp_path / "folder").mkdir()
-    Votes.read(files[0][0]).write(tmp_path / "folder" / "votes.parquet")
+    Votes.read(files[0][0]).write(tmp_path / "folder" / "other.parquet")
     with wording.refused(AlmProxiesError):
         fuse_files([tmp_path / "folder"], tmp_path / "labels.parquet", **SMALL)
 
