@@ -2,8 +2,8 @@
 audio, digests of recordings).
 
 It is `$XDG_CACHE_HOME/alm-proxies`, or `~/.cache/alm-proxies`, with a sub-folder for each kind; the command `cache`
-shows, trims and clears it. Folders have mode 0700 and files 0600. Data of a corpus whose card forbids copies must not
-be stored here, but in the run's own folder.
+shows, trims and clears it. Once a day, the first process that writes into it trims it to `limit`. Folders have mode
+0700 and files 0600. Data of a corpus whose card forbids copies must not be stored here, but in the run's own folder.
 A cache that cannot be used (read-only home, a folder of another user, a damaged entry) counts as empty.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from alm_proxies.errors import OutputError
+from alm_proxies.errors import OutputError, SettingsError
 from alm_proxies.log import LOG
 
 Kind = Literal["abilities", "features", "audio", "digests"]
@@ -31,6 +32,18 @@ _MOST_JSON = 1_000_000
 """The largest JSON entry that is read, in bytes; a larger file is not ours."""
 _logged: set[str] = set()
 """The reasons that are in the log."""
+AT_MOST = "ALM_PROXIES_CACHE_AT_MOST"
+"""The variable with the size to which the cache is trimmed, such as 20GB; unlimited = it is not trimmed unasked."""
+_DEFAULT = "50GB"
+_UNLIMITED = "unlimited"
+_DAY = 86_400.0
+"""Seconds between two trimmings."""
+_USED = 2 * _DAY
+"""Seconds in which a file counts as in use; file systems state a reading up to a day late."""
+_TRIMMED = ".trimmed"
+"""The file whose time is that of the last trimming."""
+_looked: set[Path] = set()
+"""The caches of which this process knows that they were trimmed lately."""
 _TRIES = 20
 """How often a folder is removed again which others clear or write into meanwhile."""
 _PAUSE = 0.05
@@ -133,6 +146,7 @@ def write_json(kind: Kind, key: str, value: Any) -> None:
 
 def write(path: Path, content: bytes) -> bool:
     """Write an entry atomically with mode 0600; False if this fails, such as on a full disk."""
+    _keep_to_limit()
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -177,39 +191,77 @@ def clear(kind: Kind | None = None) -> list[Kept]:
     removed = [kept for kept in contents() if kind in (None, kept.kind)]
     for kept in removed:
         _remove(kept.kind)
+    if not any((cache_folder() / each).exists() for each in KINDS):
+        with suppress(OSError):
+            (cache_folder() / _TRIMMED).unlink(missing_ok=True)
     return removed
 
 
-def trim(most: int) -> list[Kept]:
+def limit() -> int | None:
+    """The number of bytes to which the cache is trimmed once a day; None = it is not."""
+    stated = os.environ.get(AT_MOST, "").strip() or _DEFAULT
+    return None if stated.lower() == _UNLIMITED else bytes_of(stated, AT_MOST)
+
+
+def bytes_of(size: str, where: str) -> int:
+    """The number of bytes that a text such as 20GB names."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", size.strip(), re.IGNORECASE)
+    if match is None:
+        raise SettingsError(f"{size!r} is no size", where=where, fix="Write a number and a unit, such as 20GB.")
+    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+
+
+def _keep_to_limit() -> None:
+    """Trim the cache to its limit, unless a process did within a day; what was used within two days stays."""
+    folder = cache_folder()
+    if folder in _looked:
+        return
+    _looked.add(folder)
+    mark = folder / _TRIMMED
+    try:
+        if not mark.exists() or abs(time.time() - mark.stat().st_mtime) > _DAY:
+            most = limit()
+            mark.touch(mode=0o600)  # first, so that no other process does the same meanwhile
+            removed = sum(kept.bytes for kept in trim(most, unused=_USED)) if most is not None else 0
+            if removed:
+                LOG.info("the cache was trimmed to %d bytes: %d removed", most, removed)
+    except (OSError, OutputError, SettingsError) as error:
+        LOG.warning("the cache was not trimmed: %s", error)
+
+
+def trim(most: int, *, unused: float = 0.0) -> list[Kept]:
     """Remove the files that were not used for the longest time, until at most `most` bytes are left.
 
-    Gives what was removed. The last use is what the file system states, where it notes when a file was read; else when
-    it was written. What is being written is left; what was put aside to be removed goes first.
+    Files that were used within `unused` seconds stay. Gives what was removed. The last use is what the file system
+    states, where it notes when a file was read; else when it was written. What is being written is left; what was put
+    aside to be removed goes first.
     """
     removed = {kind: _remove_aside(kind) for kind in KINDS}
-    files = sorted((used, kind, size, path) for kind in KINDS for used, size, path in _files(kind))
-    surplus = sum(size for _, _, size, _ in files) - most
-    for _, kind, size, path in files:
-        if surplus <= 0:
+    surplus = sum(size for kind in KINDS for _, size, _ in _files(kind)) - most
+    kinds = KINDS if surplus > 0 else ()
+    files = sorted((used, kind, size, path) for kind in kinds for used, size, path in _files(kind))
+    latest = time.time() - unused
+    for used, kind, size, path in files:
+        if surplus <= 0 or (unused and used > latest):
             break
         try:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
         except OSError as error:
             fix = "Check its permissions, or remove it by hand."
-            raise OutputError(f"cannot be removed: {error.strerror or error}", where=str(path), fix=fix) from error
+            raise OutputError(f"cannot be removed: {error.strerror or error}", where=path, fix=fix) from error
         surplus -= size
         removed[kind][0] += 1
         removed[kind][1] += size
     return [Kept(kind, cache_folder() / kind, *counts) for kind, counts in removed.items()]
 
 
-def _files(kind: Kind) -> Iterator[tuple[float, int, Path]]:
+def _files(kind: Kind) -> Iterator[tuple[float, int, str]]:
     """The last use, size and path of every file of a kind that is whole; none behind a link."""
     folder = cache_folder() / kind
     for place, _, names in () if folder.is_symlink() or folder.parent.is_symlink() else os.walk(folder):
-        for path in (Path(place, name) for name in names if not name.startswith(".")):
+        for path in (f"{place}/{name}" for name in names if not name.startswith(".")):
             with suppress(FileNotFoundError):
-                status = path.lstat()
+                status = os.lstat(path)
                 yield max(status.st_atime, status.st_mtime), status.st_size, path
 
 

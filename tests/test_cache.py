@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 import subprocess
@@ -154,6 +155,61 @@ def test_the_command_takes_sizes_with_units(
     assert command(["cache", "--at-most", size]) == 0
     assert path.exists() == bool(left)
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{'0 files' if left else '1 file'} removed from")
+
+
+def _old(monkeypatch: pytest.MonkeyPatch, *days: float) -> list[Path]:
+    """Files of 1000 bytes that were last used so many days ago, as a new process finds them."""
+    paths = []
+    for number, ago in enumerate(days):
+        path = cache.file_of("features", f"k{number}", ".bin")
+        assert path is not None
+        path.write_bytes(bytes(1000))
+        os.utime(path, (path.stat().st_mtime - 86_400 * ago,) * 2)
+        paths.append(path)
+    monkeypatch.setattr(cache, "_looked", set())
+    return paths
+
+
+@pytest.mark.parametrize(("most", "removed"), [("4kB", 0), ("3kB", 1), ("1kB", 2), ("unlimited", 0)])
+def test_the_first_that_writes_in_a_day_trims_to_the_limit_and_leaves_what_was_used_lately(
+    room: Path, monkeypatch: pytest.MonkeyPatch, most: str, removed: int
+) -> None:
+    """Nothing trimmed the cache by itself."""
+    monkeypatch.setenv(cache.AT_MOST, most)
+    ages = (9, 3, 0.5, 0.4)
+    paths = _old(monkeypatch, *ages)
+    cache.write_json("abilities", "abc", 1)
+    assert [path.exists() for path in paths] == [place >= removed for place in range(4)]
+    _old(monkeypatch, *ages)
+    cache.write_json("abilities", "abd", 1)
+    assert all(path.exists() for path in paths), "it was trimmed today"
+    mark = cache.cache_folder() / ".trimmed"
+    os.utime(mark, (mark.stat().st_mtime - 90_000,) * 2)
+    cache.write_json("abilities", "abe", 1)
+    assert all(path.exists() for path in paths), "this process has looked"
+    cache._looked.clear()
+    cache.forget("abilities", "abc")
+    cache.forget("abilities", "abd")
+    cache.forget("abilities", "abe")
+    cache.write_json("abilities", "abc", 1)
+    assert [path.exists() for path in paths] == [place >= removed for place in range(4)]
+
+
+def test_the_command_shows_the_limit_and_refuses_one_that_is_none(
+    room: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for stated, expected in ((None, 50 * 10**9), ("2 MB", 2 * 10**6), ("unlimited", None)):
+        if stated is not None:
+            monkeypatch.setenv(cache.AT_MOST, stated)
+        assert command(["cache", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["limit"] == expected
+    monkeypatch.setenv(cache.AT_MOST, "much")
+    assert command(["cache"]) == 2
+    assert cache.AT_MOST in capsys.readouterr().err
+    paths = _old(monkeypatch, 9)
+    cache.write_json("abilities", "abc", 1)
+    assert cache.read_json("abilities", "abc", seconds=60) == 1
+    assert paths[0].exists()
 
 
 def test_a_size_that_is_none_is_refused() -> None:

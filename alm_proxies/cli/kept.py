@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Literal
 
-from alm_proxies.cache import Kept, cache_folder, contents, trim
+from alm_proxies.cache import AT_MOST, Kept, bytes_of, cache_folder, contents, limit, trim
 from alm_proxies.cache import clear as clear_kinds
 from alm_proxies.cli.outcome import Common, Outcome
 from alm_proxies.errors import SettingsError
@@ -28,7 +27,9 @@ def cache(
 ) -> Outcome:
     """Show what the cache holds: server abilities, features, remote recordings, digests of recordings; or clear it.
 
-    Everything in it can be computed or fetched again.
+    Everything in it can be computed or fetched again. Once a day a command that writes into it removes what was not
+    used for the longest time, until it has 50 GB: set the variable ALM_PROXIES_CACHE_AT_MOST to another size, or to
+    unlimited.
 
     Parameters
     ----------
@@ -40,23 +41,19 @@ def cache(
     if clear is not None and at_most is not None:
         raise SettingsError("--clear and --at-most are two ways to remove something", fix="Give one of them.")
     if at_most is not None:
-        listed = trim(_bytes(at_most))
+        listed = trim(bytes_of(at_most, "--at-most"))
     else:
         listed = contents() if clear is None else clear_kinds(None if clear == "all" else clear)
     shown = clear is None and at_most is None
     lines = [_line(kept) for kept in listed if shown or kept.files]
+    most = limit()
+    if shown:
+        kept_to = "not trimmed unasked" if most is None else f"trimmed to {_size(most)} once a day"
+        lines.append(f"{kept_to} ({AT_MOST})")
     total = counted(sum(kept.files for kept in listed), "file")
     lines.append(f"{total} {'in' if shown else 'removed from'} {cache_folder()}")
     data = {kept.kind: {"files": kept.files, "bytes": kept.bytes, "folder": str(kept.folder)} for kept in listed}
-    return Outcome("\n".join(lines), {"folder": str(cache_folder()), "kinds": data}, as_json=common.json)
-
-
-def _bytes(size: str) -> int:
-    """The number of bytes that a text such as 20GB names."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", size.strip(), re.IGNORECASE)
-    if match is None:
-        raise SettingsError(f"{size!r} is no size", where="--at-most", fix="Write a number and a unit, such as 20GB.")
-    return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
+    return Outcome("\n".join(lines), {"folder": str(cache_folder()), "limit": most, "kinds": data}, as_json=common.json)
 
 
 def _line(kept: Kept) -> str:
