@@ -35,6 +35,8 @@ VOTES = Votes.of(
 UTTERANCES = Utterances.of(pl.DataFrame({"utterance_id": ["a", "b"], "speaker": ["s", "t"]}))
 SETTINGS = FuseSettings(method="human")
 LABELS = fuse(VOTES, SETTINGS, quiet=True).labels
+NO_LABELS: Any = VOTES
+NO_SOURCE: Any = "CREMA-D"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,11 @@ LABELS = fuse(VOTES, SETTINGS, quiet=True).labels
             "predictions is of type list, not a dict",
             "Name each",
         ),
-        (lambda: evaluate({"x": VOTES}, VOTES, UTTERANCES), "predictions['x'] is of type Votes, not Labels", "order"),
+        (
+            lambda: evaluate({"x": NO_LABELS}, VOTES, UTTERANCES),
+            "predictions['x'] is of type Votes, not Labels",
+            "order",
+        ),
     ],
 )
 def test_another_table_is_refused_with_what_to_give(call: Any, wrong: str, fix: str) -> None:
@@ -73,9 +79,9 @@ def test_another_table_is_refused_with_what_to_give(call: Any, wrong: str, fix: 
         lambda: fuse(VOTES, "human"),
         lambda: train(LABELS, UTTERANCES, Path("m"), None),
         lambda: train(LABELS, UTTERANCES, Path("m"), SETTINGS),
-        lambda: read("CREMA-D"),
-        lambda: read(["CREMA-D"]),
-        lambda: read({"source": "CREMA-D"}),
+        lambda: read(NO_SOURCE),
+        lambda: read([NO_SOURCE]),
+        lambda: read({"source": NO_SOURCE}),
     ],
 )
 def test_other_settings_and_what_is_no_source_are_refused(call: Any) -> None:
