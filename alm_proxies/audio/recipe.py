@@ -221,7 +221,7 @@ class Sounds:
         if written is None:
             known = utterance_id in self._known
             kind = "no_audio" if known else "unknown_utterance"
-            message = "has neither audio nor a recipe" if known else "is not in the table of utterances"
+            message = "has no recording" if known else "is not in the table of utterances"
             fix = "Give a recording on this machine, or leave it out."
             return self._failed(RecordingError(kind, message, where=utterance_id, fix=fix), utterance_id)
         if utterance_id in children or len(children) >= _DEEPEST:

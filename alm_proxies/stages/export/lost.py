@@ -105,7 +105,7 @@ def nothing_left(items: Items, placed: Sequence[Placed]) -> InputError:
     """The error for an export without an item, with the most frequent reasons."""
     groups = sorted(_groups(items, placed, one_by_one=False), key=lambda group: -group.count)
     reasons = [
-        f"{counted(group.count, 'item has', 'items have')} no recording, such as {group.example}: {group.placed.reason}"
+        f"{counted(group.count, 'item is', 'items are')} left out, such as {group.example}: {group.placed.reason}"
         + f" ({_why(items, group)})" * (group.kind == "kept_back")
         for group in groups
         if group.placed.file is None
