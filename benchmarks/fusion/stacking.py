@@ -4,9 +4,9 @@ A sample is N clips of half of the actors; three voice votes of each are fused (
 Proxies: audio-visual raters, face raters, audio-visual raters shuffled over clips (worthless), both audio-visual and
 shuffled, and two distributions as a listener gives them (`score`), by softmax regression on the sample's own votes in
 five folds of actors: `strong` regresses on the audio-visual shares (a stand-in), `listener` on one row of features a
-clip (--features: an .npz with `names`, file names without extension, and `x`). All designs were decided on --half 0
-(every second actor, since the lockbox was closed without its five actors there); the tables are of --half 1. Losses are
-summed by actor over samples and paired over actors; error / promised has a bootstrap interval over actors.
+clip (--features: an .npz with `names`, file names without extension, and `x`). Designs were decided on --half 0: every
+second actor, at first with the lockbox's five among them, which it leaves out now; the tables are of --half 1. Losses
+are summed by actor over samples and paired over actors; error / promised has a bootstrap interval over actors.
 
     ALM_PROXIES_TEST_DATA=... python benchmarks/fusion/stacking.py --runs runs.jsonl [--sizes 200,400,1000,all]
         [--samples 0:20] [--votes 3] [--proxies none,audio-visual,...] [--features FILE] [--half 1] [--chosen 3]

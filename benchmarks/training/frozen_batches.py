@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "study"))
+from study_design import LOCKBOX
+
 from alm_proxies.audio.clip import Clip, open_clip
 from alm_proxies.models.encoder import Encoder
 from alm_proxies.models.speech_model import statistics_of
 from alm_proxies.training.batches import bounded_parts
-
-LOCKBOX = {"1009", "1019", "1029", "1031", "1039", "1049", "1059", "1069", "1079", "1089"}
 
 
 def encoded(encoder: Encoder, clips: list[Clip], most: int, padding: float) -> tuple[np.ndarray, float]:
