@@ -19,12 +19,6 @@ _READ_IT = "Read it with: alm-proxies read table."
 _AGAIN = "Write it again, or check that it was copied whole."
 
 
-def file_in(path: Path, table: str) -> Path:
-    """The file itself; of a folder of results the table in it: votes.parquet for Votes."""
-    inside = path / f"{table.lower()}.parquet"
-    return inside if path.is_dir() and inside.is_file() else path
-
-
 def load_table(path: Path, text: Iterable[str]) -> tuple[pl.DataFrame, About]:
     """A table's rows and metadata; the columns in `text` stay text, whatever their values look like."""
     with readable(path) as kind:

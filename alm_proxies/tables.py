@@ -24,7 +24,7 @@ from alm_proxies.errors import InputError, SettingsError, TableError
 from alm_proxies.files import canonical_json, whole
 from alm_proxies.finding import Finding
 from alm_proxies.finding_kinds import NOT_DECLARED, SEVERITIES, severity_of
-from alm_proxies.remote.at_hand import at_hand
+from alm_proxies.remote.at_hand import at_hand, table_in
 from alm_proxies.renamed import renamed
 from alm_proxies.shown import findings_html, frame_html, frame_text
 from alm_proxies.table_checks import (
@@ -39,7 +39,7 @@ from alm_proxies.table_checks import (
     refuse_secrets,
     with_entropy,
 )
-from alm_proxies.table_files import file_in, load_table, refuse_other_suffix
+from alm_proxies.table_files import load_table, refuse_other_suffix
 from alm_proxies.taxonomy import labels_checked, taxonomy_of
 from alm_proxies.uris import remote_of
 
@@ -111,7 +111,7 @@ class _Table:
         if remote_of(path) is not None:
             with at_hand([path]) as hand:
                 return cls.read(hand.path(path), taxonomy=taxonomy)
-        file = file_in(Path(path), cls.__name__)
+        file = table_in(Path(path), cls.__name__.lower())
         frame, about = load_table(file, cls.text_columns())
         table = cls.of(upgraded_frame(frame, cls.__name__), taxonomy=taxonomy, about=about, where=str(file))
         return table.placed(file)

@@ -158,7 +158,7 @@ def test_the_command_takes_sizes_with_units(
 
 
 def _old(monkeypatch: pytest.MonkeyPatch, *days: float) -> list[Path]:
-    """Files of 1000 bytes that were last used so many days ago, as a new process finds them."""
+    """Files of 1000 bytes, each last used this number of days ago, as a new process finds them."""
     paths = []
     for number, ago in enumerate(days):
         path = cache.file_of("features", f"k{number}", ".bin")

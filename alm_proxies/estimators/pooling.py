@@ -78,8 +78,7 @@ def averaged(means: Array, strengths: Array, weights: Array) -> tuple[Array, Arr
     """
     mean = np.tensordot(weights, means, 1)
     expected = weights @ ((1.0 - np.square(means).sum(2)) / (strengths + 1.0))
-    room = 1.0 - np.square(mean).sum(1)
-    return mean, np.maximum(room / np.maximum(expected, 1e-12) - 1.0, 1e-6)
+    return mean, matched_strength(mean, np.square(mean).sum(1) + expected)
 
 
 def rescaled(strength: Array, given: Array, scale: float) -> Array:

@@ -28,6 +28,7 @@ from stacking import Samples
 
 from alm_proxies.estimators.counts import Array, Block, Counts
 from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.pooling import averaged, mixed
 from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.trials import Losses, paired
 from alm_proxies.seeds import generator
@@ -74,13 +75,11 @@ def promised(stack: Stack, counts: Counts, truth: Array) -> Array:
     posteriors = [member.posterior(member.aligned(given)) for _, member, given in members]
     means = np.stack([posterior.mean for posterior in posteriors])
     strengths = np.stack([posterior.concentration for posterior in posteriors])
-    mean = np.tensordot(weights, means, 1)
-    expected = weights @ ((1 - np.square(means).sum(2)) / (strengths + 1))
-    apart = weights @ np.square(means - mean).sum(2)
-    error = np.square(truth - mean).sum()
-    return np.array(
-        [error, expected.sum(), (expected + apart).sum(), np.maximum(expected - apart, 0.05 * expected).sum()]
-    )
+    mean, average = averaged(means, strengths, weights)
+    room = 1 - np.square(mean).sum(1)
+    expected, added = room / (average + 1), room / (mixed(means, strengths, weights)[1] + 1)
+    subtracted = np.maximum(2 * expected - added, 0.05 * expected)
+    return np.array([np.square(truth - mean).sum(), expected.sum(), added.sum(), subtracted.sum()])
 
 
 def crowds(seeds: int) -> None:
