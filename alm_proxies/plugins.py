@@ -19,7 +19,7 @@ from typing import Any
 
 from alm_proxies.errors import AlmProxiesError, SettingsError
 from alm_proxies.files import digest_of, package_folder, shipped_folder
-from alm_proxies.nearest import did_you_mean
+from alm_proxies.nearest import known_names
 from alm_proxies.plugin_code import code_of, package_digest
 
 OURS = "alm-proxies"
@@ -318,7 +318,7 @@ def checked(kind: str) -> Callable[[str], str]:
 def unknown(kind: str, name: str, known: Iterable[str]) -> SettingsError:
     """The error for an unknown plug-in name."""
     word = {"readers": "format", "exports": "format"}.get(kind, kind[:-1])
-    fix = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
+    fix = known_names(name, known)
     return SettingsError(f"there is no {word} {name!r}", fix=fix)
 
 

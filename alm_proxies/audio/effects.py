@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.nearest import known_names
 
 Samples = NDArray[np.float64]
 
@@ -227,13 +227,13 @@ EFFECTS: dict[str, Effect] = {
 def parameters_of(name: str, given: Mapping[str, Any], where: str | None = None) -> Parameters:
     """The checked parameters of an effect, its defaults filled in."""
     if name not in EFFECTS:
-        fix = f"{did_you_mean(name, EFFECTS)} There are: {', '.join(EFFECTS)}.".strip()
+        fix = known_names(name, EFFECTS)
         raise SettingsError(f"there is no effect {name!r}", where=where, fix=fix)
     model = EFFECTS[name].parameters
     known = list(model.model_fields)
     for word in given:
         if word not in known:
-            fix = f"{did_you_mean(str(word), known)} There are: {', '.join(known)}.".strip()
+            fix = known_names(str(word), known)
             raise SettingsError(f"the effect {name!r} has no parameter {word!r}", where=where, fix=fix)
     try:
         return model.model_validate(given)

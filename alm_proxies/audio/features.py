@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import Clip, Opened, decode_ahead
 from alm_proxies.audio.store import Store
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json, digest_of
+from alm_proxies.nearest import known_names
 from alm_proxies.tables import Finding
 
 RATE = 16_000
@@ -138,7 +138,7 @@ def names_of(groups: Sequence[str] = GROUPS) -> tuple[str, ...]:
     """The columns of these groups of features, in the order of FEATURES."""
     for group in groups:
         if group not in GROUPS:
-            fix = f"{did_you_mean(group, GROUPS)} There are: {', '.join(GROUPS)}.".strip()
+            fix = known_names(group, GROUPS)
             raise SettingsError(f"there is no group of features {group!r}", fix=fix)
     return tuple(feature.name for feature in FEATURES if feature.group in groups)
 

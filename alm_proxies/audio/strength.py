@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from alm_proxies.audio.effects import EFFECTS, parameters_of
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
+from alm_proxies.nearest import known_names
 
 Parameters = Callable[[float, float], dict[str, Any]]
 """Strength and a sign (-1 or 1) -> the parameters."""
@@ -34,7 +34,7 @@ how far, and how far they move a listener on CREMA-D's votes."""
 def effect_at(name: str, strength: float, generator: np.random.Generator) -> tuple[str, dict[str, Any]]:
     """The effect at a strength, in the form of recipes; its direction, if any, is drawn by the generator."""
     if name not in _AT:
-        fix = f"{did_you_mean(name, EFFECTS)} There are: {', '.join(EFFECTS)}.".strip()
+        fix = known_names(name, EFFECTS)
         raise SettingsError(f"there is no effect {name!r}", fix=fix)
     if not 0 < strength <= 1:
         raise SettingsError(f"strength = {strength:g} is outside (0, 1]", fix="Write a number above 0, at most 1.")

@@ -26,7 +26,7 @@ from alm_proxies.files import could_not_read, read_text, weights_digest, write_j
 from alm_proxies.models.chat_inputs import config_of
 from alm_proxies.models.checkpoints import not_loaded
 from alm_proxies.models.families import language_prefix, published_name
-from alm_proxies.nearest import did_you_mean
+from alm_proxies.nearest import known_names
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -246,7 +246,7 @@ def targets_of(model: Any, wanted: Sequence[str] = ()) -> list[str]:
     chosen = wanted or [name for name in DEFAULT_TARGETS if name in short]
     for ending in chosen:
         if not any(_ends(name, ending) for name in names):
-            fix = f"{did_you_mean(ending, short)} There are: {', '.join(short)}.".strip()
+            fix = known_names(ending, short)
             raise SettingsError(f"targets: the language model has no module {ending!r}", fix=fix)
     return [name for name in names if any(_ends(name, ending) for ending in chosen)]
 

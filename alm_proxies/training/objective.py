@@ -14,9 +14,9 @@ from torch import Tensor
 
 from alm_proxies.audio.features import FEATURES, measure_all, names_of
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models.speech_model import Answer
+from alm_proxies.nearest import known_names
 from alm_proxies.progress import Progress
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training import losses
@@ -153,7 +153,7 @@ def _measured(
     known = names_of()
     for name in names:
         if name not in known:
-            fix = f"{did_you_mean(name, known)} There are: {', '.join(known)}.".strip()
+            fix = known_names(name, known)
             raise SettingsError(f"auxiliary: there is no measured feature {name!r}", fix=fix)
     groups = sorted({feature.group for feature in FEATURES if feature.name in names})
     sounds = Sounds(utterances, stage="train")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from alm_proxies.ambiguity import LEVELS
 from alm_proxies.columns import did_you_mean
 from alm_proxies.errors import SettingsError
+from alm_proxies.nearest import known_names
 from alm_proxies.printable import counted
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.tables import Finding, Labels
@@ -150,6 +151,6 @@ def _group_targets(column: str, now: Mapping[str, float], wish: str | Mapping[st
         return dict(now) if wish == "keep" else dict.fromkeys(now, 1 / len(now))
     if unknown := [name for name in wish if name not in now]:
         message = f"groups has a share of {column} = {unknown[0]!r}, which no utterance has"
-        raise SettingsError(message, fix=f"{did_you_mean(unknown[0], now)} There are: {', '.join(now)}.".strip())
+        raise SettingsError(message, fix=known_names(unknown[0], now))
     total = sum(wish.values())
     return {name: wish.get(name, 0.0) / total for name in now}

@@ -10,7 +10,7 @@ from typing import Any
 
 from alm_proxies.errors import InputError, SettingsError, TableError, need
 from alm_proxies.files import open_file
-from alm_proxies.nearest import did_you_mean
+from alm_proxies.nearest import known_names
 from alm_proxies.stages.read.corpus_files import names_in, not_the_corpus
 from alm_proxies.stages.read.formats.audformat import AudformatSource
 from alm_proxies.stages.read.rows import Rows, read_rows
@@ -102,7 +102,7 @@ class Database:
         there, counted = self._tables, self.counted
         for name in wanted:
             if name not in there:
-                raise SettingsError(f"has no table {name!r}", where=str(self.path), fix=_known(name, there))
+                raise SettingsError(f"has no table {name!r}", where=str(self.path), fix=known_names(name, there))
         tables = []
         for name, given in there.items():
             table = self._table(name, _keys(given), counted)
@@ -138,7 +138,7 @@ class Database:
         there = _keys(self.header.get("misc_tables"))
         if labels not in there:
             message = f"the scheme {scheme!r} takes its labels from the misc table {labels!r}, which there is not"
-            raise TableError(message, where=str(self.path), fix=_known(labels, there))
+            raise TableError(message, where=str(self.path), fix=known_names(labels, there))
         rows = self.rows(labels)
         key = next(iter(rows.columns), "")
         return {str(row[key]): row for row in rows.frame.iter_rows(named=True)}
@@ -234,12 +234,12 @@ def database(source: AudformatSource) -> Database:
     schemes = _keys(header.get("schemes"))
     scheme = source.scheme or _scheme(header, schemes, path)
     if scheme not in schemes:
-        raise SettingsError(f"has no scheme {scheme!r}", where=str(path), fix=_known(scheme, schemes))
+        raise SettingsError(f"has no scheme {scheme!r}", where=str(path), fix=known_names(scheme, schemes))
     for place, column in _each_column(header):
         named = column.get("scheme_id")
         if named is not None and str(named) not in schemes:
             message = f"the column {place} names the scheme {named!r}, which there is not"
-            raise TableError(message, where=str(path), fix=_known(str(named), schemes))
+            raise TableError(message, where=str(path), fix=known_names(str(named), schemes))
     base = Database(root, header, (), scheme)
     return replace(base, labels=tuple(base.described(scheme)))
 
@@ -254,11 +254,6 @@ def _scheme(header: Mapping[str, Any], schemes: Mapping[str, Any], path: Path) -
         return known[0]
     fix = f"Name it: --scheme NAME (scheme). There are: {', '.join(schemes) or 'none'}."
     raise SettingsError("the scheme of the emotion labels is not known", where=str(path), fix=fix)
-
-
-def _known(name: str, there: Mapping[str, Any]) -> str:
-    """The nearest of the names that there are, and all of them."""
-    return f"{did_you_mean(name, list(there))} There are: {', '.join(there) or 'none'}.".strip()
 
 
 def _each_column(header: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ import polars as pl
 from alm_proxies.ballots import is_crowd
 from alm_proxies.cards import Card
 from alm_proxies.errors import InputError, SettingsError, TableError
-from alm_proxies.nearest import did_you_mean
+from alm_proxies.nearest import known_names
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import json_content, listing, on_unit_scales, scales_in
 from alm_proxies.stages.read.formats.label_studio import LabelStudioSource
@@ -126,7 +126,7 @@ def _control(named: str, choices: list[str], path: Path) -> str:
 
 
 def _no_control(named: str, choices: list[str], path: Path, key: str) -> SettingsError:
-    fix = f"{did_you_mean(named, choices)} There are: {', '.join(choices) or 'none'}.".strip()
+    fix = known_names(named, choices)
     return SettingsError(f"has no answered Choices control {named!r} ({key})", where=str(path), fix=fix)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from alm_proxies.cards import Card
 from alm_proxies.errors import SettingsError, TableError
-from alm_proxies.nearest import did_you_mean
+from alm_proxies.nearest import did_you_mean, known_names
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.rows import Rows
@@ -102,7 +102,7 @@ def mapping_of(source: MappedSource, card: Card) -> Mapping:
         return own
     unknown = [name for name in (*card.columns, *card.constants) if name not in FIELDS]
     if unknown:
-        fix = f"{did_you_mean(unknown[0], FIELDS)} There are: {', '.join(FIELDS)}.".strip()
+        fix = known_names(unknown[0], FIELDS)
         raise SettingsError(f"{unknown[0]!r} is not one of our columns", where=str(card.path), fix=fix)
     columns = {name: value for name, value in card.columns.items() if name not in source.constants}
     constants = {name: value for name, value in card.constants.items() if name not in source.columns}
