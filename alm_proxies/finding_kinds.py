@@ -200,6 +200,9 @@ KINDS: dict[str, Kind] = {
     ),
     "not_seeded": Kind("info", "The engine ignores seeds, so votes are not reproducible."),
     "nothing_to_inject": Kind("info", "No utterance has a transcript, so injection is not measured."),
+    "shard_missing": Kind(
+        "problem", "Merged ledgers are not all shards of the utterances.", "Name the folders of all, and merge again."
+    ),
     "stopped": Kind(
         "problem", "The run stopped at a limit: budget, refusals, failures or collapse.", "See its message."
     ),

@@ -29,7 +29,7 @@ def merge(
     output
         The folder to write.
     """
-    from alm_proxies.stages.annotate.ledgers import merge as merge_ledgers
+    from alm_proxies.stages.annotate.merging import merge as merge_ledgers
     from alm_proxies.stages.annotate.stage import counts_of
 
     merged = merge_ledgers(folders, output)

@@ -72,6 +72,8 @@ def table_in(place: Path, table: str, names: Sequence[str] = ()) -> Path:
     if file is None and table in ("votes", "labels"):
         if table == "votes" and any(place.glob("ledger*.sqlite")):
             fix = "annotate writes it when it ends: run the same annotate command again."
+            if any(place.glob("votes.*-of-*.parquet")):
+                fix = f"It has those of shards: alm-proxies merge {place} -o FOLDER writes them as one, in FOLDER."
         else:
             fix = f"Name a {table} file, or a folder with one."
         raise InputError(f"has no {usual}", where=str(place), fix=fix)

@@ -34,7 +34,7 @@ from alm_proxies.stages.annotate.ledger_opening import (
     upgraded_copy,
 )
 from alm_proxies.stages.annotate.ledger_questions import Questions
-from alm_proxies.stages.annotate.ledger_writes import TAKE, apply, move_aside, recounted, storable
+from alm_proxies.stages.annotate.ledger_writes import LACKED, apply, move_aside, recounted, storable, take_statements
 from alm_proxies.stages.annotate.ledger_writes import annotator_id as annotator_number
 from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.records import Heard, Lost, Outcome, Sending, Totals, Trial, Written
@@ -263,7 +263,33 @@ class Ledger(Questions):
             self.keep("votes_table", state.as_json())
 
     def take(self, other: Path) -> int:
-        """Copy the content of another ledger; gives the number of votes that both have. Both stay paid."""
+        """Copy the content of another ledger; gives the number of votes that both have. Both stay paid.
+
+        What a copy of the other ledger, or a ledger that was merged from it, has brought already is not taken again.
+        """
+        with self._attached(other) as source, self._transaction() as sql:
+            known, brought = self._identities_taken(), source._identities_taken()
+            for statement in take_statements(again=bool(known & brought)):
+                sql.execute(statement)
+            sql.execute("INSERT OR REPLACE INTO about VALUES ('taken', ?)", (json.dumps(sorted(known | brought)),))
+            (twice,) = sql.execute("SELECT COUNT(*) FROM set_aside WHERE why = 'cast twice'").fetchone()
+            self._totals = recounted(sql, self._totals)
+        self.checkpoint()
+        return int(twice)
+
+    def lacks(self, other: Path) -> int:
+        """The number of votes that another ledger has and this one has not; failed ones do not count."""
+        with self._attached(other):
+            return int(self._sql.execute(LACKED).fetchone()[0])
+
+    def _identities_taken(self) -> set[str]:
+        """The identities of this ledger and of those that were copied into it."""
+        row = self._sql.execute("SELECT ledger FROM total WHERE id = 1").fetchone()
+        return {*json.loads(self.about("taken") or "[]"), *([] if row is None else [str(row[0])])}
+
+    @contextmanager
+    def _attached(self, other: Path) -> Iterator[Ledger]:
+        """Another ledger, whose content the block sees as the database `other`."""
         with Ledger.look(other) as source, tempfile.TemporaryDirectory(prefix="alm-proxies-") as folder:
             copy = Path(folder) / "ledger.sqlite"
             with contextlib.closing(sqlite3.connect(copy)) as target:
@@ -272,16 +298,9 @@ class Ledger(Questions):
             with reported(other):
                 self._sql.execute("ATTACH DATABASE ? AS other", (f"{copy.as_uri()}?mode=ro",))
                 try:
-                    with self._transaction() as sql:
-                        for statement in TAKE:
-                            sql.execute(statement)
-                        query = "SELECT COUNT(*) FROM set_aside WHERE why = 'cast twice'"
-                        (twice,) = sql.execute(query).fetchone()
-                        self._totals = recounted(sql, self._totals)
+                    yield source
                 finally:
                     self._sql.execute("DETACH DATABASE other")
-        self.checkpoint()
-        return int(twice)
 
     def _compare(self, journal: Recorded | None) -> None:
         """Note the votes and spending that the journal has and this ledger, opened for reading, has not."""

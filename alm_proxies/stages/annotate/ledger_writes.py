@@ -83,34 +83,69 @@ _BOTH = "JOIN a ON a.old = v.annotator JOIN u ON u.old = v.utterance"
 _SAME = "w.annotator = a.new AND w.utterance = u.new AND w.draw = v.draw"
 _BETTER = "(w.status = 'failed' OR (w.status != 'ok' AND v.status = 'ok'))"
 _REPLACED = f"EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME} AND {_BETTER})"
-TAKE = (
-    "INSERT OR IGNORE INTO utterance (name) SELECT name FROM other.utterance ORDER BY id",
-    "INSERT OR IGNORE INTO annotator (name, digest, seed, card)"
-    " SELECT name, digest, seed, card FROM other.annotator ORDER BY id",
-    "CREATE TEMP TABLE u AS SELECT o.id AS old, m.id AS new FROM other.utterance o JOIN main.utterance m USING (name)",
-    "CREATE TEMP TABLE a AS SELECT o.id AS old, m.id AS new FROM other.annotator o"
-    " JOIN main.annotator m ON m.name = o.name AND m.digest = o.digest AND m.seed IS o.seed",
-    "CREATE UNIQUE INDEX temp.u_old ON u (old)",
-    "INSERT OR IGNORE INTO audio SELECT * FROM other.audio",
-    f"INSERT OR IGNORE INTO material SELECT a.new, u.new, v.digest FROM other.material v {_BOTH}",
-    f"INSERT INTO set_aside SELECT w.*, 'cast twice' FROM main.vote w WHERE {_REPLACED}",
-    f"DELETE FROM main.vote AS w WHERE {_REPLACED}",
-    f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, 'cast twice'"
-    f" FROM other.vote v {_BOTH} JOIN main.vote w ON {_SAME}",
-    f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {_COPIED} FROM other.vote v {_BOTH}",
-    f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, v.why FROM other.set_aside v {_BOTH}",
-    "INSERT INTO lost SELECT * FROM other.lost",
-    "INSERT INTO lost SELECT *, 'in flight when merged' FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
-    " FROM other.in_flight) WHERE requests > 0",
-    "INSERT INTO trial SELECT NULL, annotator, state, requests, audio_seconds, tokens_in, tokens_out, price, at"
-    " FROM other.trial ORDER BY id",
-    "INSERT INTO planned_utterance (utterance) SELECT u.new FROM other.planned_utterance v"
-    " JOIN u ON u.old = v.utterance WHERE u.new NOT IN (SELECT utterance FROM main.planned_utterance)"
-    " ORDER BY v.position",
-    "INSERT INTO planned_annotator SELECT a.new, v.votes FROM other.planned_annotator v"
-    " JOIN a ON a.old = v.annotator WHERE true ON CONFLICT DO UPDATE SET votes = MAX(votes, excluded.votes)",
-    "INSERT OR IGNORE INTO injection SELECT a.new, u.new, v.label, v.speaker, t.new, c.new"
-    f" FROM other.injection v {_BOTH} JOIN a t ON t.old = v.told JOIN a c ON c.old = v.control",
-    "DROP TABLE temp.u",
-    "DROP TABLE temp.a",
+_PARTS = ("status", "raw", "request", "price", "at")
+_EQUAL = " AND ".join(f"w.{name} IS v.{name}" for name in _PARTS)
+"""The same answer: the two ledgers are copies of one, or one was merged from the other."""
+_KNOWN = f"EXISTS (SELECT 1 FROM temp.aside w WHERE {_SAME} AND {_EQUAL})"
+_LOST = "requests, draws, price, why"
+_LOST_HERE = " AND ".join(f"m.{name} IS o.{name}" for name in _LOST.split(", "))
+_MORE_LOST = (
+    f"INSERT INTO lost SELECT {_LOST} FROM"
+    f" (SELECT *, ROW_NUMBER() OVER (PARTITION BY {_LOST}) AS place FROM other.lost) AS o"
+    f" WHERE place > (SELECT COUNT(*) FROM main.lost m WHERE {_LOST_HERE})"
 )
+"""Requests without a vote have no time: of equal ones, as many are kept as the ledger has that has most of them."""
+
+
+_NEW_TRIALS = (
+    " WHERE NOT EXISTS (SELECT 1 FROM main.trial m WHERE m.annotator = t.annotator AND m.at = t.at"
+    " AND m.state = t.state AND m.price = t.price)"
+)
+
+
+def take_statements(*, again: bool) -> tuple[str, ...]:
+    """The statements that copy the ledger `other`; `again` if part of it may have been taken before."""
+    return (
+        "INSERT OR IGNORE INTO utterance (name) SELECT name FROM other.utterance ORDER BY id",
+        "INSERT OR IGNORE INTO annotator (name, digest, seed, card)"
+        " SELECT name, digest, seed, card FROM other.annotator ORDER BY id",
+        "CREATE TEMP TABLE u AS SELECT o.id AS old, m.id AS new FROM other.utterance o"
+        " JOIN main.utterance m USING (name)",
+        "CREATE TEMP TABLE a AS SELECT o.id AS old, m.id AS new FROM other.annotator o"
+        " JOIN main.annotator m ON m.name = o.name AND m.digest = o.digest AND m.seed IS o.seed",
+        "CREATE UNIQUE INDEX temp.u_old ON u (old)",
+        "INSERT OR IGNORE INTO audio SELECT * FROM other.audio",
+        f"INSERT OR IGNORE INTO material SELECT a.new, u.new, v.digest FROM other.material v {_BOTH}",
+        f"INSERT INTO set_aside SELECT w.*, 'cast twice' FROM main.vote w WHERE {_REPLACED}",
+        f"DELETE FROM main.vote AS w WHERE {_REPLACED}",
+        f"CREATE TEMP TABLE aside AS SELECT annotator, utterance, draw, {', '.join(_PARTS)} FROM main.set_aside",
+        "CREATE INDEX temp.aside_of ON aside (annotator, utterance, draw)",
+        f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, 'cast twice'"
+        f" FROM other.vote v {_BOTH} JOIN main.vote w ON {_SAME} WHERE NOT ({_EQUAL}) AND NOT {_KNOWN}",
+        f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {_COPIED} FROM other.vote v {_BOTH}",
+        f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, v.why FROM other.set_aside v {_BOTH}"
+        f" WHERE NOT {_KNOWN}",
+        _MORE_LOST if again else "INSERT INTO lost SELECT * FROM other.lost",
+        "INSERT INTO lost SELECT *, 'in flight when merged' FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
+        " FROM other.in_flight) WHERE requests > 0",
+        "INSERT INTO trial SELECT NULL, annotator, state, requests, audio_seconds, tokens_in, tokens_out, price, at"
+        f" FROM other.trial t{_NEW_TRIALS if again else ''} ORDER BY id",
+        "INSERT INTO planned_utterance (utterance) SELECT u.new FROM other.planned_utterance v"
+        " JOIN u ON u.old = v.utterance WHERE u.new NOT IN (SELECT utterance FROM main.planned_utterance)"
+        " ORDER BY v.position",
+        "INSERT INTO planned_annotator SELECT a.new, v.votes FROM other.planned_annotator v"
+        " JOIN a ON a.old = v.annotator WHERE true ON CONFLICT DO UPDATE SET votes = MAX(votes, excluded.votes)",
+        "INSERT OR IGNORE INTO injection SELECT a.new, u.new, v.label, v.speaker, t.new, c.new"
+        f" FROM other.injection v {_BOTH} JOIN a t ON t.old = v.told JOIN a c ON c.old = v.control",
+        "DROP TABLE temp.aside",
+        "DROP TABLE temp.u",
+        "DROP TABLE temp.a",
+    )
+
+
+LACKED = """SELECT COUNT(*) FROM other.vote v JOIN other.utterance u ON u.id = v.utterance
+    JOIN other.annotator a ON a.id = v.annotator WHERE v.status != 'failed' AND NOT EXISTS (
+        SELECT 1 FROM main.vote w JOIN main.utterance x ON x.id = w.utterance
+        JOIN main.annotator b ON b.id = w.annotator
+        WHERE x.name = u.name AND b.name = a.name AND b.digest = a.digest AND b.seed IS a.seed AND w.draw = v.draw)"""
+"""The number of votes of the ledger `other` that are not in this one."""

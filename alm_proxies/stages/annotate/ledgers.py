@@ -1,25 +1,19 @@
-"""The commands status and merge: the progress of ledgers, and the merging of shards."""
+"""The command status: the progress of ledgers, their cost, and how to stop what writes them."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alm_proxies.about import Injected, MadeBy
+from alm_proxies.about import Injected
 from alm_proxies.errors import InputError
 from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.stages.annotate.figures import ready_at
-from alm_proxies.stages.annotate.injection import injection_findings, injections
+from alm_proxies.stages.annotate.injection import injections
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.lock import owner_of
-from alm_proxies.stages.annotate.outcomes import STAGE
-from alm_proxies.stages.annotate.reporting import findings_of
-from alm_proxies.stages.annotate.votes_table import write_votes
-from alm_proxies.tables import Finding, Findings, Votes
 
 _RECENT = 600.0
 """Seconds over which the rate is measured."""
@@ -132,14 +126,6 @@ class Status:
         return f"{head}; {waiting}{held}{prices}{injected}{stop}{notes}"
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """The result of merging ledgers."""
-
-    votes: Votes
-    findings: Findings
-
-
 def status(folder: str | Path) -> list[Status]:
     """The status of every ledger in a folder; another process may be writing them."""
     return [_status(path) for path in ledgers_in(folder)]
@@ -153,51 +139,13 @@ def ledgers_in(folder: str | Path) -> list[Path]:
     return paths
 
 
-def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
-    """Merge the ledgers of shards into one, with its Votes and Findings; their annotators must be the same."""
-    target, table = Path(folder) / "ledger.sqlite", Path(folder) / "votes.parquet"
-    sources = [path for shard in folders for path in ledgers_in(shard) if path.resolve() != target.resolve()]
-    taxonomy, findings = _common_taxonomy(sources), list[Finding]()
-    _remove_earlier_merge(target, table)
-    with Ledger.open(target) as ledger:
-        ledger.keep("merged", "yes")
-        ledger.keep("taxonomy", json.dumps(taxonomy))
-        twice = max(ledger.take(path) for path in sources)
-        if twice:
-            were = "vote was" if twice == 1 else "votes were"
-            message = f"{twice:,} {were} in several ledgers; one of each is kept, an ok one where there is one"
-            findings.append(Finding(STAGE, "cast_twice", message, count=twice))
-        now = _status_of(ledger)
-        if now.waiting:
-            fix = "Run the shards that are not complete again, then merge again."
-            message = f"{counted(now.waiting, 'planned vote')} not cast yet"
-            findings.append(Finding(STAGE, "not_cast", message, fix, count=now.waiting))
-        write_votes(ledger, table, taxonomy, MadeBy(stage=STAGE))
-        gathered = Findings.gather([*findings, *findings_of(ledger), *injection_findings(ledger)])
-    gathered.write(Path(folder) / "findings.parquet")
-    return Merged(Votes.read(table), gathered)
-
-
-def _remove_earlier_merge(target: Path, table: Path) -> None:
-    """Remove the result of an earlier merge; a folder with a ledger of its own votes is refused."""
-    if target.is_file():
-        with Ledger.look(target) as ledger:
-            merged = ledger.about("merged") == "yes"
-        if not merged:
-            fix = "Choose another folder for the merged ledger."
-            raise InputError("contains votes that were cast here, not merged", where=str(target), fix=fix)
-        endings = ("", "-wal", "-shm")
-        for path in (*(target.with_name(f"{target.name}{end}") for end in endings), target.with_suffix(".journal")):
-            path.unlink(missing_ok=True)
-        table.unlink(missing_ok=True)
-
-
 def _status(path: Path) -> Status:
     with Ledger.look(path) as ledger:
-        return _status_of(ledger)
+        return status_of(ledger)
 
 
-def _status_of(ledger: Ledger) -> Status:
+def status_of(ledger: Ledger) -> Status:
+    """The status of an open ledger."""
     panel, cast = [], Counter[str]()
     recent, first = 0, time.time()
     for member in ledger.progress(_RECENT):
@@ -224,30 +172,3 @@ def _status_of(ledger: Ledger) -> Status:
         notes=tuple(message for _, message in ledger.notes),
         currency=one_currency(card.currency for card in ledger.cards().values()),
     )
-
-
-def _common_taxonomy(sources: Sequence[Path]) -> tuple[str, ...]:
-    """The labels of the ledgers; refuses ledgers with different labels, annotators or losses."""
-    known: dict[str, tuple[str, Path]] = {}
-    taxonomies: dict[tuple[str, ...], Path] = {}
-    for path in sources:
-        with Ledger.look(path) as ledger:
-            for kind, note in ledger.notes:
-                if kind == "ledger_loss":
-                    raise InputError(f"{note[0].upper()}{note[1:]}", where=str(path), fix="Run this shard again first.")
-            taxonomies.setdefault(ledger.taxonomy(), path)
-            for name, identity in ledger.identities().items():
-                before = known.setdefault(name, (identity, path))
-                if before[0] != identity:
-                    raise InputError(
-                        f"the annotator {name!r} is not the same in {before[1]}",
-                        where=str(path),
-                        fix="Annotate the shards with one annotator file and one seed.",
-                    )
-    if len(taxonomies) != 1:
-        raise InputError(
-            "there is nothing to merge" if not taxonomies else "the ledgers have different labels",
-            where=", ".join(map(str, taxonomies.values())) or None,
-            fix="Name the folders of the shards of one corpus.",
-        )
-    return next(iter(taxonomies))

@@ -7,7 +7,8 @@ import pytest
 from robbing import Make, changed_and_refused, refusal, sql
 
 from alm_proxies.errors import InputError
-from alm_proxies.stages.annotate.ledgers import merge, status
+from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.merging import merge
 
 TABLES = ("about", "annotator", "utterance", "audio", "material", "planned_utterance", "planned_annotator", "vote",
           "set_aside", "injection", "in_flight", "lost", "trial", "total")  # fmt: skip

@@ -19,7 +19,8 @@ from alm_proxies.seeds import generator
 from alm_proxies.stages.annotate.askable import shard_of
 from alm_proxies.stages.annotate.injection import ANSWER, CONTROL
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.ledgers import merge, status
+from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.merging import merge
 from alm_proxies.stages.annotate.stage import Annotated, AnnotateSettings, annotate
 from alm_proxies.tables import Utterances, Votes
 

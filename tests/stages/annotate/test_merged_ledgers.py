@@ -1,3 +1,4 @@
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -7,9 +8,12 @@ from typing import Any
 import pytest
 
 from alm_proxies.errors import InputError
+from alm_proxies.remote.at_hand import table_in
 from alm_proxies.stages.annotate.ledger import Ledger, Trial
-from alm_proxies.stages.annotate.ledgers import merge, status
+from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.merging import merge
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+from alm_proxies.tables import Votes
 
 Make = Callable[..., Any]
 PRICE = {"audio_minute": 60.0}
@@ -104,3 +108,63 @@ def test_what_trying_servers_out_cost_is_on_the_merged_bill(corpus: Make, annota
     with Ledger.look(tmp_path / "merged/ledger.sqlite") as ledger:
         assert ledger.tried_out() == (22, 1.0)
         assert ledger.spent() == 1.0
+
+
+def test_a_merge_that_goes_on_keeps_the_votes_of_the_earlier_one(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(12)
+    panel = [annotator(utterances, votes=2, price=PRICE)]
+    whole = annotate(utterances, panel, tmp_path / "whole", AnnotateSettings())
+    parts = [tmp_path / f"part{number}" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, 1):
+        annotate(utterances, panel, part, AnnotateSettings(shard=f"{number}/3"))
+    merged = tmp_path / "merged"
+    first = merge(parts[:2], merged)
+    assert first.findings.counts() == {"shard_missing": 1}
+    assert "3/3" in first.findings.frame["message"][0]
+    with pytest.raises(InputError, match="of an earlier merge"):
+        merge(parts[2:], merged)
+    assert status(merged)[0].planned == len(first.votes)
+    assert Votes.read(merged).frame.equals(first.votes.frame)
+    second = merge([merged, parts[2]], merged)
+    assert second.votes.frame.equals(whole.votes.frame)
+    assert not len(second.findings)
+    assert status(merged)[0].price == pytest.approx(whole.spent.price)
+    assert merge([merged], merged).votes.frame.equals(whole.votes.frame)
+    assert sorted(path.name for path in merged.iterdir()) == [
+        "findings.parquet", "ledger.journal", "ledger.lock", "ledger.sqlite", "votes.parquet",
+    ]  # fmt: skip
+
+
+def test_shards_of_one_folder_are_merged_into_it_as_often_as_asked(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(9)
+    panel = [annotator(utterances, votes=2, price=PRICE)]
+    whole = annotate(utterances, panel, tmp_path / "whole", AnnotateSettings())
+    shared = tmp_path / "shared"
+    for number in (1, 2):
+        annotate(utterances, panel, shared, AnnotateSettings(shard=f"{number}/2"))
+    with pytest.raises(InputError, match=r"has no votes\.parquet.*merge") as refused:
+        table_in(shared, "votes")
+    assert "merge" in refused.value.fix
+    for _ in range(2):
+        assert merge([shared], shared).votes.frame.equals(whole.votes.frame)
+    assert table_in(shared, "votes") == shared / "votes.parquet"
+
+
+def test_a_copy_of_a_ledger_is_not_paid_again_in_any_order(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(10)
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}})
+    broken = annotator(utterances, votes=2, price=PRICE, serve={"faults": {"server_error": 0.5}})
+    first = annotate(utterances, [broken], tmp_path / "a", lenient)
+    assert first.by_status["failed"] > 0
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    then = annotate(utterances, [annotator(utterances, votes=2, price=PRICE)], tmp_path / "a", lenient)
+    assert set(then.by_status) == {"ok"}
+    for order in (["a", "copy"], ["copy", "a"], ["a", "copy", "a"]):
+        merged = merge([tmp_path / name for name in order], tmp_path / "merged")
+        assert merged.votes.frame.equals(then.votes.frame)
+        assert status(tmp_path / "merged")[0].price == pytest.approx(then.spent.price)
+    again = merge([tmp_path / "merged", tmp_path / "a"], tmp_path / "again")
+    assert again.votes.frame.equals(then.votes.frame)
+    assert status(tmp_path / "again")[0].price == pytest.approx(then.spent.price)

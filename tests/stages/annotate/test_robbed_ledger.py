@@ -13,7 +13,8 @@ from robbing import COUNT, VOTES, Make, sql
 from alm_proxies.engines.engine import Request
 from alm_proxies.errors import InputError
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.ledgers import merge, status
+from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.merging import merge
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Votes
 
