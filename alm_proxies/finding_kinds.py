@@ -331,6 +331,11 @@ KINDS: dict[str, Kind] = {
         "Utterances have held-out human votes only: fuse labels them by proxies and corpus shares, and train does not "
         "learn from them.",
     ),
+    "encoded_every_epoch": Kind(
+        "warning",
+        "A frozen encoder's states are too many to be kept, so clips are encoded again in every epoch.",
+        "Give fewer layers.",
+    ),
     "out_of_memory": Kind("warning", "A batch did not fit into memory and was processed in parts."),
     "proxy_trained_on": Kind(
         "warning", "A proxy was trained on speakers it votes on; these votes are left out.", "Train it without them."

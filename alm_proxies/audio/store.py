@@ -5,12 +5,13 @@ the cache cannot be used, in the run's folder. What is not under a corpus's own 
 others, since the content decides. A folder holds Parquet files named by a digest of their content: each appears whole
 or not at all, several processes may write side by side, and a damaged one is never read as values. Many small files
 become one. A file is compared with its name once, and again only if its size or time changed; of the files of a corpus
-only the keys are read, and the rest when one of its clips is asked for.
+only the keys are read, and the rest when one of its clips is asked for. At most 1 GiB of them is held in memory.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -33,7 +34,11 @@ Row = tuple[Numbers, str]
 _WHOLE = "whole-"
 """The beginning of a file's name, before the digest of its content."""
 _FLUSH = 500
-"""New rows written at once."""
+"""The largest number of new rows written at once."""
+_FLUSH_BYTES = 2**26
+"""The largest size of new rows written at once, unless one is larger."""
+_HELD = 2**30
+"""The largest size of the files of one folder that are held in memory; one is held in any case."""
 _MANY = 64
 """The number of small files in a folder that become one."""
 _SMALL = 2**20
@@ -58,6 +63,7 @@ class Store:
     ) -> None:
         self._digest = digest
         self._type = pl.Array(numbers(), width)
+        self._at_once = max(1, min(_FLUSH, _FLUSH_BYTES // (8 * max(width, 1))))
         self._own = own / digest if own is not None else None
         self._shelves: dict[str | None, _Shelf] = {}
         self._beside = [] if beside is None else [_Shelf(beside / digest, cached=False)]
@@ -74,7 +80,7 @@ class Store:
     def add(self, key: str, corpus: str | None, row: Row) -> None:
         """Add a row; rows are written in batches."""
         self._new.append((corpus, key, row))
-        if len(self._new) >= _FLUSH:
+        if len(self._new) >= self._at_once:
             self.flush()
 
     def flush(self) -> None:
@@ -192,19 +198,31 @@ class _Shelf:
     def __init__(self, folder: Path | None, *, cached: bool) -> None:
         self._folder = folder
         self._cached = cached
-        self._rows: dict[str, Row] = {}
+        self._held: OrderedDict[Path, tuple[dict[str, Row], int]] = OrderedDict()
+        """The rows of files and their size, the one asked last at the end."""
         self.broken: dict[Path, str] = {}
         self._file_of = self._index()
 
     def get(self, key: str) -> Row | None:
-        while key not in self._rows and (path := self._file_of.pop(key, None)) is not None:
-            frame = self._read(path)
-            if frame is None:
+        while (path := self._file_of.get(key)) is not None:
+            if path not in self._held and not self._hold(path):
                 self._file_of = self._index()  # another file may have the key too
-            else:
-                rows = zip(frame["vector"].to_numpy(), frame["text"], strict=True)
-                self._rows |= dict(zip(frame["key"], rows, strict=True))
-        return self._rows.get(key)
+                continue
+            self._held.move_to_end(path)
+            return self._held[path][0].get(key)
+        return None
+
+    def _hold(self, path: Path) -> bool:
+        """Read a file; those asked longest ago make room for it. False if it is damaged, or was removed since."""
+        frame = self._read(path)
+        if frame is None:
+            return False
+        rows = zip(frame["vector"].to_numpy(), frame["text"], strict=True)
+        size = int(frame.estimated_size())
+        while self._held and sum(held for _, held in self._held.values()) + size > _HELD:
+            self._held.popitem(last=False)
+        self._held[path] = dict(zip(frame["key"], rows, strict=True)), size
+        return True
 
     def _index(self) -> dict[str, Path]:
         """The file of every key."""

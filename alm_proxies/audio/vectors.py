@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from alm_proxies.audio.clip import Clip, decode_ahead
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.store import Store
-from alm_proxies.files import canonical_json, digest_of
+from alm_proxies.files import canonical_json, digest_of, make_folder, writing
 from alm_proxies.progress import Progress
 from alm_proxies.tables import Finding
 
@@ -22,6 +24,7 @@ Floats = NDArray[np.float32]
 Compute = Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
 """A function of a clip and its utterance id: its vector (NaN = not known), or None and findings with the reason."""
 _VERSION = 2
+_ON_DISK = 4 * 2**30  # bytes of vectors from which on they are in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Vectors:
     """One row per utterance, in the given order; all NaN where there is no vector."""
 
     rows: Floats
+    """In memory, or from 4 GiB on in a file that is gone with them."""
     known: NDArray[np.bool_]
     """Which utterances have a vector."""
     made: int
@@ -69,7 +73,7 @@ def vectors_of(
     threads, one clip at a time. `remarks`: whether the findings include what of a vector could not be computed.
     """
     store = store_of(width, digest, folder)
-    rows = np.full((len(ids), width), np.nan, dtype=np.float32)
+    rows = _room(len(ids), width, folder)
     known = np.zeros(len(ids), dtype=np.bool_)
     findings: list[Finding] = []
     computed = 0
@@ -79,8 +83,22 @@ def vectors_of(
             computed += clip.made
             if clip.vector is not None:
                 rows[place], known[place] = clip.vector, True
+            else:
+                rows[place] = np.nan
             progress.advance()
     return Vectors(rows, known, computed, (*store.findings(), *findings))
+
+
+def _room(count: int, width: int, folder: Path) -> Floats:
+    """Room for vectors, to be filled: in memory, or in a file without a name in the folder if they are many."""
+    size = 4 * count * width
+    if size < _ON_DISK:
+        return np.empty((count, width), dtype=np.float32)
+    make_folder(folder)
+    with writing(folder), tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a disk that is full is an error here; later it would end the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype=np.float32, mode="r+", shape=(count, width))
 
 
 def store_of(width: int, digest: str, folder: Path | None, *, beside: Path | None = None) -> Store:

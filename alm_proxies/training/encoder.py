@@ -42,7 +42,7 @@ from alm_proxies.training.checkpoint import (
 )
 from alm_proxies.training.curriculum import curriculum_weights
 from alm_proxies.training.development import read_rows, score_development
-from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader
+from alm_proxies.training.frozen import AnyLoader, KeptHeads, encodes_once, kept_loader, too_many
 from alm_proxies.training.gradients import (
     accumulate,
     at_most,
@@ -97,6 +97,7 @@ def _fine_tune(
     speech = build_model(targets, settings, auxiliary=len(objective.auxiliary_names))
     encoder = speech.encoder
     once = encodes_once(settings, len(targets), len(speech.heads.shape.layers), encoder.width)
+    again = too_many(settings, len(targets), encoder, speech.heads.shape.layers)
     optimizer = torch.optim.AdamW(_groups(speech, settings), betas=(0.9, 0.98))
     model: SpeechModel | KeptHeads = prepared(KeptHeads(speech.heads) if once else speech, accelerator)
     optimizer = accelerator.prepare_optimizer(optimizer)
@@ -133,6 +134,8 @@ def _fine_tune(
     steps_before = np.cumsum([0, *(steps_of(len(rows), settings.batch) for rows in listed)])
     total_steps, warm = int(steps_before[-1]), round(settings.warmup * int(steps_before[-1]))
     say(_summary(speech, targets, settings, accelerator, total_steps, warm), quiet=quiet)
+    if again is not None:
+        say(f"{settings.name}: {again.message}. {again.fix}", quiet=quiet)
 
     # 3. Resume from the last complete checkpoint, if any.
     checkpoints = folder / "checkpoints"
@@ -252,7 +255,8 @@ def _fine_tune(
     model.load_state_dict(best_weights(checkpoints, state["best"]["epoch"]))
     log.close()
     speech.eval()
-    gathered = (*objective.findings, *(Finding(**fields) for fields in state["findings"]))
+    gathered = (*objective.findings, *([again] if again is not None else []),
+                *(Finding(**fields) for fields in state["findings"]))  # fmt: skip
     lost = np.intersect1d(np.concatenate(listed[: len(state["epochs"])]), np.array(state.get("unheard", []), np.int64))
     return FineTuned(speech, model, loader, pl.DataFrame(state["epochs"]), gathered, accelerator, lost)
 

@@ -149,8 +149,8 @@ def train_features(
     wanted = targets.shares * targets.row_weights(settings.concentration_half)[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
                                  epochs=settings.epochs * PASSES, batch=settings.batch)  # fmt: skip
-    scale = Scale.of(heard.rows[learn], head_settings.components)
-    inside, outside = scale.apply(heard.rows[learn]), scale.apply(heard.rows[judge])
+    scale = Scale.of(heard.rows, head_settings.components, learn)
+    inside, outside = scale.apply(heard.rows, learn), scale.apply(heard.rows, judge)
     with np.errstate(over="ignore", invalid="ignore"):  # said below, of the losses
         runs = [
             list(train(inside, wanted[learn], head_settings, chance, head_settings.epochs))

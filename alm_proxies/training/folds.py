@@ -30,6 +30,7 @@ from alm_proxies.training.heads import (
     Array,
     Floats,
     HeadModel,
+    Index,
     Scale,
     log_loss,
     sum_of,
@@ -39,7 +40,6 @@ from alm_proxies.training.heads import (
 )
 from alm_proxies.training.kept_fits import KeptFits
 
-Index = NDArray[np.int64]
 Relabel = Callable[[Index, Array], Array]
 """A function that fuses the votes of rows with out-of-fold predictions; it is fitted to these rows only."""
 _PATIENCE = 6
@@ -135,12 +135,11 @@ def cross_fit(
             return results
 
         def watch(pair: tuple[int, int]) -> dict[int, Array]:
-            curves = kept.curves("pair-{}-{}".format(*pair), lambda: _watched(material, settings, pair, seed))
-            return {fold: _to_the_last_epoch(curve, settings.epochs) for fold, curve in curves.items()}
+            return kept.curves("pair-{}-{}".format(*pair), lambda: _watched(material, settings, pair, seed))
 
         pairs = list(combinations(range(count), 2))
         watched = dict(zip(pairs, every(pairs, watch), strict=True))
-        stops = [_stop(material, watched, fold) for fold in range(count)]
+        stops = [_stop(material, watched, fold, settings.epochs) for fold in range(count)]
         targets = dict.fromkeys(range(count), material.votes)
         shares: list[Array] = []
         models: list[HeadModel] = []
@@ -178,12 +177,12 @@ def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], 
     if not len(rows):
         labels = len(material.labels)
         return {fold: np.full((1, int((material.fold == fold).sum()), labels), 1 / labels) for fold in pair}
-    scale = Scale.of(material.features[rows], settings.components)
-    scaled = scale.apply(material.features[rows])
+    scale = Scale.of(material.features, settings.components, rows)
+    scaled = scale.apply(material.features, rows)
     rngs = [generator(seed, "listen pair", *pair, number) for number in range(settings.seeds)]
     runs = [train(scaled, material.votes[rows], settings, rng, settings.epochs) for rng in rngs]
     here = {fold: np.flatnonzero(material.fold == fold) for fold in pair}
-    seen = {fold: scale.apply(material.features[own]) for fold, own in here.items()}
+    seen = {fold: scale.apply(material.features, own) for fold, own in here.items()}
     curves: dict[int, list[Array]] = {fold: [] for fold in pair}
     losses: dict[int, list[float]] = {fold: [] for fold in pair}
     for heads in zip(*runs, strict=True):
@@ -197,8 +196,8 @@ def _watched(material: Material, settings: HeadSettings, pair: tuple[int, int], 
     return {fold: np.stack(curve) for fold, curve in curves.items()}
 
 
-def _to_the_last_epoch(curve: Array, epochs: int) -> Array:
-    """Predictions by epoch, the last of them repeated for the epochs that were not run."""
+def _to_epoch(curve: Array, epochs: int) -> Array:
+    """Values by epoch, the last of them repeated for the epochs that were not run."""
     return np.concatenate([curve, np.repeat(curve[-1:], epochs - len(curve), axis=0)])
 
 
@@ -208,21 +207,23 @@ def _is_over(losses: list[float]) -> bool:
 
 
 def _inner(watched: dict[tuple[int, int], dict[int, Array]], fold: int, other: int) -> Array:
-    """Predictions of heads without both folds for the other one, by epoch."""
+    """Predictions of heads without both folds for the other one, by epoch, up to the last that was run."""
     return watched[(min(fold, other), max(fold, other))][other]
 
 
-def _stop(material: Material, watched: dict[tuple[int, int], dict[int, Array]], fold: int) -> _Stop:
+def _stop(material: Material, watched: dict[tuple[int, int], dict[int, Array]], fold: int, epochs: int) -> _Stop:
     """The number of epochs and the temperature for a fold, from the votes of the other folds.
 
     If only one other fold has votes, all epochs are run, with temperature 1.
     """
     others = [other for other in range(material.folds) if other != fold]
     if np.count_nonzero(material.votes_by_fold()[others]) < 2:
-        return _Stop(len(_inner(watched, fold, others[0])), 1.0, np.full(len(_inner(watched, fold, others[0])), np.nan))
+        return _Stop(epochs, 1.0, np.full(epochs, np.nan))
     votes = np.concatenate([material.votes[material.fold == other] for other in others])
-    by_epoch = np.concatenate([_inner(watched, fold, other) for other in others], axis=1)
-    curve = np.array([log_loss(predictions, votes) for predictions in by_epoch])
+    inner = [_inner(watched, fold, other) for other in others]
+    longest = max(len(curve) for curve in inner)
+    by_epoch = np.concatenate([_to_epoch(curve, longest) for curve in inner], axis=1)
+    curve = _to_epoch(np.array([log_loss(predictions, votes) for predictions in by_epoch]), epochs)
     best = int(np.argmin(curve))
     return _Stop(best + 1, temperature_of(by_epoch[best], votes), curve)
 
@@ -238,7 +239,8 @@ def _relabelled(
     shares = np.zeros_like(material.votes)
     for other in range(material.folds):
         if other != fold:
-            shares[material.fold == other] = _inner(watched, fold, other)[stop.epochs - 1]
+            inner = _inner(watched, fold, other)
+            shares[material.fold == other] = inner[min(stop.epochs, len(inner)) - 1]
     rows = material.teaching(fold)
     targets = np.zeros_like(material.votes)
     targets[rows] = relabel(rows, tempered(shares[rows], stop.temperature))
@@ -249,8 +251,8 @@ def _model(
     material: Material, targets: Array, settings: HeadSettings, stop: _Stop, fold: int, seed: int, number: int
 ) -> HeadModel:
     rows = material.teaching(fold)
-    scale = Scale.of(material.features[rows], settings.components)
-    scaled = scale.apply(material.features[rows])
+    scale = Scale.of(material.features, settings.components, rows)
+    scaled = scale.apply(material.features, rows)
     heads = []
     for member in range(settings.seeds):
         rng = generator(seed, "listen fold", number, fold, member)
@@ -263,6 +265,6 @@ def _model(
 def _predicted(material: Material, models: Sequence[HeadModel]) -> Array:
     shares = np.zeros_like(material.votes)
     for fold, model in enumerate(models):
-        rows = material.fold == fold
-        shares[rows] = model.predict(material.features[rows])
+        rows = np.flatnonzero(material.fold == fold)
+        shares[rows] = model.predict(material.features, rows)
     return shares

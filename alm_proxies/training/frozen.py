@@ -21,15 +21,17 @@ from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.store import Store
 from alm_proxies.audio.vectors import Floats, store_of, vectors_of
 from alm_proxies.files import digest_of
-from alm_proxies.models.encoder import Inputs, encoder_digest
+from alm_proxies.models.encoder import Encoder, Inputs, encoder_digest
+from alm_proxies.models.pooled import middle_layers
 from alm_proxies.models.speech_model import Answer, Heads, SpeechModel, statistics_of
 from alm_proxies.models.trained import TrainedModel
+from alm_proxies.printable import counted
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training.batches import Index, Loader, Part, Step, wrong_length
 from alm_proxies.training.settings import TrainSettings
 
 _VERSION = 1
-_MOST = 4 * 2**30  # bytes of cached features; a bigger corpus is encoded in every epoch
+_MOST = 32 * 2**30  # bytes of cached features; a bigger corpus is encoded in every epoch
 
 
 class KeptHeads(nn.Module):
@@ -109,8 +111,23 @@ def kept_loader(
 
 def encodes_once(settings: TrainSettings, rows: int, layers: int, width: int) -> bool:
     """Whether the encoder's states are the same in every epoch, and their statistics can be cached."""
-    same = settings.freeze and not settings.augment and settings.pooling == "mean_deviation"
-    return same and _fits(rows, layers, width)
+    return _same(settings) and _fits(rows, layers, width)
+
+
+def too_many(settings: TrainSettings, rows: int, encoder: Encoder, layers: tuple[int, ...]) -> Finding | None:
+    """The finding for a frozen encoder whose statistics are too many to be kept, with layers that are not."""
+    if not _same(settings) or _fits(rows, len(layers), encoder.width):
+        return None
+    some = middle_layers(encoder.layers)
+    while some and not _fits(rows, len(some), encoder.width):
+        some = some[1:]
+    size = _bytes(rows, len(layers), encoder.width) / 2**30
+    message = (
+        f"the states of {counted(len(layers), 'layer')} of {counted(rows, 'clip')} take {size:,.0f} GiB and "
+        f"{_MOST // 2**30} are kept, so every clip is encoded again in every epoch"
+    )
+    fix = f"Give fewer layers to encode it once, such as layers = {list(some)}." if some else ""
+    return Finding("train", "encoded_every_epoch", message, fix)
 
 
 def kept_statistics(trained: TrainedModel, rows: int, beside: Path | None) -> Store | None:
@@ -140,8 +157,17 @@ def statistics_by(model: SpeechModel) -> Callable[[Clip], Floats]:
     return statistics
 
 
+def _same(settings: TrainSettings) -> bool:
+    """Whether the states that the heads take are the same in every epoch."""
+    return settings.freeze and not settings.augment and settings.pooling == "mean_deviation"
+
+
 def _fits(rows: int, layers: int, width: int) -> bool:
-    return rows * _size(layers) * width * 4 <= _MOST
+    return _bytes(rows, layers, width) <= _MOST
+
+
+def _bytes(rows: int, layers: int, width: int) -> int:
+    return rows * _size(layers) * width * 4
 
 
 def _store_digest(encoder: str, model: SpeechModel, limits: tuple[float, float]) -> str:

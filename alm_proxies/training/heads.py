@@ -24,10 +24,15 @@ from alm_proxies.training.head_settings import HeadSettings
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]
+Index = NDArray[np.int64]
 F = TypeVar("F", Array, Floats)
 _FURTHEST = 5.0  # limit of standardised features
 _LEAST = 1e-6  # lowest probability
 _VERSION = 1
+_AT_ONCE = 8192  # clips that are projected at once, so that no second copy of all features is made
+_IN_DOUBLE = 1024  # of these, those that are standardised at once, in double precision
+_COLUMNS = 64  # features whose mean and deviation are computed at once
+_FOR_DIRECTIONS = 10_000  # the largest number of clips that principal components are computed from
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +45,57 @@ class Scale:
     size: float
 
     @classmethod
-    def of(cls, features: Floats, components: int) -> Self:
-        """The statistics of training clips: mean and deviation of each feature, and their principal components."""
-        known = np.isfinite(features)
-        count = np.maximum(known.sum(0), 1)
-        filled = np.where(known, features, 0.0).astype(np.float64)
-        centre = filled.sum(0) / count
-        spread = np.sqrt((np.square(filled - centre) * known).sum(0) / count)
-        spread = np.where(spread > 1e-8 * (1.0 + np.abs(centre)), spread, np.inf)
+    def of(cls, features: Floats, components: int, rows: Index | None = None) -> Self:
+        """The statistics of training clips, of all or of some rows: mean and deviation of each feature, and principal
+        components, of at most 10,000 clips.
+        """
+        rows = _every(features) if rows is None else rows
+        centre, spread = _moments(features, rows)
         scale = cls(centre, spread, None, 1.0)
-        plain = scale.apply(features)
-        kept = max(1, min(components, len(features) // 2))
-        basis = _principal(plain, kept) if kept < plain.shape[1] else None
-        projected = plain if basis is None else plain @ basis.astype(np.float32)
-        return cls(centre, spread, basis, max(float(np.sqrt(np.square(projected, dtype=np.float64).mean())), 1e-12))
+        kept = max(1, min(components, len(rows) // 2))
+        if kept < features.shape[1]:
+            some = rows[:: -(-len(rows) // _FOR_DIRECTIONS) or 1]
+            scale = cls(centre, spread, _principal(scale.apply(features, some), kept), 1.0)
+        projected = scale.apply(features, rows)
+        return cls(
+            centre, spread, scale.basis, max(float(np.sqrt(np.square(projected, dtype=np.float64).mean())), 1e-12)
+        )
 
-    def apply(self, features: Floats) -> Floats:
-        """Clips x components."""
-        away = (features - self.centre) / self.spread
-        plain = np.clip(np.where(np.isfinite(away), away, 0.0), -_FURTHEST, _FURTHEST).astype(np.float32)
-        components = plain if self.basis is None else plain @ self.basis.astype(np.float32)
-        return np.asarray(components / np.float32(self.size), dtype=np.float32)
+    def apply(self, features: Floats, rows: Index | None = None) -> Floats:
+        """Clips x components, of all clips or of some rows."""
+        rows = _every(features) if rows is None else rows
+        basis = None if self.basis is None else self.basis.astype(np.float32)
+        scaled = np.empty((len(rows), features.shape[1] if basis is None else basis.shape[1]), np.float32)
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            plain = np.empty((len(some), features.shape[1]), np.float32)
+            for first in range(0, len(some), _IN_DOUBLE):
+                piece = slice(first, first + _IN_DOUBLE)
+                away = (features[some[piece]] - self.centre) / self.spread
+                plain[piece] = np.clip(np.where(np.isfinite(away), away, 0.0), -_FURTHEST, _FURTHEST)
+            scaled[start : start + len(some)] = (plain if basis is None else plain @ basis) / np.float32(self.size)
+        return scaled
+
+
+def _every(features: Floats) -> Index:
+    return np.arange(len(features))
+
+
+def _moments(features: Floats, rows: Index) -> tuple[Array, Array]:
+    """Mean and deviation of each feature over some rows; an infinite deviation where it is hardly any.
+
+    Some columns at a time, since all of a big corpus in double precision take several times its memory.
+    """
+    centre, spread = np.empty(features.shape[1]), np.empty(features.shape[1])
+    for part in np.array_split(np.arange(features.shape[1]), max(1, features.shape[1] // _COLUMNS)):
+        here = slice(part[0], part[-1] + 1)
+        own = features[rows, here]
+        known = np.isfinite(own)
+        count = np.maximum(known.sum(0), 1)
+        filled = np.where(known, own, 0.0).astype(np.float64)
+        centre[here] = filled.sum(0) / count
+        spread[here] = np.sqrt((np.square(filled - centre[here]) * known).sum(0) / count)
+    return centre, np.where(spread > 1e-8 * (1.0 + np.abs(centre)), spread, np.inf)
 
 
 def _principal(features: Floats, count: int) -> Array:
@@ -157,9 +192,9 @@ class HeadModel:
     heads: tuple[Head, ...]
     temperature: float = 1.0
 
-    def predict(self, features: Floats) -> Array:
-        """A distribution for each clip: the heads' mean, to the power of 1 / temperature."""
-        scaled = self.scale.apply(features)
+    def predict(self, features: Floats, rows: Index | None = None) -> Array:
+        """A distribution for each clip, of all or of some rows: the heads' mean, to the power of 1 / temperature."""
+        scaled = self.scale.apply(features, rows)
         return tempered(sum_of([head.predict(scaled) for head in self.heads]) / len(self.heads), self.temperature)
 
     def save(self, path: str | Path) -> None:

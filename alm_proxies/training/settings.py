@@ -205,7 +205,7 @@ class TrainSettings(_Part):
     """Commit of the checkpoint on the hub."""
     freeze: bool = False
     """encoder: freeze the encoder and train only layer mix, pooling and heads. With pooling mean_deviation and no
-    augment every clip is encoded once and kept in the cache (up to 4 GiB; of a corpus whose card forbids copies in
+    augment every clip is encoded once and kept in the cache (up to 32 GiB; of a corpus whose card forbids copies in
     features/ of its folder), for predict too; else in every epoch.
     """
     unfreeze: float = Field(default=0.0, ge=0)

@@ -12,6 +12,7 @@ import pytest
 from forked import Forked
 
 from alm_proxies import cache
+from alm_proxies.audio import store as stored
 from alm_proxies.audio.store import Store
 from alm_proxies.errors import OutputError
 
@@ -248,3 +249,28 @@ def test_the_cache_can_be_cleared_and_looked_at_while_others_read_and_write() ->
         while any(process.poll() is None for process in others):
             cache.clear("features")
     assert [process.returncode for process in others] == [0, 0, 0]
+
+
+def test_rows_that_memory_does_not_hold_are_read_again_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    for first in range(0, 12, 3):
+        filled(None, "toy", range(first, first + 3))
+    assert len(kept()) == 4
+    monkeypatch.setattr(stored, "_HELD", 1)
+    store = Store("abc", 2, None)
+    order = [*range(12), *range(11, -1, -1), 0, 7, 0, 7]
+    rows = [store.get(f"k{number}", "toy") for number in order]
+    assert [None if row is None else int(row[0][0]) for row in rows] == order
+    assert [len(shelf._held) for shelf in store._shelves.values()] == [1]
+    assert store.findings() == ()
+
+
+def test_long_rows_are_written_before_they_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_FLUSH_BYTES", 2 * 8 * 1000)
+    store = Store("abc", 1000, None)
+    for number in range(5):
+        store.add(f"k{number}", "toy", (np.full(1000, number), ""))
+    assert len(kept()) == 2, "two rows each, one to come"
+    store.flush()
+    assert [int(row[0][0]) for number in range(5) if (row := Store("abc", 1000, None).get(f"k{number}", "toy"))] == [
+        0, 1, 2, 3, 4,
+    ]  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ import soundfile
 
 from alm_proxies import cache
 from alm_proxies.audio import measured
+from alm_proxies.audio import vectors as of_clips
 from alm_proxies.audio.clip import Clip, Opened
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
+from alm_proxies.errors import OutputError
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
 from alm_proxies.stages.read.formats.table import TableSource
 from alm_proxies.stages.read.formats.tables import TablesSource
@@ -53,6 +57,23 @@ def vectors(utterances: Utterances, folder: Path, stage: str = "listen", *, rema
     sounds = Sounds(utterances, stage=stage)
     compute = measuring(stage)
     return vectors_of(ids, sounds, compute, width=len(NAMES), digest=DIGEST, folder=folder, remarks=remarks)
+
+
+def test_vectors_of_a_big_corpus_are_in_a_file_that_goes_with_them_and_are_the_same(
+    wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    (wav / "3.wav").write_text("no sound")
+    utterances = table(wav, {"toy": ["0.wav", "3.wav", "1.wav"]})
+    plain = vectors(utterances, tmp_path / "one")
+    monkeypatch.setattr(of_clips, "_ON_DISK", 1)
+    on_disk = vectors(utterances, tmp_path / "two")
+    assert (type(plain.rows), type(on_disk.rows)) == (np.ndarray, np.memmap)
+    np.testing.assert_array_equal(plain.rows, on_disk.rows)
+    assert plain.known.tolist() == on_disk.known.tolist() == [True, False, True]
+    assert np.isnan(on_disk.rows[1]).all()
+    assert not list((tmp_path / "two").iterdir())
+    with full_disk(64), pytest.raises(OutputError, match="could not be written"):
+        vectors(utterances, tmp_path / "three")
 
 
 def files(folder: Path) -> int:

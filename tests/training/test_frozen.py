@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from small_corpus import small_settings
 
 from alm_proxies.models.trained import TrainedModel
 from alm_proxies.stages.train.stage import train
+from alm_proxies.training import frozen
 from alm_proxies.training.frozen import KeptLoader
 
 if TYPE_CHECKING:
@@ -31,6 +33,27 @@ def test_kept_clips_come_in_parts_of_at_most_the_micro_batch(share: tuple[int, i
         np.testing.assert_array_equal(values, statistics[rows])
     unheard = KeptLoader(statistics, np.zeros(20, dtype=np.bool_), ((),) * 20, 0.1, 10.0, most=3)
     assert [step.parts for step in unheard.steps(plan)] == [(), ()]
+
+
+def test_states_that_are_too_many_are_computed_in_every_epoch_with_a_finding_and_layers_that_fit(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, found = [], []
+    clips, width = len(corpus.labels), json.loads((corpus.encoder / "config.json").read_text())["hidden_size"]
+    for most in (frozen._MOST, 4 * clips * width * 2):  # what one layer takes
+        monkeypatch.setattr(frozen, "_MOST", most)
+        settings = small_settings(corpus.encoder, epochs=2, freeze=True, dropout=0.0)
+        done = train(corpus.labels, corpus.utterances, tmp_path / str(most), settings, votes=corpus.votes, quiet=True)
+        scores.append(done.epochs.select("loss", "nll_per_vote").to_numpy())
+        found.append(done.findings.frame.filter(kind="encoded_every_epoch")["fix"].to_list())
+    np.testing.assert_allclose(scores[0], scores[1], rtol=1e-3)
+    assert found[0] == []
+    (fix,) = found[1]
+    layers = tuple(json.loads(fix.partition("layers = ")[2].rstrip(".")))
+    assert len(layers) == 1
+    again = small_settings(corpus.encoder, epochs=1, freeze=True, layers=layers)
+    done = train(corpus.labels, corpus.utterances, tmp_path / "some", again, votes=corpus.votes, quiet=True)
+    assert "encoded_every_epoch" not in done.findings.counts()
 
 
 def test_a_micro_batch_bounds_the_kept_clips_at_once_and_changes_no_loss(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from alm_proxies.errors import InputError
+from alm_proxies.training import heads
 from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import (
     Head,
@@ -102,6 +103,37 @@ def test_components_span_what_varies_most() -> None:
     kept = np.square(plain @ scale.basis).sum() / np.square(plain).sum()
     assert kept > 0.99
     np.testing.assert_allclose(scale.basis.T @ scale.basis, np.eye(3), atol=1e-5)
+
+
+def test_some_rows_are_scaled_as_if_they_were_all_however_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, _, _ = material(width=150)
+    features[::7, 3] = np.nan
+    rows = np.flatnonzero(np.arange(400) % 3)
+    copied = Scale.of(features[rows], 8)
+    here = Scale.of(features, 8, rows)
+    for name in ("centre", "spread", "basis", "size"):
+        np.testing.assert_array_equal(getattr(here, name), getattr(copied, name))
+    np.testing.assert_array_equal(here.apply(features, rows), copied.apply(features[rows]))
+    whole = copied.apply(features)
+    monkeypatch.setattr(heads, "_AT_ONCE", 64)
+    monkeypatch.setattr(heads, "_IN_DOUBLE", 10)
+    monkeypatch.setattr(heads, "_COLUMNS", 7)
+    again = Scale.of(features, 8, rows)
+    np.testing.assert_array_equal(again.spread, copied.spread)
+    np.testing.assert_allclose(copied.apply(features), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_components_of_many_clips_are_those_of_some_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    features = (rng.standard_normal((900, 3)) @ rng.standard_normal((3, 40))).astype(np.float32)
+    every = Scale.of(features, 3)
+    monkeypatch.setattr(heads, "_FOR_DIRECTIONS", 100)
+    some = Scale.of(features, 3)
+    assert every.basis is not None
+    assert some.basis is not None
+    assert not np.array_equal(every.basis, some.basis)
+    np.testing.assert_allclose(some.basis @ some.basis.T, every.basis @ every.basis.T, atol=0.05)
+    np.testing.assert_array_equal(some.centre, every.centre)
 
 
 def test_temperature_undoes_a_change_of_sharpness() -> None:

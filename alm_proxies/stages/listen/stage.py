@@ -24,9 +24,10 @@ from alm_proxies.tables import Finding, Findings, Utterances, Votes
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
     from alm_proxies.training.folds import Fitted, Material
-    from alm_proxies.training.heads import Array, HeadModel
+    from alm_proxies.training.heads import Array, Floats, HeadModel, Index
 
 STAGE = "listen"
+_MOVED = 1000  # rows at once
 _UNEVEN = 0.5
 """The share of the votes in one fold above which there is a finding."""
 
@@ -102,7 +103,7 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     findings += more
     material = Material(
         votes.taxonomy,
-        vectors.rows[heard],
+        _of_heard(vectors.rows, heard),
         human[heard],
         np.array([folds[group] for group in groups[heard].tolist()], dtype=np.int64),
     )
@@ -125,6 +126,14 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     page.write(folder / "report.html", pictures=False)
     forget(folder / "trainings")
     return Listened(table, fitted.models, page, Findings.gather(findings, STAGE), gain, len(utterances))
+
+
+def _of_heard(rows: Floats, heard: Index) -> Floats:
+    """These rows alone, at the beginning of the same array, since two of a big corpus are too many."""
+    for start in range(0, len(heard) if len(heard) < len(rows) else 0, _MOVED):
+        some = heard[start : start + _MOVED]  # none of them lies before its new place
+        rows[start : start + len(some)] = rows[some]
+    return rows[: len(heard)]
 
 
 def _save(models: Sequence[HeadModel], folder: Path) -> None:
