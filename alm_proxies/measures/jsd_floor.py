@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binom
+from scipy.special import binom
 
 from alm_proxies.measures.arrays import Array, distributions, same_rows
 from alm_proxies.measures.divergence import jsd_base2, kld_terms
@@ -100,7 +100,7 @@ def _polynomial(votes: int) -> tuple[Array, Array]:
     b(n) = 0: a certain truth has no divergence.
     """
     share, count = _shares(), np.arange(votes + 1)
-    likely = binom.pmf(count, votes, share[:, None])
+    likely = binom(votes, count) * share[:, None] ** count * (1.0 - share[:, None]) ** (votes - count)
     expected = (likely * _term(share[:, None], count / votes)).sum(1)
     inner = share[1:-1]
     weight = 1 / (inner * (1 - inner))

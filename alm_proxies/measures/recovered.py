@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy.special import gammaln
-from scipy.stats import rankdata
 
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
@@ -86,7 +86,7 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
     mine = 1.0 - np.square(predicted[known]).sum(1)
     theirs = observed[known]
     who = None if speakers is None else speakers[known]
-    ranks = np.stack([rankdata(mine), rankdata(theirs)], axis=1)
+    ranks = np.stack([_ranks(mine), _ranks(theirs)], axis=1)
     ranks /= len(ranks)
     ones = np.ones(len(mine))
     return Ambiguity(
@@ -164,9 +164,14 @@ def _rank_ceiling(counts: Array, seed: int) -> float:
         true = 1.0 - np.square(truth).sum(1)
         if seen.std() > 0:
             values.append(float(np.corrcoef(true, seen)[0, 1]))
-            ranks.append(float(np.corrcoef(rankdata(true), rankdata(seen))[0, 1]))
+            ranks.append(float(np.corrcoef(_ranks(true), _ranks(seen))[0, 1]))
     plain, ranked = (float(np.mean(column)) if column else 0.0 for column in (values, ranks))
     return float(min(1.0, ceiling * ranked / plain)) if plain > 0.0 else float("nan")
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 1, equal values with their mean rank."""
+    return pl.Series(values).rank("average").to_numpy()
 
 
 def halves(counts: Array, rng: np.random.Generator) -> tuple[Array, Array]:
