@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from alm_proxies.engines.completions import Completion
+from alm_proxies.engines.engine import NOT_REPORTED, Reported
 from alm_proxies.engines.faults import FaultError, Sent
 from alm_proxies.engines.trials import ACCOUNT, BOOK_AGAIN, TrialQuestion, TrialUse
 
@@ -34,6 +35,7 @@ class Bill:
     tokens_out: int = 0
     audio_seconds: float = 0.0
     model: str = ""
+    without_answer: Reported = NOT_REPORTED
 
     def add(self, sent: Sent[Completion], audio_seconds: float = 0.0) -> None:
         """Add an answer and its tries, each with this number of seconds of audio."""
@@ -45,17 +47,22 @@ class Bill:
         self.tokens_out += sent.answer.tokens_out
         self.audio_seconds += sent.paid_tries * audio_seconds
         self.model = self.model or sent.answer.model
+        self.without_answer = self.without_answer.and_(sent.reported)
 
     def add_fault(self, fault: FaultError, audio_seconds: float = 0.0) -> None:
         """Add tries that all failed."""
         self.tries += fault.tries
         self.paid_tries += fault.paid_tries
         self.audio_seconds += fault.paid_tries * audio_seconds
+        self.without_answer = self.without_answer.and_(fault.reported)
 
     @property
     def tried_out(self) -> TriedOut:
         """The bill of probing a server."""
-        return TriedOut(self.tries, self.audio_seconds, self.tokens_in, self.tokens_out)
+        more = self.without_answer
+        return TriedOut(
+            self.tries, self.audio_seconds, self.tokens_in + more.tokens_in, self.tokens_out + more.tokens_out
+        )
 
 
 async def sent_on_account(
@@ -69,12 +76,14 @@ async def sent_on_account(
     try:
         sent = await send()
         bill.add(sent, question.audio_seconds)
-        answer, counted = sent.answer, int(sent.answer.tokens_in > 0)
-        use = TrialUse("answered", sent.tries, sent.paid_tries, counted, answer.tokens_in, answer.tokens_out)
+        answer, before = sent.answer, sent.reported
+        counted = int(answer.tokens_in > 0) + before.tries
+        tokens_in, tokens_out = answer.tokens_in + before.tokens_in, answer.tokens_out + before.tokens_out
+        use = TrialUse("answered", sent.tries, sent.paid_tries, counted, tokens_in, tokens_out)
         return sent
     except FaultError as fault:
         bill.add_fault(fault, question.audio_seconds)
-        use = TrialUse(fault.failure.kind, fault.tries, fault.paid_tries, 0, 0, 0)
+        use = TrialUse(fault.failure.kind, fault.tries, fault.paid_tries, *fault.reported[:3])
         raise
     finally:
         BOOK_AGAIN.reset(again)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alm_proxies.engines.bounds import Most
-from alm_proxies.engines.engine import REFUSAL
+from alm_proxies.engines.engine import REFUSAL, Reported
 from alm_proxies.engines.faults import FaultError
 
 _LONGEST_MESSAGE = 300
@@ -134,8 +134,21 @@ class Completion:
 
 
 def read_completion(content: bytes, most: Most, *, words: bool = True) -> Completion:
-    """Parse a 200 response; a fault if it is not a completion within its bounds or, with `words`, if it is empty."""
+    """Parse a 200 response; a fault if it is not a completion within its bounds or, with `words`, if it is empty.
+
+    The fault has the token counts that the response reports.
+    """
     body = _parse(_ScoredBody if most.scores else _Body, content, "chat completion")
+    try:
+        return _completion(body, most, words=words)
+    except FaultError as fault:
+        tokens_in, tokens_out, implausible = _counts(body.usage, most)
+        if tokens_in:
+            fault.reported = Reported(1, tokens_in, tokens_out, int(implausible))
+        raise
+
+
+def _completion(body: _Body, most: Most, *, words: bool) -> Completion:
     if not 0 < len(body.choices) <= most.answers:
         raise malformed(f"{len(body.choices)} answers instead of {most.answers}")
     choices = _in_order(body.choices)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,6 +226,23 @@ class Failure:
     """The error of a function or plug-in, caused by what it raised."""
 
 
+class Reported(NamedTuple):
+    """The tokens that a server has reported for tries without an answer, and the number of these tries."""
+
+    tries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    implausible: int = 0
+    """Of the tries, those with an impossible token count: the most that can be is in its place."""
+
+    def and_(self, other: Reported) -> Reported:
+        """The sum."""
+        return Reported(*(mine + more for mine, more in zip(self, other, strict=True)))
+
+
+NOT_REPORTED = Reported()
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A reply: `texts` in the order of the seeds (sample, state) or `log_probabilities` per question (score)."""
@@ -254,6 +271,8 @@ class Reply:
     """Of the paid tries, those whose tokens the engine has reported; the tokens of the others have to be estimated."""
     implausible: int = 0
     """Of the counted tries, those with an impossible token count: the most that can be is in its place."""
+    without_answer: Reported = NOT_REPORTED
+    """What the engine has reported of tries without an answer, which are not among the counted ones."""
     seeds_honoured: bool = False
     model: str = ""
     """The model name in the response, for provenance."""

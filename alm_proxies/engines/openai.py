@@ -152,6 +152,7 @@ class OpenAI:
             paid_tries=bill.paid_tries,
             counted=bill.counted,
             implausible=bill.implausible,
+            without_answer=bill.without_answer,
             model=bill.model,
         )
 

@@ -33,7 +33,7 @@ from tenacity import (
 )
 
 from alm_proxies.engines.away import Away
-from alm_proxies.engines.engine import ASKED_AGAIN, Failure
+from alm_proxies.engines.engine import ASKED_AGAIN, NOT_REPORTED, Failure
 from alm_proxies.engines.faults import AWAY, Answer, FaultError, Sent
 from alm_proxies.engines.replica import Replica
 from alm_proxies.engines.trials import BOOK_AGAIN
@@ -136,6 +136,7 @@ class Traffic:
         """
         until = time.monotonic() + seconds
         most, tried, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
+        reported = NOT_REPORTED
         may_book = BOOK_AGAIN.get()
 
         def enough(state: RetryCallState) -> bool:
@@ -147,13 +148,14 @@ class Traffic:
             return charged and may_book is not None and not may_book()
 
         async def once() -> Sent[Answer]:
-            nonlocal tried, paid, spared
+            nonlocal tried, paid, spared, reported
             tried += 1
             self.counts.again += tried > 1
             try:
-                return Sent(await self._once(one_try, until), tried, paid + 1)
+                return Sent(await self._once(one_try, until), tried, paid + 1, reported)
             except FaultError as fault:
                 paid += fault.paid
+                reported = reported.and_(fault.reported) if fault.paid else reported
                 spared += fault.failure.kind == "unreachable" and self._away_since is not None
                 raise
 
@@ -175,7 +177,7 @@ class Traffic:
             return await again(first_is_made)
         except FaultError as fault:
             last = self._as_left(fault)
-            last.tries, last.paid_tries = tried, paid
+            last.tries, last.paid_tries, last.reported = tried, paid, reported
             raise last from None
 
     def _as_left(self, fault: FaultError) -> FaultError:

@@ -141,8 +141,10 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
     elif act in ("ok", "die"):
         body = json.dumps(completion(asked)).encode()
         writer.write(head(200, len(body)) + body)
-    elif act == "empty":
-        body = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "stop"}]}).encode()
+    elif act in ("empty", "empty, counted", "filter, counted"):
+        finish = "content_filter" if act.startswith("filter") else "stop"
+        usage = {"prompt_tokens": 30, "completion_tokens": 1} if act.endswith("counted") else None
+        body = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": finish}], "usage": usage}).encode()
         writer.write(head(200, len(body)) + body)
     elif act == "refusal":
         message = {"content": None, "refusal": "I cannot judge voices."}

@@ -218,3 +218,25 @@ def test_any_json_is_a_completion_within_its_bounds_or_a_fault(content: Any, mos
     assert 0 <= read_back.tokens_in <= most.tokens_in
     assert 0 <= read_back.tokens_out <= most.tokens_out
     assert all(-1e5 <= score <= 0.0 for _, score in read_back.first_tokens or ())
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [
+        ({"message": {"content": ""}, "finish_reason": "content_filter"}, "refused"),
+        ({"message": {"content": None, "refusal": "I will not."}, "finish_reason": "stop"}, "refused"),
+        ({"message": {"content": ""}, "finish_reason": "stop"}, "empty"),
+        ({"message": {"content": "x" * 10_000}, "finish_reason": "stop"}, "malformed"),
+    ],
+)
+def test_the_fault_of_an_answer_without_text_has_the_tokens_that_the_server_reports(
+    choice: dict[str, Any], kind: str
+) -> None:
+    for usage, expected in (
+        ({"prompt_tokens": 7, "completion_tokens": 5}, (1, 7, 5, 0)),
+        ({"prompt_tokens": 10**9}, (1, MOST.tokens_in, 0, 1)),
+        (None, (0, 0, 0, 0)),
+    ):
+        with pytest.raises(FaultError) as fault:
+            read({"choices": [choice], "usage": usage})
+        assert (fault.value.failure.kind, fault.value.reported) == (kind, expected)

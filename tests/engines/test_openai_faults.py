@@ -107,6 +107,23 @@ def test_a_fault_that_asking_again_cannot_mend_is_asked_once(fault_server, clip,
     assert reply.paid_tries == (kind == "refused")
 
 
+@pytest.mark.parametrize(
+    ("acts", "kind", "answered", "without_answer"),
+    [
+        (["filter, counted"], "refused", (0, 0), (1, 30, 1, 0)),
+        (["empty, counted", "empty", "empty, counted", "ok"], None, (1, 10), (2, 60, 2, 0)),
+        (["empty, counted"], "empty", (0, 0), (4, 120, 4, 0)),
+    ],
+)
+def test_what_a_server_reports_of_tries_without_an_answer_is_on_the_bill(
+    fault_server, clip, acts, kind, answered, without_answer
+):
+    (reply,) = ask(impatient([fault_server.url], tries=4), request_to(acts, clip, f"reported {acts}"))
+    assert (reply.failure and reply.failure.kind) == kind
+    assert (reply.counted, reply.tokens_in) == answered
+    assert reply.without_answer == without_answer
+
+
 def test_every_request_of_a_bad_day_ends_with_its_own_kind(fault_server, clip):
     kinds = {**{f"{fault} then well": None for fault in PASSING}, **LASTING, **FINAL, "ok": None}
     requests = [

@@ -72,19 +72,22 @@ class Estimate:
 
     def used(self, request: Request, reply: Reply) -> Use:
         """The use to book for a reply: as reported if possible, otherwise the maximum."""
-        counted, silent = max(0, reply.counted), max(0, reply.paid_tries - reply.counted)
+        counted, empty = max(0, reply.counted), reply.without_answer
+        silent = max(0, reply.paid_tries - counted - empty.tries)
         booking, tokens_of_one = booking_of(request, self._can), self._tokens_of_one(request)
         answers = booking.tokens_out + booking.requests + len(request.seeds)
         tokens_in, wrong_in = _within(reply.tokens_in, counted * tokens_of_one)
         tokens_out, wrong_out = _within(reply.tokens_out, answers * min(1.0, counted / max(1, booking.requests)))
-        self.implausible += reply.implausible or (counted > 0 and (wrong_in or wrong_out))
+        empty_in, _ = _within(empty.tokens_in, empty.tries * tokens_of_one)
+        empty_out, _ = _within(empty.tokens_out, empty.tries * answers)
+        self.implausible += reply.implausible or (counted > 0 and (wrong_in or wrong_out)) or empty.implausible
         if not counted:
             tokens_in = tokens_out = 0.0
         elif reply.failure is None and not (reply.implausible or wrong_in):
             self._learn(request, tokens_in, counted)
         each = tokens_of_one if self._factor is None else min(tokens_of_one, self._factor * _tokens_by_rule(request))
         per_try = answers / max(1, booking.requests)
-        return Use(reply.audio_seconds, tokens_in + silent * each, tokens_out + silent * per_try)
+        return Use(reply.audio_seconds, tokens_in + empty_in + silent * each, tokens_out + empty_out + silent * per_try)
 
     def price(self, use: Use) -> float:
         """The cost of this use."""

@@ -10,7 +10,7 @@ from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.annotator_file import AnnotatorFile
 from alm_proxies.annotators.asking import Asking
 from alm_proxies.annotators.prompts import PromptContext
-from alm_proxies.engines.engine import Abilities, Audio, Failure, Reply
+from alm_proxies.engines.engine import Abilities, Audio, Failure, Reply, Reported
 from alm_proxies.stages.annotate.budget import Booked, Budget, Estimate
 from alm_proxies.stages.annotate.prices import price_before
 
@@ -140,6 +140,21 @@ def test_answers_of_tries_nobody_counted_are_booked_at_their_limit() -> None:
     estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=True, seeds="each"))
     died = Reply("u", failure=Failure("timeout", "no answer"), tries=2, paid_tries=2, counted=0)
     assert 2 * 4 * 500 <= estimate.used(asked(annotator).request, died).tokens_out <= 2 * 4 * 500 + 10
+
+
+def test_tries_without_an_answer_cost_what_the_server_reports_of_them() -> None:
+    annotator = annotator_with(price=TOKENS, votes=4, sampling={"max_tokens": 500})
+    estimate = Estimate(annotator, Abilities("openai", "m", local=True, several=True, seeds="each"))
+    request = asked(annotator).request
+    refused = Failure("refused", "the server's content filter blocked the answer")
+    reply = Reply("u", failure=refused, counted=0, without_answer=Reported(1, 60, 2))
+    assert estimate.used(request, reply)[1:] == (60, 2)
+    reply = Reply("u", tokens_in=50, tokens_out=8, tries=3, paid_tries=3, without_answer=Reported(2, 120, 3))
+    assert estimate.used(request, reply)[1:] == (170, 11)
+    assert estimate.implausible == 0
+    reply = Reply("u", failure=refused, counted=0, without_answer=Reported(1, 10**9, 10**9, 1))
+    assert 0 < estimate.used(request, reply).tokens_in < 5000
+    assert estimate.implausible == 1
 
 
 @pytest.mark.parametrize(("answer", "sent"), [("codes", 2), ("words", 6)])
