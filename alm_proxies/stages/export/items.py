@@ -14,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.ambiguity import THIRDS, Cuts
+from alm_proxies.audio.folder import SOUNDS
 from alm_proxies.ballots import which_count, with_shares_of_votes
 from alm_proxies.cards import how_to_allow, stays_because
 from alm_proxies.columns import did_you_mean
@@ -245,8 +246,16 @@ def _in_no_split(frame: pl.DataFrame) -> list[Finding]:
 
 
 def _keys(ids: pl.Series) -> pl.Series:
-    """Portable file names, one for each utterance: other characters become '-', repeated names get a number."""
-    return apart(re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip(".-")[:150] or "item" for name in ids)
+    """Portable file names without an ending, one for each utterance.
+
+    The ending of a recording in an id is left out, other characters become '-', repeated names get a number.
+    """
+    return apart(re.sub(r"[^A-Za-z0-9_.-]+", "-", _without_ending(name)).strip(".-")[:150] or "item" for name in ids)
+
+
+def _without_ending(name: str) -> str:
+    ending = next((ending for ending in SOUNDS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]
 
 
 def apart(names: Iterable[str]) -> pl.Series:

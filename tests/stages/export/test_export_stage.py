@@ -305,6 +305,19 @@ def test_names_that_climb_or_clash_stay_inside_and_apart(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "out"]
 
 
+def test_an_id_that_ends_like_a_recording_gives_a_file_with_one_ending(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.linspace(-0.1, 0.1, 1600), 16_000)
+    ids = ["c/a.wav", "c/b.WAV", "c/b.flac", "c/b", "c/.wav", "c/d.e"]
+    labels = Labels.of(pl.DataFrame({"utterance_id": ids, "p_angry": 0.6, "p_sad": 0.4}), taxonomy=("angry", "sad"))
+    utterances = Utterances.of(pl.DataFrame({"utterance_id": ids, "corpus": "sim", "audio": str(tmp_path / "a.wav")}))
+    written = export(labels, utterances, tmp_path / "out", ExportSettings(format="speechbrain", audio="copy"))
+    rows = json.loads((written.folder / "train.json").read_text())
+    files = {path.name for path in (written.folder / "audio").iterdir()}
+    assert len(files) == len(rows) == 6
+    assert {name.removesuffix(".wav") for name in files} == set(rows)
+    assert sorted(rows) == ["c", "c-a", "c-b", "c-b~2", "c-b~3", "c-d.e"]
+
+
 def test_no_item_is_lost_where_a_format_changes_names_so_that_two_are_the_same(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.linspace(-0.1, 0.1, 1600), 16_000)
     ids = ["a.b", "a_b", "a", "a-2"]
