@@ -224,6 +224,13 @@ class Questions:
         return int(count), float(price)
 
     @_question
+    def latest(self, annotator: int) -> float:
+        """The time of an annotator's latest vote; 0 without votes."""
+        return float(
+            self._sql.execute("SELECT COALESCE(MAX(at), 0) FROM vote WHERE annotator = ?", (annotator,)).fetchone()[0]
+        )
+
+    @_question
     def spent(self) -> float:
         """Total cost so far: votes, failures, votes set aside, requests lost in flight, and probes of servers."""
         return float(self._sql.execute("SELECT price FROM total WHERE id = 1").fetchone()[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def measured_prices(ledger: Ledger, members: Mapping[int, Annotator]) -> dict[st
     for number, annotator in members.items():
         before, since = _price_kept(ledger, number)
         if before != (now := _price_now(annotator)):
-            since = 0.0 if before is None else time.time()
+            since = 0.0 if before is None else _after_all(ledger, number)
             ledger.keep(_price_key(number), json.dumps([now, since]))
         if (price := measured_price(ledger, number, annotator)) is not None:
             measured[annotator.name] = price
@@ -120,6 +121,11 @@ def measured_price(ledger: Ledger, number: int, annotator: Annotator) -> float |
         return None
     count, price = ledger.answered_since(number, since)
     return price / count if count >= _ENOUGH else None
+
+
+def _after_all(ledger: Ledger, number: int) -> float:
+    """Now, or a moment after the latest vote where the clock was set back since."""
+    return max(time.time(), math.nextafter(ledger.latest(number), math.inf))
 
 
 def _price_key(number: int) -> str:

@@ -360,3 +360,19 @@ def test_previous_turns_and_measured_evidence_reach_the_prompt(corpus: Make, ann
     again: list[Request] = []
     annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(again))
     assert again == []
+
+
+def test_a_new_price_table_counts_from_its_own_votes_on_also_where_the_clock_was_set_back(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances, folder = corpus(25), tmp_path / "out"
+    first = annotate(
+        utterances, [annotator(utterances, votes=2, price={"audio_minute": 60.0})], folder, AnnotateSettings()
+    )
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as sql, sql:
+        sql.execute("UPDATE vote SET at = at + 1e6")
+    dearer = annotate(
+        utterances, [annotator(utterances, votes=3, price={"audio_minute": 600.0})], folder, AnnotateSettings()
+    )
+    assert first.spent.expected > 0
+    assert dearer.spent.expected == pytest.approx(10 * first.spent.expected)
