@@ -58,6 +58,7 @@ def check(
     settings: Path | None = None,
     changes: Changes = None,
     ask: int = 0,
+    defaults: bool = False,
     common: Common = _COMMON,
 ) -> Outcome:
     """Check a pipeline file and show counts, price and time before anything runs.
@@ -75,16 +76,21 @@ def check(
     ask
         Ask each annotator about this number of utterances three times, to measure how many votes a transcript with
         an answer in it turns. This costs what votes cost.
+    defaults
+        Show settings that have their default too.
     """
     checked = check_file(file, folder=folder, settings=settings, changes=_changes(changes), ask=ask, quiet=common.quiet)
-    for place, values in checked.settings.items():
-        say(f"  {place}: {_effective(values)}", quiet=common.quiet)
     for fact in checked.facts:
         say(f"  {fact}", quiet=common.quiet)
     for warning in checked.warnings:
         say(f"  warning: {warning}")
     for problem in checked.problems:
         say(f"  wrong: {problem}")
+    of_all = "all settings" if defaults else "settings other than the default (all: --defaults)"
+    say(f"{of_all}, with their origin:", quiet=common.quiet)
+    for place, values in checked.settings.items():
+        if text := _effective(values, defaults=defaults):
+            say(f"  {place}: {text}", quiet=common.quiet)
     data = {
         "facts": list(checked.facts), "warnings": list(checked.warnings), "problems": list(checked.problems),
         "planned_votes": checked.planned_votes, "cast_votes": checked.cast_votes,
@@ -137,12 +143,13 @@ def demo(folder: Path = Path("alm-proxies-demo"), *, common: Common = _COMMON) -
     return _ran(run_file("demo", folder=folder, quiet=common.quiet), common)
 
 
-def _effective(values: Mapping[str, tuple[Any, str]]) -> str:
-    """The settings of one stage in one line, those that differ from the default first, each with its origin."""
+def _effective(values: Mapping[str, tuple[Any, str]], *, defaults: bool) -> str:
+    """The settings of one stage in one line, each with its origin; those left at the default last, or not at all."""
     by_origin: dict[str, list[str]] = {}
     for key, (value, origin) in sorted(values.items(), key=lambda item: item[1][1] == "default"):
-        by_origin.setdefault(origin, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
-    return "; ".join(f"{origin}: {', '.join(pairs)}" for origin, pairs in by_origin.items()) or "no settings"
+        if defaults or origin != "default":
+            by_origin.setdefault(origin, []).append(f"{key} = {json.dumps(value, ensure_ascii=False)}")
+    return "; ".join(f"{origin}: {', '.join(pairs)}" for origin, pairs in by_origin.items())
 
 
 def _changes(given: Sequence[str] | None) -> dict[str, Any]:

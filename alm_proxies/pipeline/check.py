@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def check(
         problems=tuple(problems),
         planned_votes=sum(forecast.planned_votes for forecast in foreseen.values()),
         expected_price=sum(forecast.price for forecast in foreseen.values()),
-        warnings=tuple(warnings),
+        warnings=tuple(dict.fromkeys(warnings)),
         cast_votes=sum(forecast.cast_votes for forecast in foreseen.values()),
         paid=sum(forecast.paid for forecast in foreseen.values()),
         settings=effective,
@@ -151,40 +151,45 @@ def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
     for name, value in section.settings.model_dump(mode="json", by_alias=True).items():
         yield name, (value, section.origins.get(name, "default"))
     for number, block in enumerate(section.blocks):
+        stated = {type(block).model_fields[name].alias or name for name in block.model_fields_set}
         for name, value in block.model_dump(mode="json", by_alias=True).items():
-            origin = f"[[{section.stage.verb}]]" if name in block.model_fields_set else "default"
+            origin = f"[[{section.stage.verb}]]" if name in stated else "default"
             yield f"{number}.{name}", (value, origin)
 
 
 def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:
     """The cost of the votes of every folder by the price tables, in total and compared with their budgets."""
     priced = {place: forecast for place, forecast in foreseen.items() if forecast.planned_votes}
-    planned, price = (
-        sum(forecast.planned_votes for forecast in priced.values()),
-        sum(forecast.price for forecast in priced.values()),
-    )
-    if not planned:
+    if not priced:
         return
     if len(priced) > 1:
+        planned = sum(forecast.planned_votes for forecast in priced.values())
+        price = _together((forecast.price, forecast.currency) for forecast in priced.values())
         for place, forecast in priced.items():
-            yield (
-                f"{place.relative_to(folder)}: {counted(forecast.planned_votes, 'vote')} planned, about "
-                f"{forecast.price:.2f}"
-            )
-        yield f"{counted(planned, 'vote')} planned for {len(priced)} settings of annotate together, about {price:.2f}"
+            cost = in_money(forecast.price, forecast.currency)
+            yield f"{place.relative_to(folder)}: {counted(forecast.planned_votes, 'vote')} planned, about {cost}"
+        yield f"{counted(planned, 'vote')} planned for {len(priced)} settings of annotate together, about {price}"
     for place, forecast in priced.items():
         if forecast.budget is not None and forecast.paid + forecast.price > forecast.budget:
             whose = f"{place.relative_to(folder)}: " if len(priced) > 1 else ""
-            budget = f"{forecast.budget:.2f}"
+            budget = in_money(forecast.budget, forecast.currency)
             yield f"{whose}the budget of {budget} would be reached first: annotate stops before it is exceeded"
     if len(priced) > 1 and any(forecast.budget is not None for forecast in priced.values()):
-        left = {
-            place: max(0.0, forecast.budget - forecast.paid)
-            for place, forecast in priced.items()
-            if forecast.budget is not None
-        }
-        most = sum(min(forecast.price, left.get(place, forecast.price)) for place, forecast in priced.items())
-        yield f"a budget applies to each setting of annotate, not to all of them: together about {most:.2f} is spent"
+        most = _together((_at_most(forecast), forecast.currency) for forecast in priced.values())
+        yield f"a budget applies to each setting of annotate, not to all of them: together about {most} is spent"
+
+
+def _at_most(forecast: Foreseen) -> float:
+    """The expected cost, within what is left of the budget."""
+    if forecast.budget is None:
+        return forecast.price
+    return min(forecast.price, max(0.0, forecast.budget - forecast.paid))
+
+
+def _together(costs: Iterable[tuple[float, str]]) -> str:
+    """The sum of costs, with their currency where all have the same."""
+    prices, currencies = zip(*costs, strict=True)
+    return in_money(sum(prices), one_currency(currencies) if len(set(currencies)) == 1 else "")
 
 
 def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[tuple[Node, str]]:

@@ -19,7 +19,7 @@ from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.tracing import Trace, traced, votes_on
-from alm_proxies.printable import in_money
+from alm_proxies.printable import in_money, one_currency
 from alm_proxies.remote.at_hand import refuse_elsewhere, table_in
 from alm_proxies.report.drawing import listed
 from alm_proxies.settings import settings_of
@@ -78,7 +78,8 @@ class Explained:
         for _, rows in groupby(self.votes, key=lambda vote: [vote[name] for name in _OF_ONE_DRAW]):
             yield self._vote(list(rows))
         if price := sum(vote.get("price") or 0.0 for vote in self.votes):
-            yield f"these votes cost {in_money(price)}"
+            currency = one_currency(vote.get("currency") for vote in self.votes)
+            yield f"these votes cost {in_money(price, currency)}"
         for row in self.failures:
             who = f" {row['annotator']}" if row["annotator"] else ""
             yield f"failed: {row['stage']}{who}: {row['kind']} x {row['count']}: {row['message']}"
@@ -340,8 +341,9 @@ def _replies(ledgers: Iterable[Path], utterance_id: str) -> dict[tuple[str, int]
     replies = {}
     for path in ledgers:
         with Ledger.look(path) as ledger:
+            currency = ledger.currency()
             for reply in ledger.replies(utterance_id):
-                replies[reply.pop("annotator"), reply.pop("draw")] = reply
+                replies[reply.pop("annotator"), reply.pop("draw")] = reply | {"currency": currency}
     return replies
 
 

@@ -41,6 +41,8 @@ class StageStanding:
     minutes_left: float | None = None
     process: int | None = None
     host: str = ""
+    currency: str = ""
+    """The currency of its price; empty = not stated."""
 
     @property
     def how_to_stop(self) -> str | None:
@@ -60,7 +62,9 @@ class StageStanding:
             was = f" ({self.progress})" if self.progress else ""
             return f"{self.title}: its process ended before it was done{was}; run the same command again to continue"
         counts = ", ".join(
-            _counted(name, value) for name, value in (self.counts or {}).items() if value or name != "price"
+            _counted(name, value, self.currency)
+            for name, value in (self.counts or {}).items()
+            if value or name != "price"
         )
         took = f" in {self.seconds:,.0f} s" if self.seconds is not None else ""
         more = "; stopped early, run the same command again to continue" if self.state == "stopped" else ""
@@ -142,7 +146,8 @@ def standing_of(place: str | Path) -> Standing:
         except AlmProxiesError as error:
             wrong.append(Recorded().text(str(error), folder))
     markers = list(_read(outputs.markers, _Marker, wrong))
-    known = [_done(path, record) for path, record in markers]
+    currencies = {Path(ledger.ledger).parent: ledger.currency for ledger in ledgers}
+    known = [_done(path, record, currencies.get(path.parent, "")) for path, record in markers]
     known += [_running(path, note) for path, note in _read(outputs.running, _Note, wrong)]
     order = list(STAGES)
     known.sort(
@@ -221,7 +226,7 @@ _FIXES = {
 }
 
 
-def _done(marker: Path, record: _Marker) -> StageStanding:
+def _done(marker: Path, record: _Marker, currency: str) -> StageStanding:
     varied = marker.parent.name if "=" in marker.parent.name else ""
     return StageStanding(
         title=" ".join(part for part in (record.stage, record.name, varied) if part),
@@ -229,6 +234,7 @@ def _done(marker: Path, record: _Marker) -> StageStanding:
         state="done" if record.complete else "stopped",
         seconds=record.seconds,
         counts=dict(record.counts),
+        currency=currency,
     )
 
 
@@ -248,8 +254,8 @@ def _running(path: Path, note: _Note) -> StageStanding:
     )
 
 
-def _counted(name: str, value: float) -> str:
-    return f"{in_money(value)} spent" if name == "price" else f"{value:,.6g} {name.replace('_', ' ')}"
+def _counted(name: str, value: float, currency: str) -> str:
+    return f"{in_money(value, currency)} spent" if name == "price" else f"{value:,.6g} {name.replace('_', ' ')}"
 
 
 def _noun(severity: str) -> str:

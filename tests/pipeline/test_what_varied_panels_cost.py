@@ -80,3 +80,24 @@ def test_a_run_that_leaves_out_more_votes_than_allowed_ends_as_annotate_alone_do
     for allow, code in (("0.3", 0), ("0.1", 1)):
         assert command([*alone, "-o", str(folder / "alone"), "--quiet", "--max-left-out", allow]) == code
     assert "(10 of 40 votes left out)" in capsys.readouterr().out
+
+
+def test_every_cost_has_the_currency_of_the_annotator_files(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    annotator = tmp_path / "broken.toml"
+    annotator.write_text(annotator.read_text().replace("audio_minute = 1.0", 'audio_minute = 1.0, currency = "EUR"'))
+    varied = file.read_text().replace("injection = 0", "injection = 0\nbudget = 1.5")
+    file.write_text(varied + '[fuse]\n[vary]\n"annotate.limit" = [20, 10]\n"fuse.method" = ["pool"]\n')
+    costs = [fact for fact in check(file).facts if "about" in fact or "budget of" in fact]
+    assert len(costs) >= 5
+    assert all(" EUR" in fact for fact in costs)
+    file.write_text(varied + '[fuse]\nmethod = "pool"\n')
+    command(["run", str(file), "--quiet"])
+    capsys.readouterr()
+    assert command(["explain", str(tmp_path / "out"), "mine/u9"]) == 0
+    assert "these votes cost 0.10 EUR" in capsys.readouterr().out
+    assert command(["status", str(tmp_path / "out")]) == 0
+    spent = [line for line in capsys.readouterr().out.splitlines() if "spent" in line]
+    assert len(spent) == 3
+    assert all("EUR spent" in line for line in spent)

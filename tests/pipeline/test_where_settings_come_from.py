@@ -59,10 +59,22 @@ def test_the_command_line_says_the_same(file: Path, capsys: pytest.CaptureFixtur
     assert origins["folds"] == {"value": 7, "origin": "flag"}
     assert origins["method"] == {"value": "human", "origin": "s.toml"}
     assert "flag: folds = 7" in err
-    assert "default: " in err
+    assert "default: " not in err
+    assert err.index("1 run into") < err.index("read: 2 utterances") < err.index("flag: folds = 7")
+    assert command(["check", "p.toml", "--defaults"]) == 0
+    assert "default: " in capsys.readouterr().err
     assert command(["run", "p.toml", "--set", "fuse.method=dirichlet", "--quiet"]) == 0
     assert command(["run", "p.toml", "--set", "fuse.methd=pool", "--quiet"]) == 2
     assert "unknown key 'fuse.methd'. Did you mean 'method'?" in capsys.readouterr().err
+
+
+def test_a_key_of_a_block_has_its_origin_also_where_its_name_is_a_word_of_python(file: Path) -> None:
+    block = '[[read]]\ncorpus = "c"\nformat = "table"\nsource = "votes.csv"\n'
+    more = 'as = "proxy:model"\ntrained_on_these_votes = "no"\n'
+    file.write_text(FILE.replace("[fuse]", block + more + "[fuse]"))
+    settings = check(file).settings["read"]
+    assert settings["1.as"] == ("proxy:model", "[[read]]")
+    assert settings["0.as"] == (None, "default")
 
 
 def test_a_varied_value_comes_before_all(file: Path) -> None:

@@ -17,7 +17,7 @@ from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
-from alm_proxies.printable import counted, one_currency
+from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.annotate.askable import askable, chosen, shard_of
 from alm_proxies.stages.annotate.egress import leaves_this_machine, refuse_egress
@@ -194,9 +194,10 @@ def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
             continue
         if written_.interrupted:
             raise KeyboardInterrupt
-        spent = f"; asking cost {written_.spent.price:.2f}" if written_.spent.price else ""
+        spent = written_.spent
+        cost = f"; asking cost {in_money(spent.price, spent.currency)}" if spent.price else ""
         turned = written_.votes.about.annotators[name].injected
-        facts.append(f"{name}: {turned or 'what an injected transcript turns could not be measured'}{spent}")
+        facts.append(f"{name}: {turned or 'what an injected transcript turns could not be measured'}{cost}")
         facts += [finding["message"] for finding in written_.findings.frame.iter_rows(named=True)]
     return replace(foreseen, facts=tuple(facts), problems=tuple(problems))
 

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
+from alm_proxies.printable import one_currency
 from alm_proxies.stages.annotate.ledger_file import reported
 from alm_proxies.stages.annotate.records import Cast, Compared, Failure, Member, Row, rows_of, share_of
 
@@ -82,6 +83,10 @@ class Questions:
     def cards(self) -> dict[str, AnnotatorCard]:
         """The cards of the planned annotators, by name."""
         return {member.name: AnnotatorCard.model_validate_json(member.card) for member in self.panel()}
+
+    def currency(self) -> str:
+        """The currency that its planned annotators state; empty if none does."""
+        return one_currency(card.currency for card in self.cards().values())
 
     @_question
     def identities(self) -> dict[str, str]:

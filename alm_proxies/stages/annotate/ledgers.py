@@ -9,7 +9,7 @@ from pathlib import Path
 
 from alm_proxies.about import Injected
 from alm_proxies.errors import InputError
-from alm_proxies.printable import counted, in_money, one_currency
+from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.injection import injections
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -170,5 +170,5 @@ def status_of(ledger: Ledger) -> Status:
         tried_out=ledger.tried_out(),
         running=owner_of(ledger.path.with_suffix(".lock")),
         notes=tuple(message for _, message in ledger.notes),
-        currency=one_currency(card.currency for card in ledger.cards().values()),
+        currency=ledger.currency(),
     )

@@ -42,7 +42,7 @@ def findings_after(
     if ledger.lost.requests:
         lost = ledger.lost
         message = f"{_in_flight(lost.requests, lost.draws)} when an earlier run was killed"
-        message = f"{message}; they are booked at their maximum cost, {in_money(lost.price)}"
+        message = f"{message}; they are booked at their maximum cost, {in_money(lost.price, ledger.currency())}"
         findings.append(Finding(STAGE, "lost_in_flight", message, count=lost.draws))
     raise_it = "If this is correct, raise the limit and run it again."
     findings += [Finding(STAGE, "stopped", message, raise_it) for message in stopped.values()]
@@ -90,7 +90,7 @@ def say_opened(ledger: Ledger, quiet: bool) -> None:
     if lost.requests:
         say(
             f"the run before was killed: {_in_flight(lost.requests, lost.draws)}; "
-            f"they are requested again and may be paid twice ({lost.price:.4f})",
+            f"they are requested again and may be paid twice ({in_money(lost.price, ledger.currency())})",
             quiet=quiet,
         )
 
