@@ -121,6 +121,11 @@ KINDS: dict[str, Kind] = {
     "nothing_held_out": Kind(
         "problem", "No human vote is held out, so labels cannot be evaluated.", "Hold votes out in read."
     ),
+    "not_scored": Kind(
+        "info",
+        "Some utterances have no held-out vote, so labels are not evaluated on them.",
+        "Keep fewer votes for the fit, if the others are too few.",
+    ),
     "outside": Kind("info", "A word was left outside the taxonomy by the map."),
     "practice": Kind("info", "Answers about practice clips were left out."),
     "ratings_aligned": Kind("info", "Ratings of several corpora were put on one scale."),

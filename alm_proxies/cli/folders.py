@@ -71,9 +71,15 @@ def findings(
 
 
 def _folded(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each finding once, with the files that have it: runs of a [vary] find the same."""
-    same = [name for name in rows.columns if name != "file"]
-    return rows.group_by(same, maintain_order=True).agg(pl.col("file").first(), files=pl.col("file"))
+    """Each finding once, with the stages and the files that have it: several stages open a recording that is missing,
+    and runs of a [vary] find the same.
+    """
+    texts = [placed(message, where) for message, where in rows.select("message", "where").iter_rows()]
+    same = ["severity", "kind", "utterance_id", "text", "fix", "count"]
+    others = [name for name in rows.columns if name not in same]
+    grouped = rows.with_columns(text=pl.Series(texts, dtype=pl.String)).group_by(same, maintain_order=True)
+    folded = grouped.agg(pl.col(others).first(), stages=pl.col("stage").unique(maintain_order=True), files="file")
+    return folded.select(*rows.columns, "stages", "files")
 
 
 def _about(rows: pl.DataFrame, utterances: Iterable[str] | None) -> pl.DataFrame:
@@ -98,8 +104,8 @@ def _line(row: dict[str, Any]) -> str:
     about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
     times = f" ({row['count']:,} times)" if row["count"] > 1 and str(row["count"]) not in row["message"] else ""
     message = sentence(placed(row["message"], row["where"]), row["fix"], times)
-    line = f"{row['stage']} {row['kind']}{about}: {message}"
-    several = f" (in {counted(len(row['files']), 'file')})" if len(row["files"]) > 1 else ""
+    line = f"{', '.join(row['stages'])} {row['kind']}{about}: {message}"
+    several = f" (in {counted(len(row['files']), 'file')})" if len(row["files"]) > len(row["stages"]) else ""
     return f"{row['severity']:7}  {line}{several}"
 
 

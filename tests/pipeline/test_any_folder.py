@@ -402,6 +402,22 @@ def test_what_several_runs_found_alike_is_one_line(tmp_path: Path, capsys: pytes
     ]
 
 
+def test_a_recording_that_several_stages_miss_is_one_line_with_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = Finding.of("missing", "there is no such file", "Check the path.", utterance_id="c/1", where="/sounds/1.wav")
+    export = Finding.of("missing", "/sounds/1.wav: there is no such file", "Check the path.", utterance_id="c/1")
+    for stage, finding in (("listen", gone), ("train", gone), ("export", export)):
+        (tmp_path / stage).mkdir()
+        Findings.gather([finding], stage).write(tmp_path / stage / "findings.parquet")
+    (line, total) = printed(["findings", str(tmp_path)], capsys).splitlines()
+    assert "export, listen, train missing [c/1]: /sounds/1.wav: there is no such file" in line
+    assert total == "1 finding"
+    (row,) = json.loads(printed(["findings", str(tmp_path), "--json"], capsys))["findings"]
+    assert row["stages"] == ["export", "listen", "train"]
+    assert len(row["files"]) == 3
+
+
 def test_a_draw_that_is_shared_among_labels_is_one_line_of_explain() -> None:
     shares = {"angry": 0.2, "happy": 0.7, "sad": 0.1}
     votes = [

@@ -87,7 +87,7 @@ def _placed(
             return Placed(None, "kept_back", "its recording may not be copied, and the format needs a copy")
         return _cut(audio, start, end, key, folder) if cuts else _fetched(audio, start, end, key, kind, folder)
     if not os.path.isfile(audio):  # noqa: PTH113  # an eighth of pathlib's time, for every row
-        return Placed(None, "missing", f"there is no file {audio}", "Check the path.", duration=duration)
+        return Placed(None, "missing", f"{audio}: there is no such file", "Check the path.", duration=duration)
     if stays and (kind.inside or cuts):
         return Placed(None, "kept_back", "its recording may not be copied, and the format needs a copy")
     if cuts:

@@ -139,5 +139,6 @@ def _findings(human: pl.DataFrame, held: NDArray[np.bool_], keep: int | None) ->
     if keep is not None and bare:
         has = counted(bare, "utterance has", "utterances have")
         message = f"{has} no vote beyond the {keep} kept for the fit, so nothing to be scored by"
-        findings.append(Finding("read", "nothing_held_out", message, "Keep fewer, or hold out a split.", count=bare))
+        kind = "not_scored" if whose else "nothing_held_out"
+        findings.append(Finding("read", kind, message, "Keep fewer, or hold out a split.", count=bare))
     return findings

@@ -150,7 +150,10 @@ def kept_findings(
     draws = human.unique(_DRAW).select(*_DRAW, "held_out", "side")
     held = draws.filter(pl.col("side") == HELD).height
     new, fitted = (draws.filter((pl.col("side") == side) & pl.col("held_out")).height for side in (NEW, FITTED))
-    findings = [finding("held_out_kept", _kept(held, new), where=earlier.where, count=held)]
+    fix = ""
+    if new and wanted is not None and wanted.keep is not None and not _fits(draws, NEW):
+        fix = f"The fit has its {counted(wanted.keep, 'vote')} an utterance already: raise keep to fit some of the new."
+    findings = [finding("held_out_kept", _kept(held, new), fix=fix, where=earlier.where, count=held)]
     if fitted:
         message = (
             f"{counted(fitted, 'vote')} of the earlier table's fit {_are(fitted)} held out now: what was trained or "
@@ -169,6 +172,11 @@ def kept_findings(
         fix += "in the fit now."
         findings.append(finding("held_out_lost", message, fix=fix, where=earlier.where, count=sides.lost))
     return findings
+
+
+def _fits(draws: pl.DataFrame, side: int) -> bool:
+    """Whether the fit has a vote of this side."""
+    return bool(draws.filter((pl.col("side") == side) & ~pl.col("held_out")).height)
 
 
 def _kept(held: int, new: int) -> str:

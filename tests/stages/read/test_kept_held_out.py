@@ -171,6 +171,18 @@ def test_a_further_answer_of_a_rater_is_on_the_side_of_the_first() -> None:
         assert kinds == {"held_out": 40, "held_out_kept": 20}
 
 
+def test_where_the_fit_is_full_the_finding_says_how_new_votes_get_into_it() -> None:
+    rows = [("a", f"c/r{n}", "sad") for n in range(4)]
+    before = first(votes_of(rows), HoldOut(keep=2))
+    more = votes_of([*rows, *(("a", f"c/r{n}", "happy") for n in range(4, 7))])
+    for keep, in_the_fit in ((2, 0), (3, 1)):
+        now, _, findings = again(more, before, HoldOut(keep=keep))
+        new = now.filter(pl.col("annotator").is_in([f"c/r{n}" for n in range(4, 7)]))
+        assert new.filter(~pl.col("held_out")).height == in_the_fit
+        (kept,) = (finding for finding in findings if finding.kind == "held_out_kept")
+        assert ("raise keep" in kept.fix) == (in_the_fit == 0)
+
+
 def test_a_published_consensus_goes_with_its_votes_and_is_counted_as_none_of_them() -> None:
     rows = [("a", f"c/r{n}", "sad") for n in range(5)] + [("a", "c/consensus", "sad"), ("b", "c/consensus", "sad")]
     before = first(votes_of(rows), HoldOut(keep=4))
@@ -178,7 +190,7 @@ def test_a_published_consensus_goes_with_its_votes_and_is_counted_as_none_of_the
     held = now.filter("held_out")
     assert sorted(held["utterance_id"].unique()) == ["a"]
     assert held.height == 3  # two votes, and the consensus of them
-    assert kinds == {"held_out": 2, "held_out_kept": 1, "nothing_held_out": 1}
+    assert kinds == {"held_out": 2, "held_out_kept": 1, "not_scored": 1}
 
 
 def test_a_held_out_consensus_stays_held_out_where_no_vote_behind_it_counts() -> None:

@@ -268,7 +268,11 @@ def test_an_unknown_split_is_refused_with_the_nearest_one() -> None:
 
 def test_utterances_with_nothing_to_score_them_are_counted() -> None:
     _, findings = hold_out(crowd({"a": 3, "b": 4}), described({"a": None, "b": None}), HoldOut(keep=3), 0)
-    assert [(finding.kind, finding.count) for finding in findings] == [("held_out", 1), ("nothing_held_out", 1)]
+    assert [(finding.kind, finding.count) for finding in findings] == [("held_out", 1), ("not_scored", 1)]
+    assert findings[1].severity == "info"
+    _, findings = hold_out(crowd({"a": 3, "b": 2}), described({"a": None, "b": None}), HoldOut(keep=3), 0)
+    assert [(finding.kind, finding.count) for finding in findings] == [("held_out", 0), ("nothing_held_out", 2)]
+    assert findings[1].severity == "problem"
 
 
 def test_the_command_line_says_the_same() -> None:
