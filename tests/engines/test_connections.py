@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
+import certifi
 import httpx
 import pytest
 
@@ -230,3 +232,19 @@ def test_the_address_and_headers_that_a_server_sees_are_those_of_httpx():
     assert seen[0].split(b"\r\n")[0] == seen[1].split(b"\r\n")[0]
     assert other.pop(b"accept-encoding")
     assert first == other
+
+
+def test_certificates_are_read_once_and_anew_when_their_file_has_changed(tmp_path, monkeypatch):
+    end = "-----END CERTIFICATE-----\n"
+    certificates = Path(certifi.where()).read_text().split(end)
+    file = tmp_path / "certificates.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+
+    def read():
+        return Connections({}, trust_env=True)._verify
+
+    file.write_text(end.join([*certificates[:3], ""]))
+    first, same = read(), read()
+    file.write_text(end.join([*certificates[:2], ""]))
+    assert first is same
+    assert (len(first.get_ca_certs()), len(read().get_ca_certs())) == (3, 2)
