@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -128,10 +129,19 @@ def config_of(model: str | Path, revision: str | None) -> Any:
     """The configuration of a checkpoint; raises an error with the reason if it cannot be loaded."""
     refuse_code(model)
     refuse_unreachable(model, revision)
+    file = Path(model) / "config.json"
     try:
-        return AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
+        if not file.is_file():  # a name on the hub
+            return AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
+        return _config_with(str(model), file.read_bytes())
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise not_loaded(model, error) from error
+
+
+@lru_cache(maxsize=8)
+def _config_with(folder: str, _content: bytes) -> Any:
+    """The configuration in a folder, which nothing changes: it is looked at four times as a model is loaded."""
+    return AutoConfig.from_pretrained(folder, **DATA_ONLY)
 
 
 def _content(part: Part) -> dict[str, str]:

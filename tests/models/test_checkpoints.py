@@ -10,7 +10,7 @@ import pytest
 
 from alm_proxies.errors import SettingsError
 from alm_proxies.models.audio_lm import AudioLM
-from alm_proxies.models.chat_inputs import ChatInputs
+from alm_proxies.models.chat_inputs import ChatInputs, config_of
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +83,10 @@ def test_a_whole_checkpoint_with_code_beside_it_is_loaded_without_it(copy: Path)
     edited(copy, auto_map={"AutoConfig": "own.C"})
     assert ChatInputs.load(copy).rate == 16_000
     assert not (copy / "ran").exists()
+
+
+def test_a_configuration_is_read_once_and_anew_when_its_file_has_changed(copy: Path) -> None:
+    first = config_of(copy, None)
+    assert config_of(copy, None) is first
+    edited(copy, audio_token_index=first.audio_token_index + 1)
+    assert config_of(copy, None).audio_token_index == first.audio_token_index + 1
