@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from alm_proxies.errors import InputError
@@ -15,6 +16,24 @@ from alm_proxies.progress import say
 WAIT = "Wait until it is done, or choose another folder."
 _held: set[tuple[str, int]] = set()
 """The locks beside folders that threads of this process hold: a task and the stage's function lock the same folder."""
+
+_MINE: ContextVar[frozenset[str]] = ContextVar("_MINE", default=frozenset())
+"""The folders that code which calls stages here, a pipeline or a recipe, has locked for them."""
+
+
+@contextmanager
+def locked_for_stages(folder: Path) -> Iterator[None]:
+    """A context in which stages that write into this locked folder, or into one below it, are those of its holder."""
+    token = _MINE.set(_MINE.get() | {os.path.realpath(folder)})
+    try:
+        yield
+    finally:
+        _MINE.reset(token)
+
+
+def is_mine(folder: Path) -> bool:
+    """Whether the code that runs here was called by the holder of this folder's lock."""
+    return os.path.realpath(folder) in _MINE.get()
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from keyword import iskeyword
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 from pydantic import BaseModel
 
-from alm_proxies.alone import beside_others, is_taken, taken
+from alm_proxies.alone import beside_others
 from alm_proxies.cli.flags import Flag, flags_of
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, finished, refuse_overwriting
 from alm_proxies.errors import SettingsError
@@ -22,7 +21,7 @@ from alm_proxies.plugins import Plugin, plugins, unknown
 from alm_proxies.remote.at_hand import is_folder, table_in, there
 from alm_proxies.settings import Layer, located, read_layer, settings_from, unknown_key
 from alm_proxies.stage import Need, Stage
-from alm_proxies.stages.registry import STAGES, stage_of
+from alm_proxies.stages.registry import STAGES, runs_around, stage_of
 from alm_proxies.uris import remote_of
 
 _FILES = (".parquet", ".html", ".csv", ".tsv", ".json", ".jsonl", ".txt", ".xlsx", ".feather", ".arrow")
@@ -172,7 +171,7 @@ class Command:
             _refuse_suffix(self.stage, outputs)
         refuse_overwriting(map(task.output, files), read)
         _refuse_suffix(self.stage, outputs)
-        with folder_to_fill(folder), beside_others(_runs_around(folder, self.stage, a_file=bool(outputs))):
+        with folder_to_fill(folder), beside_others(runs_around(folder, self.stage, a_file=bool(outputs))):
             done = perform(task, quiet=common.quiet)
         counts = {name: int(value) if float(value).is_integer() else value for name, value in done.counts.items()}
         left_out = LeftOut.counted(counts)
@@ -244,23 +243,6 @@ def places(stage: Stage, output: Path) -> tuple[Path, dict[str, Path]]:
     first, *others = (*stage.writes.items(), *stage.may_write.items(), ("findings", "findings.parquet"))
     beside = {name: output.with_name(f"{output.stem}.{file}") for name, file in others}
     return output.parent, {first[0]: output, **beside}
-
-
-def _runs_around(folder: Path, stage: Stage, *, a_file: bool) -> list[Path]:
-    """The folders that a pipeline may not have alone meanwhile: this one, unless only a file of it is written, and one
-    of whose stages it is. Raises InputError if a process has one of them alone now.
-
-    A stage that locks its folder itself locks it against all others.
-    """
-    if os.environ.get("RANK", "0") != "0":  # torchrun: one process locks the folder for all
-        return []
-    folder = folder.absolute()
-    inside = {run: folder.relative_to(run).parts for run in (folder, *folder.parents)}
-    runs = [run for run, parts in inside.items() if (parts[0] in STAGES if parts else not a_file)]
-    for run in runs:
-        if is_taken(run):
-            raise taken(run)
-    return [run for run in runs if run != folder or not stage.locks]
 
 
 def _refuse_suffix(stage: Stage, outputs: Mapping[str, Path]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alm_proxies import __version__
-from alm_proxies.alone import alone_in
+from alm_proxies.alone import alone_in, locked_for_stages
 from alm_proxies.errors import OutputError
 from alm_proxies.files import digest_file, write_json
 from alm_proxies.pipeline.file import Pipeline, read_pipeline
@@ -59,7 +59,8 @@ def run(
     records: dict[Path, Record] = {}
     runs: list[dict[str, Any]] = []
     findings: list[Findings] = []
-    with alone_in(pipeline.folder, "run", "Wait for it, stop it, or choose another folder: --folder."):
+    lock = alone_in(pipeline.folder, "run", "Wait for it, stop it, or choose another folder: --folder.")
+    with lock, locked_for_stages(pipeline.folder):
         for run in pipeline.runs:
             used = []
             nodes = nodes_of(run)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+import inspect
+import os
+from collections.abc import Callable
+from functools import cache, wraps
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alm_proxies.stage import Stage
@@ -29,3 +33,45 @@ STAGES = {
 def stage_of(verb: str) -> Stage:
     """The declaration of a stage."""
     return import_module(f"alm_proxies.stages.{verb}.settings").STAGE  # type: ignore[no-any-return]  # the module is named, not imported
+
+
+def runs_around(folder: Path, stage: Stage, *, a_file: bool) -> list[Path]:
+    """The folders that a pipeline may not have alone meanwhile: this one, unless only a file of it is written, and one
+    of whose stages it is. Raises InputError if another has one of them alone now.
+
+    A stage that locks its folder itself locks it against all others.
+    """
+    from alm_proxies.alone import is_mine, is_taken, taken
+
+    if os.environ.get("RANK", "0") != "0":  # torchrun: one process locks the folder for all
+        return []
+    folder = folder.absolute()
+    inside = {run: folder.relative_to(run).parts for run in (folder, *folder.parents)}
+    runs = [run for run, parts in inside.items() if (parts[0] in STAGES if parts else not a_file) and not is_mine(run)]
+    for run in runs:
+        if is_taken(run):
+            raise taken(run)
+    return [run for run in runs if run != folder or not stage.locks]
+
+
+def beside_runs(verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a stage that locks its folder as the command does: a pipeline may not run into it meanwhile."""
+    stage = stage_of(verb)
+    if not stage.into_folder:
+        return function
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def beside_others_called(*words: Any, **named: Any) -> Any:
+        from alm_proxies.alone import beside_others
+        from alm_proxies.files import folder_to_fill
+
+        try:
+            folder = signature.bind(*words, **named).arguments["folder"]
+            around = Path(folder)
+        except TypeError:  # the function says what is wrong with its arguments
+            return function(*words, **named)
+        with folder_to_fill(around), beside_others(runs_around(around, stage, a_file=False)):
+            return function(*words, **named)
+
+    return beside_others_called

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.alone import alone_in
+from alm_proxies.alone import alone_in, is_mine, locked_for_stages
 from alm_proxies.arguments import checked
 from alm_proxies.ballots import with_shares_of_votes
 from alm_proxies.errors import InputError, SettingsError
@@ -77,7 +77,8 @@ def train(
         )
         findings = [Finding.of("drawn_to_common", message, "Set targets = votes, or fuse with a listener's votes.")]
     if recipe.origin:  # a third party's recipe with the same arguments and result
-        theirs = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
+        with _locked(Path(folder)):
+            theirs = recipe.load()(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
         if not isinstance(theirs, Trained):
             message = f"it gave {type(theirs).__name__}, not Trained(folder, epochs, findings)"
             raise SettingsError(message, where=f"the recipe {recipe.name!r}", fix=f"Correct {recipe.target}.")
@@ -90,9 +91,7 @@ def train(
     else:
         from alm_proxies.training.recipes import train_encoder as train_recipe
 
-    fix = "Wait for it, stop it, or choose another folder."
-    first = os.environ.get("RANK", "0") == "0"  # torchrun: one process locks the folder for all
-    with alone_in(Path(folder), "training", fix) if first else nullcontext():
+    with _locked(Path(folder)):
         done = train_recipe(labels, utterances, Path(folder), settings, votes=votes, quiet=quiet)
     if done.file is not None:
         from alm_proxies.stages.train.page import page_of
@@ -103,6 +102,16 @@ def train(
     counts = {"recordings": used + done.lost, "left_out": done.lost}
     gathered = Findings.gather([*findings, *done.findings], STAGE.verb)
     return Trained(done.folder, done.epochs, gathered, counts, unit_of(settings))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the folder against other trainings, once: a recipe may call train for its own folder."""
+    first = os.environ.get("RANK", "0") == "0"  # torchrun: one process locks the folder for all
+    fix = "Wait for it, stop it, or choose another folder."
+    lock = alone_in(folder, "training", fix) if first and not is_mine(folder) else nullcontext()
+    with lock, locked_for_stages(folder):
+        yield
 
 
 def _not_left_behind(recipe: Plugin, folder: Path) -> list[Finding]:
