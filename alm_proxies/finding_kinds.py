@@ -227,6 +227,11 @@ KINDS: dict[str, Kind] = {
         "warning", "Labels of utterances without a human vote depend on proxies and corpus shares only."
     ),
     "not_converged": Kind("warning", "A fit stopped before it converged.", "Allow more iterations."),
+    "proxy_apart": Kind(
+        "warning",
+        "A proxy votes on no utterance that people rated, so nothing can say what it is worth.",
+        "If people rated these utterances, read it with their ids.",
+    ),
     "proxies": Kind("info", "Whether proxies help to predict held-out votes, and how much."),
     "proxies_dropped": Kind("info", "Proxies that did not help do not count."),
     "proxies_leak": Kind(

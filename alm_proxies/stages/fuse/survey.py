@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import human_counts, left_out, not_fitted, usable_of, which_count
+from alm_proxies.ballots import Usable, human_counts, left_out, not_fitted, usable_of, which_count
 from alm_proxies.content import ContentDigest
 from alm_proxies.estimators.attributes import has_ratings, rated_by_people
 from alm_proxies.estimators.blocks import Layout, Marks, layout_of
 from alm_proxies.estimators.counts import Counts, counts_of, refuse_other_utterances
 from alm_proxies.estimators.sample import FIT_ROWS, Sample
+from alm_proxies.printable import counted
 from alm_proxies.stages.fuse.learn import needs_people, teaches
 from alm_proxies.table_checks import refuse_two_sources
 from alm_proxies.tables import About, Finding, Utterances, Votes
@@ -67,7 +68,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
     seen = without = held = bare = 0
     attributes = False
     unused: Counter[str] = Counter()
-    read = _Read()
+    read, apart = _Read(), _Apart()
     about = About()
     for votes, utterances in parts:
         about = votes.about
@@ -93,6 +94,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         unvoted = ids.filter(human.sum(1) == 0)
         away = votes.frame.filter(which_count("held_out", consensus=settings.consensus))["utterance_id"]
         held += int(unvoted.is_in(away.implode()).sum())
+        apart.add(usable, people=(human.sum(1) > 0) | ids.is_in(away.implode()).to_numpy())
         bare += len(ids) - pl.concat([usable.human["u"], usable.proxy["u"]]).n_unique()
         seen, without = seen + len(ids), without + len(unvoted)
     refuse_two_sources(sources, "votes")
@@ -110,7 +112,7 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         counts,
         layout,
         rated.votes(about) if attributes else None,
-        (*summed.findings(), *layout.findings),
+        (*summed.findings(), *layout.findings, *apart.findings()),
         without,
         held,
         seen,
@@ -118,6 +120,32 @@ def survey(parts: Iterable[Part], settings: FuseSettings, *, described: str | No
         read.inputs() | ({"utterances": described} if described is not None else {}),
         unused,
     )
+
+
+class _Apart:
+    """How many utterances each proxy voted on, and how many of them have a human vote, held out or not."""
+
+    def __init__(self) -> None:
+        self._voted: Counter[str] = Counter()
+        self._shared: Counter[str] = Counter()
+        self._people = False
+
+    def add(self, usable: Usable, *, people: NDArray[np.bool_]) -> None:
+        pairs = usable.proxy.select("u", "annotator").unique()
+        shared = people[pairs["u"].to_numpy()]
+        self._voted.update(usable.annotators[code] for code in pairs["annotator"])
+        self._shared.update(usable.annotators[code] for code in pairs["annotator"].filter(pl.Series(shared)))
+        self._people |= bool(people.any())
+
+    def findings(self) -> list[Finding]:
+        """One for each proxy without an utterance that people rated, where people rated others."""
+        message = "{!r} votes on {}, none of which has a human vote"
+        fix = "If people rated these utterances, read it with their ids: corpus (--corpus) names the corpus of them."
+        return [
+            Finding.of("proxy_apart", message.format(name, counted(count, "utterance")), fix, where=name, count=count)
+            for name, count in sorted(self._voted.items())
+            if self._people and not self._shared[name]
+        ]
 
 
 class _Read:

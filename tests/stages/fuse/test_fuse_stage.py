@@ -288,3 +288,17 @@ def test_votes_on_utterances_of_another_corpus_are_refused_by_every_method(metho
     others = Utterances.of(pl.DataFrame({"utterance_id": ["another/1", "another/2"], "speaker": ["s1", "s2"]}))
     with pytest.raises(AlmProxiesError, match="none of the 60 utterances with votes is in this table, such as 'u000'"):
         fuse(votes(), FuseSettings(method=method, folds=2), utterances=others)
+
+
+def test_a_proxy_on_no_utterance_that_people_rated_is_a_warning():
+    apart = votes(20).frame.filter(pl.col("source") == "proxy").with_columns(
+        utterance_id="other/" + pl.col("utterance_id"), annotator=pl.lit("elsewhere")
+    )  # fmt: skip
+    both = Votes.of(pl.concat([votes().frame, apart]), taxonomy=LABELS)
+    fused = fuse(both, FuseSettings(method="gated", classes=4))
+    (row,) = fused.findings.frame.filter(pl.col("kind") == "proxy_apart").iter_rows(named=True)
+    assert (row["where"], row["count"], row["severity"]) == ("elsewhere", 20, "warning")
+    human, early = pl.col("source") == "human", pl.col("utterance_id") < "u030"
+    away = votes().frame.filter(human | early).with_columns(held_out=human & early)
+    fused = fuse(Votes.of(away, taxonomy=LABELS), FuseSettings(method="human"))
+    assert "proxy_apart" not in fused.findings.counts()
