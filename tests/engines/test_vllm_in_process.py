@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from real_vllm import NEEDS_VLLM, ONE_THREAD
 from scipy.stats import chisquare
+from vllm_forks import engines_are_forks
 
 from alm_proxies.engines.engine import Audio, Request, Sampling
 from alm_proxies.engines.registry import VllmServe, open_engine
@@ -27,7 +28,8 @@ def ask(checkpoint):
     with pytest.MonkeyPatch.context() as environment, asyncio.Runner() as runner:
         for name, value in ONE_THREAD.items():
             environment.setenv(name, value)
-        engine = runner.run(open_engine(str(checkpoint), VllmServe(max_length=1024, in_flight=64)))
+        with engines_are_forks():
+            engine = runner.run(open_engine(str(checkpoint), VllmServe(max_length=1024, in_flight=64)))
 
         async def asked(*requests):
             return await asyncio.gather(*(engine.ask(request) for request in requests))
