@@ -11,8 +11,11 @@ and some of them with a second. Log loss on clips with one vote, against no seco
 writes what `--before` of another version compares with. `--votes crowds`: the same on made-up crowds, where the loss is
 to the truth.
 
-How much a strength learned from the second votes counts was decided by this rule, written before the run on samples
-10 to 19 (those before were used to choose), with `--votes second --samples 10:20`:
+`--learned` names the ingredients that change with second votes (weighted, loglinear, gated, dirichlet: a method's
+strength is learned; doubt: some doubt about the proxies); all others are kept as they are without second votes.
+
+How much a strength learned from a few second votes should count is decided by this rule, on samples 10 to 19 (those
+before are for choosing), with `--votes second --samples 10:20`:
 
 - with helpful proxies (audio-visual, strong) no row of 30, 60 or 120 second votes is worse than that without by more
   than .003 nats (mean);
@@ -37,8 +40,10 @@ import argparse
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -46,8 +51,12 @@ from cross_fitted import parts_of_promise
 from simulated_truth import CONFUSION, normal
 from stacking import Samples
 
+from alm_proxies.estimators import dirichlet, gated, loglinear, stack_trial
 from alm_proxies.estimators.counts import Array, Block, Counts, Index
+from alm_proxies.estimators.dirichlet import Dirichlet, Weighted
 from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.pooling import averaged, mixed
 from alm_proxies.estimators.stack import Stack
 from alm_proxies.estimators.trials import Losses, paired
@@ -128,6 +137,29 @@ def crowds(seeds: range) -> None:
                 print(f"| {size} | {kind} | {proxy} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |", flush=True)
     for size in SIZES:
         print(f"{size}: mean |log ratio| {np.mean(far[size], axis=0).round(3).tolist()}")
+
+
+def learn_only(names: frozenset[str]) -> None:
+    """Keep every ingredient that is not named as it is without second votes."""
+    for kind, module in ((Weighted, dirichlet), (Dirichlet, dirichlet), (Loglinear, loglinear), (Gated, gated)):
+        if kind.name not in names:
+            kind._learn = assuming(kind._learn, module)  # type: ignore[method-assign]  # one ingredient at a time
+    if "doubt" not in names:
+        stack_trial.DOUBT = 0.0
+
+
+def assuming(learn: Callable[[Any, Counts], None], module: Any) -> Callable[[Any, Counts], None]:
+    """The same fit where no utterance counts as one with two votes."""
+
+    def learned(estimator: Any, counts: Counts) -> None:
+        asked = module.has_pairs
+        module.has_pairs = lambda _: False
+        try:
+            learn(estimator, counts)
+        finally:
+            module.has_pairs = asked
+
+    return learned
 
 
 def agreeing(kind: str, agreement: float, n: int, rng: np.random.Generator) -> Array:
@@ -240,7 +272,10 @@ def main() -> None:
     parser.add_argument("--proxies", default="audio-visual,strong,shuffled,none")
     parser.add_argument("--sums", type=Path, help="write the sums of the rows here")
     parser.add_argument("--before", type=Path, help="sums that another version wrote")
+    parser.add_argument("--learned", help="the ingredients that change with second votes, comma-separated; all")
     arguments = parser.parse_args()
+    if arguments.learned is not None:
+        learn_only(frozenset(arguments.learned.split(",")))
     warnings.simplefilter("ignore", NotConvergedWarning)
     seeds, samples = (range(*map(int, text.split(":"))) for text in (arguments.seeds, arguments.samples))
     if arguments.votes == "single":
