@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import polars as pl
 import pytest
@@ -16,6 +18,7 @@ LABELS = ("angry", "happy", "sad", "neutral")
 N = 2400
 
 
+@cache
 def predictions(seed: int = 0, held_out: int = 6, strength: float = 6.0) -> tuple[dict[str, Labels], Comparison, Array]:
     """The truth, the truth made over-confident, and one distribution for all, against held-out votes of the truth."""
     random = np.random.default_rng(seed)
