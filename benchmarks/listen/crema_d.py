@@ -22,8 +22,9 @@ from alm_proxies.stages.listen.hear import hear
 from alm_proxies.stages.listen.relabel import relabelling
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.tables import About, AnnotatorCard, Labels, Utterances, Votes
-from alm_proxies.training.folds import Fitted, Index, Material, assign_folds, cross_fit
+from alm_proxies.training.folds import Fitted, Material, assign_folds, cross_fit
 from alm_proxies.training.head_settings import HeadSettings
+from alm_proxies.training.heads import Index
 
 LOCKED = ("1009", "1019", "1029", "1031", "1039", "1049", "1059", "1069", "1079", "1089")
 """Actors that were never used to choose anything."""

@@ -32,8 +32,9 @@ from alm_proxies.estimators.trials import Losses, paired
 from alm_proxies.stages.fuse.labels import Fusion
 from alm_proxies.stages.fuse.settings import FuseSettings
 from alm_proxies.stages.listen.settings import ListenSettings
-from alm_proxies.training.folds import Index, cross_fit
+from alm_proxies.training.folds import cross_fit
 from alm_proxies.training.head_settings import HeadSettings
+from alm_proxies.training.heads import Index
 
 KINDS = ("alone", "ordinary", "others", "nested")
 

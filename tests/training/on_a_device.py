@@ -56,4 +56,5 @@ if __name__ == "__main__":
     import made_device
 
     name = made_device.use().type
-    print(json.dumps(results(*map(Path, sys.argv[1:4]), name)))
+    tables, encoder, out = map(Path, sys.argv[1:])
+    print(json.dumps(results(tables, encoder, out, name)))

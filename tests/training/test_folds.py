@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from alm_proxies.stages.listen.relabel import relabelling
-from alm_proxies.training.folds import Fitted, Index, Material, assign_folds, cross_fit
+from alm_proxies.training.folds import Fitted, Material, assign_folds, cross_fit
 from alm_proxies.training.head_settings import HeadSettings
-from alm_proxies.training.heads import Array
+from alm_proxies.training.heads import Array, Index
 
 LABELS = ("angry", "happy", "sad")
 SETTINGS = HeadSettings(hidden=8, epochs=3, seeds=2, components=6, batch=32)

@@ -11,8 +11,8 @@ from alm_proxies.estimators.blocks import Block
 from alm_proxies.estimators.counts import Counts
 from alm_proxies.estimators.estimator import NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
-from alm_proxies.training.folds import Index, Material, Relabel
-from alm_proxies.training.heads import Array
+from alm_proxies.training.folds import Material, Relabel
+from alm_proxies.training.heads import Array, Index
 
 _CLASSES = 8
 _PENALTY = 0.003

@@ -22,9 +22,8 @@ from alm_proxies.stages.listen.page import _headline
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.stages.listen.stage import Listened, listen
 from alm_proxies.tables import Utterances, Votes, combine
-from alm_proxies.training.folds import Index
 from alm_proxies.training.head_settings import HeadSettings
-from alm_proxies.training.heads import Array, HeadModel
+from alm_proxies.training.heads import Array, HeadModel, Index
 
 LABELS = ("angry", "happy", "sad")
 HEAD = HeadSettings(hidden=16, epochs=20, seeds=2, batch=16, components=16)
