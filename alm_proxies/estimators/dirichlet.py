@@ -8,7 +8,15 @@ import numpy as np
 
 from alm_proxies.ballots import summed
 from alm_proxies.estimators.counts import Array, Counts, Index, LeftOut
-from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, fitting_rows, has_pairs, minimise
+from alm_proxies.estimators.estimator import (
+    Estimator,
+    Posterior,
+    assumed_strength,
+    fitting_rows,
+    has_pairs,
+    learned_part,
+    minimise,
+)
 from alm_proxies.estimators.likelihood import softmax
 
 _RIDGE = 1.0
@@ -43,10 +51,11 @@ class Weighted(Estimator):
         result = minimise(objective, first, 200)
         alpha = np.exp(result.x)
         self.assumed_ = self._free and not has_pairs(counts)
-        if self.assumed_:
+        learned = learned_part(counts, beside=bool(tuned)) if self._free else 1.0
+        if learned < 1.0:
             added = _added(counts, self.shares_, alpha)
-            strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True))
-            alpha = alpha * strength / float(added.sum(1).mean())
+            strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True), counts.human)
+            alpha = alpha * (strength / float(added.sum(1).mean())) ** (1.0 - learned)
         self.prior_votes_ = float(alpha[0])
         self.weights_ = alpha[1:] if self._free else np.ones(len(blocks))
         self.settled(result)
@@ -93,8 +102,8 @@ class Dirichlet(Estimator):
     S_s is the prior strength of stratum s, l a convex mix of corpus shares pi and the blocks' shares, all by maximum
     Dirichlet-multinomial likelihood of the human votes (Minka 2000). Strata: thirds of the entropy of the mean proxy
     share, observable before any human vote; utterances without proxies are a stratum of their own. Human votes alone
-    are its limit l_0 = 1, pooling its limit of fixed strength. Where hardly any utterance has two human votes the
-    strength is assumed (`assumed_`).
+    are its limit l_0 = 1, pooling its limit of fixed strength. Where few utterances have two human votes, log S_s is
+    learned in part and assumed for the rest (`learned_part`).
     """
 
     name: ClassVar[str] = "dirichlet"
@@ -105,16 +114,18 @@ class Dirichlet(Estimator):
         entropy, there = self._entropy(counts)
         self.cuts_ = np.quantile(entropy[there], [1 / 3, 2 / 3]) if there.any() else np.zeros(2)
         self.assumed_ = not has_pairs(counts)
+        learned = learned_part(counts, beside=bool(counts.blocks))
         stratum = self._strata(counts)
-        fixed = np.log(assumed_strength(self.shares_)) if self.assumed_ else None
+        fixed = np.log(assumed_strength(self.shares_)) if learned == 0.0 else None
         objective = _DirichletLoss(counts.human, self._sources(counts), stratum, fixed)
         result = minimise(objective, objective.start(), 300)
         self.mix_ = softmax(np.concatenate([[0.0], result.x[4:]])[None, :])[0]
         self.strength_ = np.exp(result.x[:4])
-        if self.assumed_:
+        if learned < 1.0:
             means = np.tensordot(self.mix_, self._sources(counts), 1)
-            self.strength_ = np.full(4, assumed_strength(self.shares_, means))
-            self.strength_[0] = assumed_strength(self.shares_)
+            assumed = np.full(4, assumed_strength(self.shares_, means, counts.human))
+            assumed[0] = assumed_strength(self.shares_, human=counts.human)
+            self.strength_ = assumed * (self.strength_ / assumed) ** learned
         self.settled(result)
 
     def posterior(self, counts: Counts) -> Posterior:

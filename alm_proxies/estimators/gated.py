@@ -14,10 +14,12 @@ from alm_proxies.estimators.estimator import (
     assumed_strength,
     fitting_rows,
     has_pairs,
+    learned_part,
     minimise,
 )
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.estimators.pooling import mixed
 from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.seeds import generator
 
@@ -38,9 +40,9 @@ class Gated(Estimator):
     x: for each block of proxies centred log smoothed shares, entropy, a missing flag; and numeric columns. Human votes
     are modelled given the proxies, never the proxies themselves, so no class is spent on a worthless proxy: a mixture
     of experts (Jacobs et al. 1991) with Dirichlet-multinomial experts (Minka 2000). Without proxies it is a Dirichlet
-    mixture over human votes alone. If hardly any utterance has two human votes, the variation between listeners cannot
-    be learned: then a Dirichlet about the mean sum_c w_c(x) alpha_c / A_c is used, with its strength from an assumed
-    agreement of .3 (`assumed_` is true).
+    mixture over human votes alone. Single votes have no information about the variation between listeners. Where few
+    utterances have two, this posterior counts by the part `learned_part_`; by the rest counts that of a Dirichlet about
+    the mean sum_c w_c(x) alpha_c / A_c, with one strength from an assumed agreement of .3 (`assumed_strength`).
     """
 
     name: ClassVar[str] = "gated"
@@ -83,10 +85,11 @@ class Gated(Estimator):
         self.gate_knows_dark_ = bool(dark.sum() >= _DARK_NEEDED or not inputs.any())
         self.average_gate_ = gate.mean(0)
         self.assumed_ = not has_pairs(counts)
-        if self.assumed_:
+        self.learned_part_ = learned_part(counts, beside=bool(inputs.any()))
+        if self.learned_part_ < 1.0:
             means = self.alpha_ / self.alpha_.sum(1, keepdims=True)
-            self.strength_ = assumed_strength(self.shares_, gate @ means)
-            self.dark_strength_ = assumed_strength(self.shares_)
+            self.strength_ = assumed_strength(self.shares_, gate @ means, counts.human)
+            self.dark_strength_ = assumed_strength(self.shares_, human=counts.human)
         self.settled(result)
 
     def _begin(self, inputs: int) -> Array:
@@ -109,11 +112,15 @@ class Gated(Estimator):
         return gates
 
     def posterior(self, counts: Counts) -> Posterior:
-        """Moments of sum_c r_c Dirichlet(n + alpha_c)."""
+        """Moments of sum_c r_c Dirichlet(n + alpha_c), and of what is assumed for the part that is not learned."""
         gate = self.gate(counts)
-        if self.assumed_:
+        if self.learned_part_ == 0.0:
             return self._assumed_posterior(counts, gate)
         mean, concentration = posterior_moments(counts.human, self.alpha_, self._responsibility(counts, gate))
+        if self.learned_part_ < 1.0:
+            assumed = self._assumed_posterior(counts, gate)
+            means, strengths = np.stack([mean, assumed.mean]), np.stack([concentration, assumed.concentration])
+            mean, concentration = mixed(means, strengths, np.array([self.learned_part_, 1.0 - self.learned_part_]))
         return Posterior(mean, concentration)
 
     def responsibility(self, counts: Counts) -> Array:

@@ -8,7 +8,15 @@ from typing import ClassVar
 import numpy as np
 
 from alm_proxies.estimators.counts import Array, Counts
-from alm_proxies.estimators.estimator import Estimator, Posterior, assumed_strength, fitting_rows, has_pairs, minimise
+from alm_proxies.estimators.estimator import (
+    Estimator,
+    Posterior,
+    assumed_strength,
+    fitting_rows,
+    has_pairs,
+    learned_part,
+    minimise,
+)
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import matched_strength, softmax
 from alm_proxies.estimators.sample import FIT_ROWS
@@ -31,7 +39,8 @@ class Loglinear(Estimator):
     z_b: centred log shares of block b, so t_b is the power its distribution is raised to (a log-linear pool; 0 for a
     worthless proxy, 1 for a calibrated forecast); x: the gate's features; B and v have Gaussian priors. A model's
     distribution (`score`) is used in full detail, where latent classes would reduce it to a few prototypes, and its
-    strength in votes is learned. If hardly any utterance has two human votes the strength is assumed (`assumed_`).
+    strength in votes is learned. Where few utterances have two human votes, log S is learned in part and assumed for
+    the rest (`learned_part`).
     """
 
     name: ClassVar[str] = "loglinear"
@@ -49,14 +58,16 @@ class Loglinear(Estimator):
         self.features_ = GateFeatures().fit(counts)
         self.assumed_ = not has_pairs(counts)
         inputs = self.features_.of(counts)
-        fixed = float(np.log(assumed_strength(self.shares_))) if self.assumed_ else None
+        learned = learned_part(counts, beside=True)
+        fixed = float(np.log(assumed_strength(self.shares_))) if learned == 0.0 else None
         objective = _Objective(counts.human, inputs, self.shares_, len(counts.blocks), fixed)
         result = minimise(objective, objective.start(), self.iterations, self.tolerance)
         self.bias_, self.slope_, self.strength_, self.strength_slope_ = objective.parts(result.x)
-        if self.assumed_:
+        if learned < 1.0:
             mean = softmax(inputs @ self.slope_ + self.bias_)
-            self.strength_ = float(np.log(assumed_strength(self.shares_, mean)))
-            self.strength_slope_ = np.zeros_like(self.strength_slope_)
+            assumed = float(np.log(assumed_strength(self.shares_, mean, counts.human)))
+            self.strength_ = learned * self.strength_ + (1.0 - learned) * assumed
+            self.strength_slope_ = learned * self.strength_slope_
         dark = self.features_.dark(counts)
         self.knows_dark_ = bool(dark.sum() >= _DARK_NEEDED or not inputs.any())
         mean, strength = self._prior(inputs)

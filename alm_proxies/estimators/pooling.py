@@ -67,17 +67,21 @@ def mixed(means: Array, strengths: Array, weights: Array) -> tuple[Array, Array]
     return mean, matched_strength(mean, weights @ second)
 
 
-def averaged(means: Array, strengths: Array, weights: Array) -> tuple[Array, Array]:
+def averaged(means: Array, strengths: Array, weights: Array, learned: float = 0.0) -> tuple[Array, Array]:
     """Mean of the same mixture, with the strength that expects the methods' average squared error.
 
-    S = (1 - |p|^2) / V - 1,   V = sum_m w_m (1 - |p_m|^2) / (S_m + 1)
+    S = (1 - |p|^2) / V - 1,   V = sum_m w_m (1 - |p_m|^2) / (S_m + 1) + learned sum_m w_m |p_m - p|^2
 
     If every method's strength is right, V less sum_m w_m |p_m - p|^2 is the squared error of the average (Krogh and
     Vedelsby 1995), where `mixed` adds this term; it is left out because methods differ by the noise of their fits too,
-    which their strengths do not count.
+    which their strengths do not count. It is added as far as strengths are `learned`: held-out votes then scale them.
     """
+    if learned == 1.0:
+        return mixed(means, strengths, weights)
     mean = np.tensordot(weights, means, 1)
     expected = weights @ ((1.0 - np.square(means).sum(2)) / (strengths + 1.0))
+    if learned:
+        expected = expected + learned * (weights @ np.square(means - mean).sum(2))
     return mean, matched_strength(mean, np.square(mean).sum(1) + expected)
 
 

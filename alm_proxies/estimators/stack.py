@@ -12,10 +12,10 @@ import polars as pl
 
 from alm_proxies.estimators.counts import COLUMNS, Array, Counts, counts_of, unique_rows
 from alm_proxies.estimators.dirichlet import Human, Weighted
-from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, Posterior, has_pairs, learned_part
 from alm_proxies.estimators.known_raters import KnownRaters
 from alm_proxies.estimators.leaks import leaking, leaks_found
-from alm_proxies.estimators.pooling import averaged, mixed, rescaled
+from alm_proxies.estimators.pooling import averaged, rescaled
 from alm_proxies.estimators.screening import Names
 from alm_proxies.estimators.stack_methods import RATERS, WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
@@ -40,13 +40,14 @@ class Stack(Estimator):
     Every utterance's votes are split, n given and the rest held out, n = 0 .. k - 1; p_m of a cut comes from a fit to
     other speakers. w and u maximise the log score of the held-out votes, shrunk to equal weights (a method's sizes are
     averaged first). Every utterance counts as many votes as it has over its cuts, and weights are used unchanged at k.
-    v is shrunk to 0, but not where no utterance has two votes: beside no vote the level without proxies is the corpus
-    shares alone. v is 0 unless a paired one-sided t-test over speakers shows that proxies help. S' is the strength of
-    the mixture; s scales its excess over the n votes, by maximum Dirichlet-multinomial likelihood of cuts with two
-    held-out votes or more. Single votes have no information about a strength: where hardly any utterance has two, s is
-    1 and S' expects the average squared error of the methods, whose strengths are assumed (`averaged`). Utterances
-    without any proxy use the level without proxies. If raters are known by name, `raters` is added to the methods of a
-    level if the same test shows that it helps there. Proxies that depend on the human votes (`leaking`) do not count.
+    v is shrunk to 0, but less where few utterances have two votes: beside no vote the level without proxies is the
+    corpus shares alone. v is 0 unless a paired one-sided t-test over speakers shows that proxies help. S' is the
+    strength of the mixture; s scales its excess over the n votes, by maximum Dirichlet-multinomial likelihood of cuts
+    with two held-out votes or more. Single votes have no information about a strength: where no utterance has two, s
+    is 1 and S' expects the average squared error of the methods, whose strengths are assumed (`averaged`); where few
+    have, it is learned in part, as the methods' strengths are (`learned_part`). Utterances without any proxy use the
+    level without proxies. If raters are known by name, `raters` is added to the methods of a level if the same test
+    shows that it helps there. Proxies that depend on the human votes (`leaking`) do not count.
     """
 
     name: ClassVar[str] = "auto"
@@ -82,7 +83,7 @@ class Stack(Estimator):
         methods, without = self.methods, self.without
         if len(voted) < FEWEST:
             methods, without = (Method("weighted", (lambda _: Weighted(),)),), (Method("human", (lambda _: Human(),)),)
-            self.learned_ = _unproven(names)
+            self.learned_ = _unproven(names, *(learned_part(counts.rows(voted), beside=side) for side in (False, True)))
         else:
             sample = voted
             if len(voted) > TUNE_ROWS:
@@ -92,7 +93,7 @@ class Stack(Estimator):
                 methods, without = (*methods, RATERS), (*without, RATERS)
             else:
                 counts = replace(counts, raters=None)
-            trial = Trial(counts.rows(sample), names, folds=self.folds, seed=self.seed, assumed=self.assumed_)
+            trial = Trial(counts.rows(sample), names, folds=self.folds, seed=self.seed)
             self.learned_ = trial.run(methods, without, quiet=self.quiet)
         beside = self.learned_.beside
         self.share_ = beside.share if beside is not None else 0.0
@@ -112,10 +113,9 @@ class Stack(Estimator):
 
     def posterior(self, counts: Counts) -> Posterior:
         """The Dirichlet of the pooled mean and the scaled strength."""
-        pool = averaged if self.assumed_ else mixed
         means, strengths = self._alone(counts)
         weights = np.array([weight for weight, _ in self.members_without_])
-        mean, strength = pool(means, strengths, weights)
+        mean, strength = averaged(means, strengths, weights, self.learned_.alone.learned)
         votes = counts.human.sum(1)
         strength = rescaled(strength, votes, self.learned_.alone.scale)
         seen = np.flatnonzero(seen_of(counts, self.proxies_)).astype(np.int64)
@@ -123,10 +123,11 @@ class Stack(Estimator):
             part = counts.rows(seen) if len(seen) < len(counts) else counts
             beside = [member.posterior(member.aligned(part)) for _, member in self.members_]
             level = np.array([self.share_ * weight for weight, _ in self.members_])
-            pooled, matched = pool(
+            pooled, matched = averaged(
                 np.concatenate([np.stack([posterior.mean for posterior in beside]), means[:, seen]]),
                 np.concatenate([np.stack([posterior.concentration for posterior in beside]), strengths[:, seen]]),
                 np.concatenate([level, (1.0 - self.share_) * weights]),
+                self.learned_.beside.learned,
             )
             mean[seen], strength[seen] = pooled, rescaled(matched, votes[seen], self.learned_.beside.scale)
         return Posterior(mean, strength)
@@ -198,10 +199,10 @@ class Stack(Estimator):
         return [*findings, *leaks]
 
 
-def _unproven(names: Names) -> Learned:
+def _unproven(names: Names, without: float, learned: float) -> Learned:
     """The method for too few utterances: `weighted`, which counts proxies by its weak prior, or `human`."""
-    alone = Level({"human": 1.0}, 0.0 if names else 1.0, 1.0, float("nan"))
-    beside = Level({"weighted": 1.0}, 1.0, 1.0, float("nan")) if names else None
+    alone = Level({"human": 1.0}, 0.0 if names else 1.0, 1.0, float("nan"), without)
+    beside = Level({"weighted": 1.0}, 1.0, 1.0, float("nan"), learned) if names else None
     return Learned(alone, beside, None, (), names, table_of([]), "", 0)
 
 

@@ -12,9 +12,9 @@ import polars as pl
 from alm_proxies.ballots import summed
 from alm_proxies.estimators.contexts import contexts_of
 from alm_proxies.estimators.counts import COLUMNS, Array, Counts
-from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, learned_part
 from alm_proxies.estimators.loglinear import Loglinear
-from alm_proxies.estimators.pooling import mixed, share_of_second, stacking_weights, strength_scale
+from alm_proxies.estimators.pooling import averaged, mixed, share_of_second, stacking_weights, strength_scale
 from alm_proxies.estimators.screening import Names, Rows, Screening
 from alm_proxies.estimators.stack_methods import Maker, Method
 from alm_proxies.estimators.trials import Losses, folds_of, paired, printed, units_of
@@ -26,7 +26,7 @@ PULL = 15.0
 PULL_WITHOUT = 4.0
 """The same in the level without."""
 DOUBT = 2.0
-"""Strength, in votes, of the shrinkage to `without proxies`, where some utterance has two votes or more."""
+"""Strength, in votes, of the shrinkage to `without proxies`, where enough utterances have two votes or more."""
 _LEAST_SHARE = 0.005
 """A smaller share of the level with proxies is none."""
 LEVEL = 0.05
@@ -52,6 +52,8 @@ class Level:
     """The scale of the strength beyond the given votes, for labels of this level."""
     loss: float
     """Log loss per held-out vote with all others given, in outer folds."""
+    learned: float
+    """How much of the strength is learned; the rest is assumed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,10 @@ class _Side:
 class Trial:
     """The predictions of every fold, and the state learned from them."""
 
-    def __init__(self, counts: Counts, names: Names, *, folds: int, seed: int, assumed: bool) -> None:
+    def __init__(self, counts: Counts, names: Names, *, folds: int, seed: int) -> None:
         counts, self.by = units_of(counts)
-        self.counts, self.names, self.seed, self.assumed = counts, names, seed, assumed
+        self.counts, self.names, self.seed = counts, names, seed
+        self.without, self.beside = (learned_part(counts, beside=side) for side in (False, True))
         self.fold = folds_of(counts, folds, seed)
         self.cuts = contexts_of(counts, seed)
         self.targets = self.cuts.targets
@@ -105,7 +108,7 @@ class Trial:
         self.seen = seen_of(counts, names)[self.cuts.rows]
         self.folds = int(self.fold.max()) + 1
         # beside no vote at all, the level without proxies is the corpus shares: no reason to keep a part of it at k = 1
-        self.doubt = DOUBT if self.cuts.sizes.any() else 0.0
+        self.doubt = DOUBT * self.beside
         self.fits = 0
         self.screening = Screening(self._screened, counts.speakers)
 
@@ -121,9 +124,9 @@ class Trial:
                 by_fold = [self.screening.kept(self.names, self.fold != fold) for fold in range(self.folds)]
                 kept = self.screening.kept(self.names, np.ones(len(self.counts), dtype=np.bool_))
                 some = self._side(methods, by_fold, self.seen, PULL, progress)
-        scale = self._scale(alone.means, alone.strengths, alone.weights, every)
+        scale = self._scale(alone.means, alone.strengths, alone.weights, every, self.without)
         if some is None:
-            level = Level(_named(alone), 1.0, scale, self._losses(alone.outer, self.cuts.last).mean)
+            level = Level(_named(alone), 1.0, scale, self._losses(alone.outer, self.cuts.last).mean, self.without)
             table = self._table(alone, None, 0.0)
             return Learned(
                 level, None, None, (), (), table, self.by, self.fits, alone.raters, alone.raters_count
@@ -140,12 +143,13 @@ class Trial:
         outer = self._together(alone, some) if share else alone.outer
         last = self.cuts.last
         return Learned(
-            Level(_named(alone), 1.0 - share, scale, self._losses(alone.outer, last & seen).mean),
+            Level(_named(alone), 1.0 - share, scale, self._losses(alone.outer, last & seen).mean, self.without),
             Level(
                 _named(some),
                 share,
-                self._scale(means, strengths, weights, seen),
+                self._scale(means, strengths, weights, seen, self.beside),
                 self._losses(outer, last & seen).mean,
+                self.beside,
             ),
             test,
             self._gains(outer, alone.outer) if share else (),
@@ -220,10 +224,8 @@ class Trial:
             pooled[own] = share * some.outer[own] + (1.0 - share) * alone.outer[own]
         return pooled
 
-    def _scale(self, means: Array, strengths: Array, weights: Array, rows: Rows) -> float:
-        if self.assumed:
-            return 1.0
-        mean, strength = mixed(means[:, rows], strengths[:, rows], weights)
+    def _scale(self, means: Array, strengths: Array, weights: Array, rows: Rows, learned: float) -> float:
+        mean, strength = averaged(means[:, rows], strengths[:, rows], weights, learned)
         cuts = self.cuts
         return strength_scale(mean, strength, cuts.given[rows].sum(1), cuts.left[rows], cuts.share[rows])
 

@@ -152,12 +152,12 @@ def assuming(learn: Callable[[Any, Counts], None], module: Any) -> Callable[[Any
     """The same fit where no utterance counts as one with two votes."""
 
     def learned(estimator: Any, counts: Counts) -> None:
-        asked = module.has_pairs
-        module.has_pairs = lambda _: False
+        asked = module.learned_part
+        module.learned_part = lambda _, beside: 0.0
         try:
             learn(estimator, counts)
         finally:
-            module.has_pairs = asked
+            module.learned_part = asked
 
     return learned
 

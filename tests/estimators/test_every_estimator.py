@@ -1,6 +1,7 @@
 """One suite of edge cases over every method."""
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.estimators.counts import Block, Counts
 from alm_proxies.estimators.dirichlet import Dirichlet, Pool, Weighted
-from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
+from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning, learned_part
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.names import METHODS as NAMES
@@ -246,6 +247,45 @@ def test_single_votes_say_that_the_agreement_of_listeners_is_assumed(make):
     assert fit.assumed_
     p, _ = proper(fit.predict(counts))
     assert -(truth * np.log(p)).sum(1).mean() < -(truth * np.log(counts.shares)).sum(1).mean()
+
+
+def second_votes(number, n=300):
+    """Utterances with one vote, the first of them with two, and a proxy."""
+    rng = np.random.default_rng(0)
+    human, truth = cast(rng, n, 4, 1)
+    more, proxy = (np.stack([rng.multinomial(votes, q) for q in truth]) for votes in (1, 8))
+    human[:number] += more[:number]
+    return counts_from(human, proxy)
+
+
+def test_a_strength_is_learned_as_far_as_there_are_second_votes():
+    given = [learned_part(second_votes(number), beside=False) for number in (0, 1, 30, 99, 100, 300)]
+    assert given == pytest.approx([0, 0.01, 0.3, 0.99, 1, 1])
+    beside = [learned_part(second_votes(number), beside=True) for number in (0, 30, 75, 150, 300)]
+    assert beside == pytest.approx([0, 0.2, 0.5, 1, 1])  # half of the utterances are enough
+    few = second_votes(40, 40)
+    assert learned_part(few, beside=False) == learned_part(few, beside=True) == 1
+
+
+@pytest.mark.parametrize("make", [Dirichlet, Weighted])
+def test_one_more_second_vote_hardly_changes_a_label(make):
+    """The 30th switched from the assumed strength to the learned one."""
+    fits = [(make().fit(counts), counts) for counts in map(second_votes, range(26, 35))]
+    means = [fit.posterior(fit.aligned(counts)).mean[60:] for fit, counts in fits]
+    steps = [np.abs(a - b).sum(1).mean() / 2 for a, b in pairwise(means)]
+    assert max(steps) < 0.006
+
+
+def test_classes_are_learned_in_part_and_a_dirichlet_is_assumed_for_the_rest():
+    counts = second_votes(60)
+    fit = Gated(4).fit(counts)
+    assert fit.learned_part_ == pytest.approx(0.4)
+    means = {}
+    for learned in (0.0, 0.4, 1.0):
+        fit.learned_part_ = learned
+        means[learned] = fit.posterior(fit.aligned(counts)).mean
+    assert np.allclose(means[0.4], 0.4 * means[1.0] + 0.6 * means[0.0])
+    assert not np.allclose(means[0.0], means[1.0], atol=0.01)
 
 
 def test_a_column_of_the_utterances_can_steer_the_gate():

@@ -206,6 +206,45 @@ def test_one_vote_an_utterance_is_enough_to_find_that_proxies_help():
     assert loss(stack, counts, truth) < loss(Stack(folds=3).fit(counts.only([])), counts.only([]), truth) - 0.1
 
 
+def with_second_votes(second: int, seed: int, n: int = 300) -> tuple[Counts, np.ndarray]:
+    """Utterances with one vote, the first of them with two, and a proxy; listeners agree by about .3."""
+    rng = np.random.default_rng(seed)
+    truth = np.stack([rng.dirichlet(0.55 + 1.55 * np.eye(4)[c]) for c in rng.integers(4, size=n)])
+    human, more, proxy = (np.stack([rng.multinomial(votes, q) for q in truth]) for votes in (1, 1, 10))
+    human[:second] += more[:second]
+    return counts_with(human, proxy=proxy), truth
+
+
+def test_a_few_second_votes_hardly_change_the_labels_of_utterances_with_one():
+    """A strength that is learned from 30 pairs is noise: labels were .009 to .035 nats worse with them."""
+    worse = []
+    for seed in range(4):
+        losses = []
+        for second in (0, 30):
+            counts, truth = with_second_votes(second, seed)
+            stack = Stack(folds=3).fit(counts)
+            losses.append(loss(stack, counts.rows(np.arange(60, 300)), truth[60:]))
+        worse.append(losses[1] - losses[0])
+    assert np.mean(worse) < 0.006
+
+
+def test_the_doubt_about_proxies_grows_with_the_second_votes():
+    shares = [Stack(folds=3).fit(with_second_votes(second, 0, 200)[0]).share_ for second in (0, 1, 100)]
+    assert shares[0] > 0.999
+    assert shares[1] > 0.995
+    assert shares[2] < shares[1]
+
+
+def test_an_average_of_learned_methods_is_their_mixture():
+    means = np.random.default_rng(3).dirichlet(np.ones(4), size=(3, 20))
+    strengths = np.random.default_rng(4).uniform(1, 9, size=(3, 20))
+    weights = np.array([0.5, 0.3, 0.2])
+    alone, half, whole = (averaged(means, strengths, weights, learned)[1] for learned in (0.0, 0.5, 1.0))
+    assert whole == pytest.approx(mixed(means, strengths, weights)[1])
+    assert ((whole < half) & (half < alone)).all()
+    assert averaged(means, strengths, weights, 1 - 1e-12)[1] == pytest.approx(whole)
+
+
 def test_an_average_of_methods_expects_the_average_of_their_squared_errors():
     means = np.random.default_rng(3).dirichlet(np.ones(4), size=(3, 20))
     strengths = np.random.default_rng(4).uniform(1, 9, size=(3, 20))

@@ -75,5 +75,5 @@ STAGE = Stage(
     by_files="alm_proxies.stages.fuse.files:fuse_files",
     plugins={"method": "estimators"},
     foresee="alm_proxies.stages.fuse.ahead:foresee",
-    revision=4,
+    revision=5,
 )
