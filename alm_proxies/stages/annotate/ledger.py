@@ -278,9 +278,17 @@ class Ledger(Questions):
         return int(twice)
 
     def lacks(self, other: Path) -> int:
-        """The number of votes that another ledger has and this one has not; failed ones do not count."""
+        """The number of votes that another ledger has and this one has not; failed ones, and those that this one has
+        set aside, do not count.
+        """
         with self._attached(other):
             return int(self._sql.execute(LACKED).fetchone()[0])
+
+    def lacks_ledgers(self, other: Path) -> bool:
+        """Whether another ledger was merged from some that this one was not merged from."""
+        with Ledger.look(other) as source:
+            taken = set(json.loads(source.about("taken") or "[]")) - {source.about("ledger")}
+        return not taken <= self._identities_taken()
 
     def _identities_taken(self) -> set[str]:
         """The identities of this ledger and of those that were copied into it."""

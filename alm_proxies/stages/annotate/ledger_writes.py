@@ -81,12 +81,20 @@ def storable(outcome: Outcome) -> Outcome:
 _COPIED = ", ".join(f"v.{name}" for name in Outcome._fields[3:])
 _BOTH = "JOIN a ON a.old = v.annotator JOIN u ON u.old = v.utterance"
 _SAME = "w.annotator = a.new AND w.utterance = u.new AND w.draw = v.draw"
-_BETTER = "(w.status = 'failed' OR (w.status != 'ok' AND v.status = 'ok'))"
-_REPLACED = f"EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME} AND {_BETTER})"
+_BETTER = "(v.status = 'ok' AND w.status != 'ok' OR v.status != 'failed' AND w.status = 'failed')"
 _PARTS = ("status", "raw", "request", "price", "at")
 _EQUAL = " AND ".join(f"w.{name} IS v.{name}" for name in _PARTS)
 """The same answer: the two ledgers are copies of one, or one was merged from the other."""
-_KNOWN = f"EXISTS (SELECT 1 FROM temp.aside w WHERE {_SAME} AND {_EQUAL})"
+_KEY_AND_PARTS = ", ".join(("annotator", "utterance", "draw", *_PARTS))
+_HERE = f"(SELECT 1 FROM main.vote w WHERE {_SAME} AND {_EQUAL})"
+_ASIDE = "SELECT 1 FROM temp.aside k WHERE k.annotator = a.new AND k.utterance = u.new AND k.draw = v.draw AND "
+_ASIDE += " AND ".join(f"k.{name} IS v.{name}" for name in _PARTS)
+_VOID = f"EXISTS ({_ASIDE} AND why != 'cast twice')"
+"""A vote that a ledger has set aside, because it failed or no longer holds, is no vote in any other."""
+_VOID_THERE = f"""(SELECT v.why FROM temp.theirs v WHERE v.annotator = w.annotator AND v.utterance = w.utterance
+    AND v.draw = w.draw AND {_EQUAL} AND v.why != 'cast twice' LIMIT 1)"""
+_REPLACED = f"EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME} AND {_BETTER} AND NOT {_VOID})"
+_SET_ASIDE_THERE = f"v.draw, {', '.join(f'v.{name}' for name in _PARTS)}, v.why FROM other.set_aside v {_BOTH}"
 _LOST = "requests, draws, price, why"
 _LOST_HERE = " AND ".join(f"m.{name} IS o.{name}" for name in _LOST.split(", "))
 _MORE_LOST = (
@@ -116,15 +124,25 @@ def take_statements(*, again: bool) -> tuple[str, ...]:
         "CREATE UNIQUE INDEX temp.u_old ON u (old)",
         "INSERT OR IGNORE INTO audio SELECT * FROM other.audio",
         f"INSERT OR IGNORE INTO material SELECT a.new, u.new, v.digest FROM other.material v {_BOTH}",
-        f"INSERT INTO set_aside SELECT w.*, 'cast twice' FROM main.vote w WHERE {_REPLACED}",
-        f"DELETE FROM main.vote AS w WHERE {_REPLACED}",
-        f"CREATE TEMP TABLE aside AS SELECT annotator, utterance, draw, {', '.join(_PARTS)} FROM main.set_aside",
+        f"CREATE TEMP TABLE theirs AS SELECT a.new AS annotator, u.new AS utterance, {_SET_ASIDE_THERE}",
+        "CREATE INDEX temp.theirs_of ON theirs (annotator, utterance, draw)",
+        f"INSERT INTO set_aside SELECT w.*, {_VOID_THERE} FROM main.vote w WHERE {_VOID_THERE} IS NOT NULL",
+        f"DELETE FROM main.vote AS w WHERE {_VOID_THERE} IS NOT NULL",
+        f"DELETE FROM main.set_aside AS w WHERE why = 'cast twice' AND {_VOID_THERE} IS NOT NULL",
+        f"CREATE TEMP TABLE aside AS SELECT {_KEY_AND_PARTS}, why FROM main.set_aside",
         "CREATE INDEX temp.aside_of ON aside (annotator, utterance, draw)",
-        f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, 'cast twice'"
-        f" FROM other.vote v {_BOTH} JOIN main.vote w ON {_SAME} WHERE NOT ({_EQUAL}) AND NOT {_KNOWN}",
-        f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {_COPIED} FROM other.vote v {_BOTH}",
+        f"CREATE TEMP TABLE replaced AS SELECT * FROM main.vote w WHERE {_REPLACED}",
+        "INSERT INTO set_aside SELECT *, 'cast twice' FROM temp.replaced",
+        f"INSERT INTO temp.aside SELECT {_KEY_AND_PARTS}, 'cast twice' FROM temp.replaced",
+        "DELETE FROM main.vote WHERE (annotator, utterance, draw) IN (SELECT annotator, utterance, draw FROM replaced)",
+        f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, 'cast twice' FROM other.vote v {_BOTH}"
+        f" JOIN main.vote w ON {_SAME} WHERE NOT ({_EQUAL}) AND NOT EXISTS ({_ASIDE})",
+        f"INSERT OR IGNORE INTO vote SELECT a.new, u.new, v.draw, {_COPIED} FROM other.vote v {_BOTH}"
+        f" WHERE NOT {_VOID}",
+        "DELETE FROM main.set_aside AS v WHERE why = 'cast twice' AND EXISTS (SELECT 1 FROM main.vote w WHERE"
+        f" w.annotator = v.annotator AND w.utterance = v.utterance AND w.draw = v.draw AND {_EQUAL})",
         f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, v.why FROM other.set_aside v {_BOTH}"
-        f" WHERE NOT {_KNOWN}",
+        f" WHERE NOT EXISTS ({_ASIDE}) AND NOT EXISTS {_HERE}",
         _MORE_LOST if again else "INSERT INTO lost SELECT * FROM other.lost",
         "INSERT INTO lost SELECT *, 'in flight when merged' FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
         " FROM other.in_flight) WHERE requests > 0",
@@ -137,15 +155,18 @@ def take_statements(*, again: bool) -> tuple[str, ...]:
         " JOIN a ON a.old = v.annotator WHERE true ON CONFLICT DO UPDATE SET votes = MAX(votes, excluded.votes)",
         "INSERT OR IGNORE INTO injection SELECT a.new, u.new, v.label, v.speaker, t.new, c.new"
         f" FROM other.injection v {_BOTH} JOIN a t ON t.old = v.told JOIN a c ON c.old = v.control",
-        "DROP TABLE temp.aside",
-        "DROP TABLE temp.u",
-        "DROP TABLE temp.a",
+        *(f"DROP TABLE temp.{table}" for table in ("replaced", "aside", "theirs", "u", "a")),
     )
 
 
-LACKED = """SELECT COUNT(*) FROM other.vote v JOIN other.utterance u ON u.id = v.utterance
-    JOIN other.annotator a ON a.id = v.annotator WHERE v.status != 'failed' AND NOT EXISTS (
-        SELECT 1 FROM main.vote w JOIN main.utterance x ON x.id = w.utterance
+_KEY_BY_NAMES = "u.name, a.name, a.digest, a.seed, v.draw"
+_NAMES = "JOIN {0}.utterance u ON u.id = v.utterance JOIN {0}.annotator a ON a.id = v.annotator"
+_THEIR_PARTS = ", ".join(f"v.{name}" for name in _PARTS)
+LACKED = f"""SELECT COUNT(*) FROM (
+    SELECT {_KEY_BY_NAMES}, {_THEIR_PARTS} FROM other.vote v {_NAMES.format("other")} WHERE v.status != 'failed'
+    AND NOT EXISTS (SELECT 1 FROM main.vote w JOIN main.utterance x ON x.id = w.utterance
         JOIN main.annotator b ON b.id = w.annotator
-        WHERE x.name = u.name AND b.name = a.name AND b.digest = a.digest AND b.seed IS a.seed AND w.draw = v.draw)"""
-"""The number of votes of the ledger `other` that are not in this one."""
+        WHERE x.name = u.name AND b.name = a.name AND b.digest = a.digest AND b.seed IS a.seed AND w.draw = v.draw)
+    EXCEPT SELECT {_KEY_BY_NAMES}, {_THEIR_PARTS} FROM main.set_aside v {_NAMES.format("main")}
+    WHERE v.why != 'cast twice')"""
+"""The number of votes of the ledger `other` that are not in this one, and that this one has not set aside."""

@@ -77,7 +77,8 @@ def _build(target: Path, sources: Sequence[Path], earlier: Sequence[Path], taxon
             ledger.keep("taxonomy", json.dumps(taxonomy))
             twice = max((ledger.take(path) for path in sources), default=0)
             taken = list(sources)
-            if target.is_file() and (only_there := ledger.lacks(target)):
+            only_there = ledger.lacks(target) if target.is_file() else 0
+            if only_there or (earlier and ledger.lacks_ledgers(target)):
                 if not earlier:
                     message = f"contains {counted(only_there, 'vote')} of an earlier merge that none of the folders has"
                     fix = "Name this folder among those to merge too, or write to another folder."

@@ -2,6 +2,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,73 @@ def test_a_copy_of_a_ledger_is_not_paid_again_in_any_order(corpus: Make, annotat
     again = merge([tmp_path / "merged", tmp_path / "a"], tmp_path / "again")
     assert again.votes.frame.equals(then.votes.frame)
     assert status(tmp_path / "again")[0].price == pytest.approx(then.spent.price)
+
+
+def test_merges_of_merges_bill_every_answer_once_in_any_order(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(12)
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0, "refused": 1.0}})
+    spent = 0.0
+    for name, faults in (("a", {"server_error": 0.5, "refused": 0.2}), ("b", {"server_error": 0.4, "refused": 0.3})):
+        broken = annotator(utterances, votes=2, price=PRICE, serve={"faults": faults})
+        done = annotate(utterances, [broken], tmp_path / name, lenient)
+        assert {"ok", "failed"} <= set(done.by_status)
+        spent += done.spent.price
+    shutil.copytree(tmp_path / "b", tmp_path / "copy")
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "ab")
+    merge([tmp_path / "copy", tmp_path / "a"], tmp_path / "ba")
+    for order in permutations(("a", "b", "copy", "ab", "ba"), 2):
+        if set(order) <= {"b", "copy"}:
+            continue
+        merge([tmp_path / name for name in order], tmp_path / "merged")
+        with Ledger.look(tmp_path / "merged/ledger.sqlite") as ledger:
+            assert ledger.spent() == pytest.approx(spent), order
+        with closing(sqlite3.connect(tmp_path / "merged/ledger.sqlite")) as sql:
+            answers = "SELECT annotator, utterance, draw, at FROM {}"
+            rows = [row for table in ("vote", "set_aside") for row in sql.execute(answers.format(table))]
+        assert len(rows) == len(set(rows)) == 48, order
+
+
+def test_a_vote_that_no_longer_holds_does_not_come_back_from_a_copy_or_an_earlier_merge(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(6)
+    panel = [annotator(utterances, votes=1, price=PRICE)]
+    annotate(utterances, panel, tmp_path / "a", AnnotateSettings())
+    merged = tmp_path / "merged"
+    merge([tmp_path / "a"], merged)
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with Ledger.open(tmp_path / "a/ledger.sqlite") as ledger:
+        ((name, card),) = ledger.cards().items()
+        (changed,) = ledger.utterance_ids(["sim/00002"])
+        assert ledger.set_aside_changed([(ledger.annotator_id(card, name), int(changed))]) == 1
+    for order in (["a", "copy"], ["copy", "a"], ["merged", "a"], ["a", "merged"]):
+        done = merge([tmp_path / name for name in order], tmp_path / "again")
+        assert done.findings.counts() == {"not_cast": 1}
+        assert status(tmp_path / "again")[0].cast == {"ok": 5}
+        assert status(tmp_path / "again")[0].price == pytest.approx(status(tmp_path / "copy")[0].price)
+    merge([tmp_path / "a"], merged)
+    assert status(merged)[0].cast == {"ok": 5}
+    then = annotate(utterances, panel, tmp_path / "a", AnnotateSettings())
+    for order in (["a", "copy"], ["copy", "a"]):
+        assert merge([tmp_path / name for name in order], tmp_path / "again").votes.frame.equals(then.votes.frame)
+        assert status(tmp_path / "again")[0].price == pytest.approx(then.spent.price)
+
+
+def test_the_bill_of_a_part_without_votes_stays_in_a_merge_that_goes_on(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(8)
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}})
+    merged, parts = tmp_path / "merged", [tmp_path / "part1", tmp_path / "part2"]
+    broken = annotator(utterances, votes=1, price=PRICE, serve={"faults": {"server_error": 1.0}})
+    sound = annotator(utterances, votes=1, price=PRICE)
+    for number, one in ((1, sound), (2, broken)):
+        settings = lenient.model_copy(update={"shard": f"{number}/2"})
+        annotate(utterances, [one], parts[number - 1], settings)
+    merge(parts, merged)
+    before = status(merged)[0]
+    again = merge([merged, parts[0]], merged)
+    now = status(merged)[0]
+    assert (now.planned, now.cast) == (before.planned, before.cast)
+    assert now.price == pytest.approx(before.price)
+    assert "shard_missing" not in again.findings.counts()
