@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,12 @@ def test_the_public_function_is_refused_in_the_folder_of_a_pipeline_that_runs_an
         assert not list(runs.iterdir())
         with locked_for_stages(runs):  # a function of the pipeline's own, such as a plug-in, is not refused
             calls[verb](function, runs / verb)
+
+
+@pytest.mark.parametrize("verb", STAGES)
+def test_the_public_function_can_be_sent_to_another_process(verb: str) -> None:
+    function = getattr(alm_proxies, verb)
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_a_recipe_of_a_plug_in_has_its_folder_alone_and_may_call_train_for_it(

@@ -74,4 +74,5 @@ def beside_runs(verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
         with folder_to_fill(around), beside_others(runs_around(around, stage, a_file=False)):
             return function(*words, **named)
 
+    beside_others_called.__module__ = "alm_proxies"  # where pickle finds it, for another process
     return beside_others_called
