@@ -122,6 +122,7 @@ def take_statements(*, again: bool) -> tuple[str, ...]:
         "CREATE TEMP TABLE a AS SELECT o.id AS old, m.id AS new FROM other.annotator o"
         " JOIN main.annotator m ON m.name = o.name AND m.digest = o.digest AND m.seed IS o.seed",
         "CREATE UNIQUE INDEX temp.u_old ON u (old)",
+        "CREATE UNIQUE INDEX temp.u_new ON u (new)",
         "INSERT OR IGNORE INTO audio SELECT * FROM other.audio",
         f"INSERT OR IGNORE INTO material SELECT a.new, u.new, v.digest FROM other.material v {_BOTH}",
         f"CREATE TEMP TABLE theirs AS SELECT a.new AS annotator, u.new AS utterance, {_SET_ASIDE_THERE}",
