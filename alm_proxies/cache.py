@@ -289,6 +289,17 @@ def _remove_aside(kind: Kind) -> list[int]:
     return [len(sizes), sum(sizes)]
 
 
+def _remove_whole(folder: Path) -> None:
+    """Remove a folder that was put aside: who was about to write into it then may still add a file, once."""
+    for tries_left in (2, 1, 0):
+        try:
+            shutil.rmtree(folder)
+            break
+        except OSError as error:
+            if not tries_left or error.errno != errno.ENOTEMPTY:
+                raise
+
+
 def _remove(kind: Kind) -> None:
     """Remove the folder of a kind: first put it aside in one step, since other processes may be writing into it."""
     folder = cache_folder() / kind
@@ -302,7 +313,7 @@ def _remove(kind: Kind) -> None:
                 except OSError:  # cannot be put aside
                     shutil.rmtree(folder)
             for each in _aside(kind):
-                shutil.rmtree(each)
+                _remove_whole(each)
             return
         except OSError as error:
             if tries_left and error.errno in (errno.ENOENT, errno.ENOTEMPTY):  # another process was there meanwhile

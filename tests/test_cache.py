@@ -4,6 +4,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,6 +251,25 @@ def test_what_others_write_without_a_pause_is_cleared_at_the_first_try(
             other.kill()
             other.communicate()
     cache.clear()
+    assert list(cache.cache_folder().iterdir()) == []
+
+
+def test_a_file_that_is_added_to_what_was_put_aside_is_removed_at_the_first_try(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_TRIES", 1)
+    cache.write_json("abilities", "abc", 1)
+    remove, late = os.rmdir, []
+
+    def removed(*given: Any, **named: Any) -> None:
+        for aside in [] if late else cache.cache_folder().glob(".abilities-*"):
+            late.append(aside / "late.json")
+            late[0].write_text("1")
+        remove(*given, **named)
+
+    monkeypatch.setattr(os, "rmdir", removed)
+    cache.clear("abilities")
+    assert late
     assert list(cache.cache_folder().iterdir()) == []
 
 

@@ -74,7 +74,7 @@ def test_twenty_kills_under_load_lose_nothing_acknowledged_and_ask_again_only_wh
             # A vote that had reached the journal and not yet the ledger is restored: it is not asked again.
             restored = (cut_off & answered) - set(keys)
             assert len(cut_off - restored) <= int(in_flight[1]) <= IN_FLIGHT
-            assert f"({int(in_flight[1]) * 0.2 / 60 * 300:.4f})" in output
+            assert f"({int(in_flight[1]) * 0.2 / 60 * 300:.2f})" in output
         asked.update(keys)
         unanswered, cut_off = len(set(asked) - answered), set(keys) - answered
         assert unanswered <= IN_FLIGHT

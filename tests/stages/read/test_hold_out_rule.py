@@ -106,4 +106,6 @@ def test_the_votes_held_out_are_those_that_the_rule_names(
     voted = [row for row in gone if not row["annotator"].endswith("/consensus")]
     assert counts["held_out"] == len({(row["utterance_id"], row["annotator"], row["draw"]) for row in voted})
     bare = len(human - {row["utterance_id"] for row in gone})
-    assert counts.get("nothing_held_out", 0) == (bare if wanted.keep is not None else 0)
+    kind = "not_scored" if gone else "nothing_held_out"
+    assert counts.get(kind, 0) == (bare if wanted.keep is not None else 0)
+    assert not {"not_scored", "nothing_held_out"} & set(counts) - {kind}
