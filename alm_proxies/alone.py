@@ -21,6 +21,11 @@ _MINE: ContextVar[frozenset[str]] = ContextVar("_MINE", default=frozenset())
 """The folders that code which calls stages here, a pipeline or a recipe, has locked for them."""
 
 
+def locks_for_all() -> bool:
+    """Whether this process locks the folder: of those that torchrun started, the first does for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def locked_for_stages(folder: Path) -> Iterator[None]:
     """A context in which stages that write into this locked folder, or into one below it, are those of its holder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from functools import cache, wraps
 from importlib import import_module
@@ -41,9 +40,9 @@ def runs_around(folder: Path, stage: Stage, *, a_file: bool) -> list[Path]:
 
     A stage that locks its folder itself locks it against all others.
     """
-    from alm_proxies.alone import is_mine, is_taken, taken
+    from alm_proxies.alone import is_mine, is_taken, locks_for_all, taken
 
-    if os.environ.get("RANK", "0") != "0":  # torchrun: one process locks the folder for all
+    if not locks_for_all():
         return []
     folder = folder.absolute()
     inside = {run: folder.relative_to(run).parts for run in (folder, *folder.parents)}

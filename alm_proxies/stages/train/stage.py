@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.alone import alone_in, is_mine, locked_for_stages
+from alm_proxies.alone import alone_in, is_mine, locked_for_stages, locks_for_all
 from alm_proxies.arguments import checked
 from alm_proxies.ballots import with_shares_of_votes
 from alm_proxies.errors import InputError, SettingsError
@@ -107,9 +106,8 @@ def train(
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Lock the folder against other trainings, once: a recipe may call train for its own folder."""
-    first = os.environ.get("RANK", "0") == "0"  # torchrun: one process locks the folder for all
     fix = "Wait for it, stop it, or choose another folder."
-    lock = alone_in(folder, "training", fix) if first and not is_mine(folder) else nullcontext()
+    lock = alone_in(folder, "training", fix) if locks_for_all() and not is_mine(folder) else nullcontext()
     with lock, locked_for_stages(folder):
         yield
 
