@@ -273,12 +273,14 @@ def _merged(parts: Sequence[dict[str, V]], noun: str, message: str) -> dict[str,
             if _injected_votes(value) > _injected_votes(known):
                 merged[name] = value
             if isinstance(known, AnnotatorCard) and isinstance(value, AnnotatorCard):
-                both = {"trained_on": _all_of(known.trained_on, value.trained_on)}
+                both = {"trained_on": all_trained_on(known.trained_on, value.trained_on)}
                 merged[name] = merged[name].model_copy(update=both)  # type: ignore[attr-defined]
     return merged
 
 
-def _all_of(first: dict[str, list[str]] | None, other: dict[str, list[str]] | None) -> dict[str, list[str]] | None:
+def all_trained_on(
+    first: dict[str, list[str]] | None, other: dict[str, list[str]] | None
+) -> dict[str, list[str]] | None:
     """The corpora and speakers of both; splits only where both state theirs."""
     joined: dict[str, list[str]] = {}
     for corpus in sorted({**(first or {}), **(other or {})}):

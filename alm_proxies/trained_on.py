@@ -29,6 +29,12 @@ def measured_of(about: About) -> Measured | None:
     return None if stated is None else Measured.model_validate(stated)
 
 
+def passed_on(about: About) -> dict[str, object]:
+    """What labels made of these predictions state of their model, for made_by's settings; empty for other labels."""
+    kept = about.made_by.settings if trained_on_of(about) and about.made_by is not None else {}
+    return {key: kept[key] for key in (KEY, MEASURED) if key in kept}
+
+
 def trained_on_by(utterances: pl.DataFrame) -> dict[str, list[str]]:
     """What a model of these utterances was trained on, by corpus: its speakers ("" = unknown), and where each of the
     corpus's utterances has a split, these splits as "split:NAME". The frame has corpus, speaker and the split that

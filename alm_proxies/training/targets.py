@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from alm_proxies.about import all_trained_on
 from alm_proxies.ballots import ballots_of, is_rater, only_held_out, refuse_other_taxonomy
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
-from alm_proxies.trained_on import trained_on_by, with_dividing_splits
+from alm_proxies.trained_on import trained_on_by, trained_on_of, with_dividing_splits
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -58,6 +59,8 @@ class Targets:
     seconds: Array
     """Duration from the table of utterances; NaN = not known."""
     findings: tuple[Finding, ...] = ()
+    teacher: dict[str, list[str]] = field(default_factory=dict)
+    """Where the labels are predictions of a model: what that was trained on."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,12 +94,13 @@ class Targets:
 
     @property
     def trained_on(self) -> dict[str, list[str]]:
-        """Corpora, their speakers and splits among training and development rows."""
+        """Corpora, their speakers and splits among training and development rows, with those of the labels' model."""
         frame = pl.DataFrame(
             {"corpus": self.corpora, "speaker": self.speakers, "split": self.splits},
             schema=dict.fromkeys(("corpus", "speaker", "split"), pl.String),
         )
-        return trained_on_by(frame[np.concatenate([self.train, self.development])])
+        own = trained_on_by(frame[np.concatenate([self.train, self.development])])
+        return all_trained_on(own, self.teacher) or {}
 
 
 def targets_of(
@@ -145,6 +149,7 @@ def targets_of(
         rater_votes=rater_votes,
         seconds=_numbers(rows["seconds"]),
         findings=tuple(findings),
+        teacher=trained_on_of(labels.about),
     )
 
 

@@ -12,7 +12,8 @@ from small_corpus import LABELS, RATERS
 from alm_proxies.errors import InputError
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.stages.train.stage import train
-from alm_proxies.tables import Labels, Utterances, Votes
+from alm_proxies.tables import Labels, MadeBy, Utterances, Votes
+from alm_proxies.trained_on import KEY
 from alm_proxies.training.settings import TrainSettings
 from alm_proxies.training.targets import targets_of
 
@@ -35,6 +36,14 @@ def test_rows_votes_and_raters_are_aligned(corpus: Corpus) -> None:
     np.add.at(summed, targets.rater_votes.row, targets.rater_votes.shares)
     np.testing.assert_allclose(summed, targets.counts)
     assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+
+
+def test_what_learns_from_predictions_was_trained_on_what_their_model_was(corpus: Corpus) -> None:
+    """So that predictions of either on those speakers are no test of it."""
+    made_by = MadeBy(stage="predict", settings={KEY: {"others": ["others/a"], "tones": ["tones/x"]}})
+    labels = Labels(corpus.labels.frame, corpus.labels.about.with_(made_by=made_by))
+    own = [f"tones/s{number}" for number in range(8)]
+    assert targets_of(labels, corpus.utterances).trained_on == {"others": ["others/a"], "tones": [*own, "tones/x"]}
 
 
 def test_splits_are_stated_as_training_where_the_table_divides_utterances_of_unknown_speakers_too(

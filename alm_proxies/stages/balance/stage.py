@@ -23,6 +23,7 @@ from alm_proxies.stages.balance.settings import NAMED, BalanceSettings
 from alm_proxies.stages.balance.weights import Balance
 from alm_proxies.stages.balance.wishes import Wish
 from alm_proxies.tables import Finding, Findings, Labels, MadeBy, Utterances
+from alm_proxies.trained_on import passed_on
 
 if TYPE_CHECKING:
     from alm_proxies.report.page import Page
@@ -99,7 +100,8 @@ def balance(
     counting = counting_of(labels.about)  # for comparisons with these labels, votes are counted like in fuse
     wish = settings.classes
     stated = {**deciding(settings), "classes": Path(wish).name if isinstance(wish, str) else wish}
-    made_by = MadeBy.of("balance", {**(counting.model_dump(mode="json") if counting else {}), **stated}, digests)
+    stated = {**(counting.model_dump(mode="json") if counting else {}), **stated, **passed_on(labels.about)}
+    made_by = MadeBy.of("balance", stated, digests)
     balanced = Labels.of(frame, about=labels.about.with_(made_by=made_by), where="labels")
     metrics: dict[str, Any] = {**_metrics(reached.part, wishes, solution), **reached.metrics}
     sections, items, recordings = reached.sections, reached.items, reached.recordings

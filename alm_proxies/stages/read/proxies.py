@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.about import About, AnnotatorCard, about_of
+from alm_proxies.about import AnnotatorCard, Measured, about_of, all_trained_on
 from alm_proxies.ballots import without_consensus
 from alm_proxies.errors import InputError, TableError
-from alm_proxies.files import digest_of
+from alm_proxies.files import canonical_json, digest_of
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.rows import read_rows
 from alm_proxies.stages.read.settings import Source
@@ -22,9 +24,9 @@ _LEAST = 1e-9
 
 
 def as_proxy(
-    votes: Votes, labels: Labels | None, utterances: Utterances, source: Source
+    votes: Votes, labels: Labels | None, utterances: Utterances, source: Source, inputs: Sequence[Path]
 ) -> tuple[Votes, list[Finding]]:
-    """The votes of a source, or its soft labels, as votes of the proxy that the source names."""
+    """The votes of a source, or its soft labels, as votes of the proxy that it names; `inputs` are its files."""
     name, where = source.proxy, str(source.source)
     if name is None:
         return votes, []
@@ -40,24 +42,33 @@ def as_proxy(
     shared = bool((frame["weight"] < 1.0).any())
     elicit = "score" if shared else "sample"
     stated = {"name": name, "elicit": elicit, "trained": source.trained_on_these_votes, "folds": folds}
-    predictions = _about(source)
-    trained_on = trained_on_of(predictions) or None
+    trained_on, measured = _stated(inputs, voted=labels is None, where=where)
     card = AnnotatorCard(
         digest=digest_of([stated, trained_on] if trained_on else stated),
         elicit=elicit,
         trained_on_these_votes=source.trained_on_these_votes,
         folds=folds,
         trained_on=trained_on,
-        measured=measured_of(predictions),
+        measured=measured,
     )
     about = votes.about.with_(annotators={name: card})
     return Votes.of(frame, about=about, where=where), findings
 
 
-def _about(source: Source) -> About:
-    """The metadata of a file of predictions; empty for any other file."""
-    path = source.source / "labels.parquet" if source.source.is_dir() else source.source
-    return about_of(path) if path.suffix == ".parquet" and path.is_file() else About()
+def _stated(inputs: Sequence[Path], *, voted: bool, where: str) -> tuple[dict[str, list[str]] | None, Measured | None]:
+    """What the files say that the model of these predictions, or a proxy of these votes, was trained on, and how well
+    it did elsewhere; None where they do not state it.
+    """
+    tables = [about_of(path) for path in inputs if path.suffix.lower() == ".parquet" and path.is_file()]
+    models = {canonical_json(trained_on_of(about)): about for about in tables if trained_on_of(about)}
+    if len(models) > 1:
+        fix = "Read the predictions of each model by themselves, as a proxy with a name of its own (--as proxy:NAME)."
+        raise InputError(f"has predictions of {len(models)} models that learned other speakers", where=where, fix=fix)
+    cards = [card for about in tables for card in about.annotators.values() if voted and card.source == "proxy"]
+    known = [(trained_on_of(about), measured_of(about)) for about in models.values()]
+    known += [(card.trained_on or {}, card.measured) for card in cards]
+    trained_on = reduce(all_trained_on, (each or None for each, _ in known), None)
+    return trained_on, known[0][1] if len(known) == 1 else None
 
 
 def _cast(frame: pl.DataFrame, name: str) -> pl.DataFrame:

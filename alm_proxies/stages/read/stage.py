@@ -138,7 +138,7 @@ def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSet
         people, votes, soft = _checked(part, described, source, settings)
         if source.proxy is not None:
             of_part = Utterances.of(part.utterances, about=people.about, where=str(source.source))
-            votes, losses = as_proxy(votes, soft, of_part, source)
+            votes, losses = as_proxy(votes, soft, of_part, source, part.inputs)
             findings += losses
             soft = None
         before.append(earlier_votes(source, votes))

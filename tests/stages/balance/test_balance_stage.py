@@ -15,6 +15,7 @@ from alm_proxies.stages.balance.settings import BalanceSettings, Cap
 from alm_proxies.stages.balance.stage import balance
 from alm_proxies.stages.balance.weights import Balance
 from alm_proxies.tables import Labels, MadeBy, Utterances
+from alm_proxies.trained_on import KEY, MEASURED, trained_on_of, without_trained_on
 
 LABELS = ("angry", "happy", "neutral", "sad")
 
@@ -56,6 +57,17 @@ def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_the
             marked = (column == value).to_numpy()[chosen]
             assert weights[chosen][marked].sum() / weights[chosen].sum() == pytest.approx(marked.mean(), abs=1e-3)
     assert balanced.metrics["met"]
+
+
+def test_balanced_predictions_say_what_their_model_was_trained_on(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    stated = {KEY: {"made": ["made/s1"]}, MEASURED: None, "model": "m"}
+    predicted = Labels(labels.frame, labels.about.with_(made_by=MadeBy(stage="predict", settings=stated)))
+    balanced = balance(predicted, utterances, tmp_path / "out").labels
+    assert trained_on_of(balanced.about) == {"made": ["made/s1"]}
+    _, findings = without_trained_on(balanced, utterances, stage="evaluate")
+    assert [finding.count for finding in findings] == [utterances.frame.filter(speaker="made/s1").height]
+    assert KEY not in balance(labels, utterances, tmp_path / "plain").labels.about.made_by.settings
 
 
 def test_other_splits_keep_their_weights_and_rows_keep_their_order(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from alm_proxies import FuseSettings, ReadSettings, fuse, read
 from alm_proxies.about import About, MadeBy, Measured
 from alm_proxies.cli.app import run
-from alm_proxies.errors import AlmProxiesError, SettingsError, TableError
+from alm_proxies.errors import AlmProxiesError, InputError, SettingsError, TableError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.trials import folds_of
 from alm_proxies.measures.exchange import Exchanges
@@ -20,6 +20,7 @@ from alm_proxies.stages.fuse.files import fuse_files
 from alm_proxies.stages.read.formats.crema_d import CremaDSource
 from alm_proxies.stages.read.formats.emotionlines import EmotionlinesSource
 from alm_proxies.stages.read.formats.table import TableSource
+from alm_proxies.stages.read.formats.tables import TablesSource
 from alm_proxies.stages.read.settings import HoldOut
 from alm_proxies.tables import Labels, Utterances, Votes, combine
 from alm_proxies.trained_on import KEY
@@ -114,6 +115,50 @@ def test_predictions_read_as_a_proxy_say_what_their_model_was_trained_on_and_fus
         assert fused_votes.findings.counts()["proxy_trained_on"] == 40
     first, second = (Labels.read(f"whole/{name}.parquet").frame for name in ("labels", "parts"))
     assert first.equals(second)
+
+
+def predicted(path: str, trained_on: dict[str, list[str]], clips: range) -> None:
+    """Predictions of a model for some clips, as predict writes them."""
+    rows = pl.read_csv("soft.csv")[list(clips)]
+    frame = rows.select(utterance_id="mine/" + pl.col("clip"), **{f"p_{label}": pl.col(label) for label in LABELS})
+    made_by = MadeBy(stage="predict", settings={KEY: trained_on})
+    Labels.of(frame, about=About(taxonomy=LABELS, made_by=made_by)).write(path)
+
+
+def of_predictions(source: str, *files: str) -> TableSource:
+    return TableSource.model_validate(
+        {"corpus": "mine", "source": Path(source), "columns": {"utterance_id": "utterance_id"},
+         "probabilities": {label: f"p_{label}" for label in LABELS}, "files": dict.fromkeys(files, "train"),
+         "as": "proxy:model", "trained_on_these_votes": "no"}
+    )  # fmt: skip
+
+
+def test_several_files_of_predictions_say_what_their_model_was_trained_on(files: Path) -> None:
+    first, other = {"mine": ["mine/s0", "mine/s3"]}, {"mine": ["mine/s1"]}
+    Path("several").mkdir()
+    predicted("several/a.parquet", first, range(80))
+    predicted("several/b.PARQUET", first, range(80, 160))
+    predicted("several/c.parquet", other, range(80, 160))
+    whole = read(of_predictions("several", "a.parquet", "b.PARQUET"), IEMOCAP).votes
+    assert len(whole.frame) == 160 * 4
+    assert whole.about.annotators["model"].trained_on == first
+    alone = read(of_predictions("several/b.PARQUET"), IEMOCAP).votes
+    assert alone.about.annotators["model"].trained_on == first
+    with pytest.raises(InputError, match="2 models"):
+        read(of_predictions("several", "a.parquet", "c.parquet"), IEMOCAP)
+
+
+def test_votes_of_a_proxy_read_again_say_what_it_was_trained_on(files: Path) -> None:
+    trained_on = {"mine": ["mine/s0", "mine/s3"]}
+    predicted("predicted.parquet", trained_on, range(160))
+    read(of_predictions("predicted.parquet"), IEMOCAP).write("once")
+    stated = {"as": "proxy:again", "trained_on_these_votes": "no"}
+    folder = TablesSource.model_validate({"corpus": "mine", "source": Path("once"), **stated})
+    columns = {"utterance_id": "utterance_id", "annotator": "annotator", "label": "label"}
+    table = {"corpus": "mine", "source": Path("once/votes.parquet"), "columns": columns}
+    for source in (folder, TableSource.model_validate(table | stated)):
+        card = read(source, IEMOCAP).votes.about.annotators["again"]
+        assert card.trained_on == trained_on
 
 
 def test_flags_a_pipeline_file_and_python_read_the_same_proxy(files: Path) -> None:
