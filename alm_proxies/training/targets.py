@@ -16,7 +16,8 @@ from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.table_checks import refuse_no_rows
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
-from alm_proxies.trained_on import trained_on_by, trained_on_of, with_dividing_splits
+from alm_proxies.trained_on import trained_on_by, trained_on_of
+from alm_proxies.training.people import people_of
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -39,10 +40,10 @@ class Targets:
 
     labels: tuple[str, ...]
     ids: tuple[str, ...]
-    corpora: tuple[str, ...]
     speakers: tuple[str | None, ...]
-    splits: tuple[str | None, ...]
-    """The splits as the corpus names them; None where it names none, or divides no utterances of unknown speakers."""
+    people: pl.DataFrame
+    """row, corpus, speaker and split of every recording that a row is made of. The split is null where the corpus names
+    none, or divides no utterances of unknown speakers."""
     train: Index
     development: Index
     shares: Array
@@ -95,12 +96,12 @@ class Targets:
     @property
     def trained_on(self) -> dict[str, list[str]]:
         """Corpora, their speakers and splits among training and development rows, with those of the labels' model."""
-        frame = pl.DataFrame(
-            {"corpus": self.corpora, "speaker": self.speakers, "split": self.splits},
-            schema=dict.fromkeys(("corpus", "speaker", "split"), pl.String),
-        )
-        own = trained_on_by(frame[np.concatenate([self.train, self.development])])
+        own = trained_on_by(self.people_in(np.concatenate([self.train, self.development])).drop("row"))
         return all_trained_on(own, self.teacher) or {}
+
+    def people_in(self, rows: Index) -> pl.DataFrame:
+        """`people` of some rows."""
+        return self.people.filter(pl.col("row").is_in(pl.Series(rows).implode()))
 
 
 def targets_of(
@@ -115,30 +116,32 @@ def targets_of(
     """The labelled rows of split train (or none) and development; left-out rows are counted in findings.
 
     If no utterance is of split development, a share of the speakers is set aside for it (of the utterances, if speakers
-    are not known). Utterances of split train with held-out human votes only are left out.
+    are not known); items that were mixed from recordings of both sides are left out then. Utterances of split train
+    with held-out human votes only are left out, and items made of them.
     """
     refuse_no_rows(labels.frame, "labels")
     refuse_no_rows(utterances.frame, "utterances")
-    rows, findings = labelled_rows(labels, utterances, votes)
+    rows, people, findings = labelled_rows(labels, utterances, votes)
     if not len(rows):
         lost = "; ".join(f"{finding.count:,} {finding.message}" for finding in findings)
         message = f"no labelled utterance of split train or development can be used{f' ({lost})' if lost else ''}"
         fix = "Give labels of weight above 0, of utterances of the splits train and development or without a split."
         raise InputError(message, where="labels", fix=fix)
-    counts, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
-    is_development = (rows["split"] == "development").to_numpy()
-    findings += left_out
+    is_development, aside = (rows["split"] == "development").to_numpy(), []
     if not is_development.any():
-        is_development, finding = _set_aside(rows, development, seed)
-        findings.append(finding)
+        rows, is_development, aside = _set_aside(rows, people, development, seed)
+    counts, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
+    findings += [*left_out, *aside]
     if is_development.all():
         raise InputError("no utterance of split train has a label", fix="Check labels, utterances and their splits.")
     return Targets(
         labels=labels.taxonomy,
         ids=tuple(rows["utterance_id"]),
-        corpora=tuple(rows["corpus"]),
         speakers=tuple(rows["speaker"]),
-        splits=tuple(rows["dividing_split"]),
+        people=rows.select("utterance_id")
+        .with_row_index("row")
+        .join(people, on="utterance_id")
+        .select(pl.col("row").cast(pl.Int64), "corpus", "speaker", "split"),
         train=np.flatnonzero(~is_development),
         development=np.flatnonzero(is_development),
         shares=rows.select(f"p_{label}" for label in labels.taxonomy).to_numpy().astype(np.float64).clip(0.0),
@@ -153,28 +156,26 @@ def targets_of(
     )
 
 
-def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -> tuple[pl.DataFrame, list[Finding]]:
-    """Labels of the utterances of split train (or none) and development, sorted by id; left-out rows are counted.
-
-    `group` is the speaker; if it is not known, the original of a copied utterance, or the utterance.
+def labelled_rows(
+    labels: Labels, utterances: Utterances, votes: Votes | None
+) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
+    """Labels of the utterances of split train (or none) and development, sorted by id; whose recordings these are made
+    of (people_of); left-out rows are counted.
     """
     shares = [f"p_{label}" for label in labels.taxonomy]
-    divided = with_dividing_splits(utterances.frame.select("corpus", "speaker", "split"))["split"]
+    people = people_of(utterances.frame)
     about = utterances.frame.select(
         "utterance_id",
-        "corpus",
         "speaker",
-        divided.alias("dividing_split"),
         split=pl.col("split").fill_null("train"),
-        group=pl.coalesce("speaker", pl.col("recipe").str.json_path_match("$.parents[0][0]"), "utterance_id"),
         seconds=pl.coalesce("duration", pl.col("end") - pl.col("start").fill_null(0.0)),
     )
     wanted = labels.frame.select("utterance_id", *shares, "weight", "concentration", *ATTRIBUTES)
     joined = wanted.join(about, on="utterance_id", how="left")
     is_held_out = pl.lit(False)
     if votes is not None:
-        only = pl.col("utterance_id").is_in(only_held_out(votes).implode())
-        is_held_out = (pl.col("split") == "train") & only
+        made_of = people.filter(pl.col("part").is_in(only_held_out(votes).implode()))["utterance_id"].unique()
+        is_held_out = (pl.col("split") == "train") & pl.col("utterance_id").is_in(made_of.implode())
     findings: list[Finding] = []
     for kind, which, message in (
         ("no_utterance", pl.col("split").is_null(), "labels of utterances that are not in the table of utterances"),
@@ -185,7 +186,8 @@ def labelled_rows(labels: Labels, utterances: Utterances, votes: Votes | None) -
         if len(out):
             findings.append(Finding("train", kind, message, count=len(out)))
         joined = joined.filter(~which)
-    return joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id"), findings
+    rows = joined.filter(pl.col("split").is_in(["train", "development"])).sort("utterance_id")
+    return rows, people.join(rows.select("utterance_id"), on="utterance_id", how="semi"), findings
 
 
 def _without_votes(ids: pl.Series, votes: Votes) -> Finding:
@@ -222,22 +224,34 @@ def _counts(
     return ballots.counts(), findings, RaterVotes(names, theirs.rows, own, theirs.vectors)
 
 
-def _set_aside(rows: pl.DataFrame, share: float, seed: int) -> tuple[NDArray[np.bool_], Finding]:
-    """Set aside a share of the speakers as development; if they are not known, of utterances, each with its copies."""
-    groups = rows["group"]
-    names = groups.unique().sort().to_list()
+def _set_aside(
+    rows: pl.DataFrame, people: pl.DataFrame, share: float, seed: int
+) -> tuple[pl.DataFrame, NDArray[np.bool_], list[Finding]]:
+    """Set aside a share of the speakers as development; if they are not known, of utterances, each with its copies.
+
+    The rows without items that are mixed from recordings of both sides, which of them are development, and findings.
+    """
+    names = people["group"].unique().sort().to_list()
     if len(names) < 2:
         raise InputError(
             "there is only one speaker, so none can be set aside for early stopping and calibration",
             fix="Give some utterances the split development.",
         )
     count = min(len(names) - 1, max(1, round(share * len(names))))
-    chosen = set(generator(seed, "development").permutation(names)[:count].tolist())
-    mask = groups.is_in(list(chosen)).to_numpy()
+    chosen = generator(seed, "development").permutation(names)[:count].tolist()
+    inside = people.select("utterance_id", inside=pl.col("group").is_in(chosen)).group_by("utterance_id")
+    sides = inside.agg(all=pl.col("inside").all(), any=pl.col("inside").any())
+    sides = rows.select("utterance_id").join(sides, on="utterance_id", how="left", maintain_order="left")
+    kept = sides["all"] | ~sides["any"]
+    mask = sides["all"].filter(kept).to_numpy()
     unit = "utterances" if rows["speaker"].null_count() == len(rows) else "speakers"
     message = f"no utterance is of split development: {count} of {len(names)} {unit} are set aside for it"
     fix = "Give the utterances of some speakers the split development."
-    return mask, Finding("train", "development_set_aside", message, fix, count=int(mask.sum()))
+    findings = [Finding("train", "development_set_aside", message, fix, count=int(mask.sum()))]
+    if both := int((~kept).sum()):
+        message = f"items mixed from recordings of both the {unit} that are trained on and those set aside are left out"
+        findings.append(Finding("train", "mixed_across_sides", message, fix, count=both))
+    return rows.filter(kept), mask, findings
 
 
 def _numbers(column: pl.Series) -> Array:

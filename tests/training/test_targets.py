@@ -100,6 +100,61 @@ def test_a_copy_is_on_its_parents_side_where_no_speaker_is_known(corpus: Corpus)
     assert not kept & aside
 
 
+def mixed(corpus: Corpus, utterances: Utterances, pairs: list[tuple[str, str]]) -> tuple[Labels, Utterances]:
+    """The corpus with items mixed from pairs of recordings, whose speaker is that of both, or none."""
+    frame, labels = utterances.frame, corpus.labels.frame
+    first, second = (
+        pl.DataFrame({"utterance_id": list(side)}).join(frame, on="utterance_id", how="left", maintain_order="left")
+        for side in zip(*pairs, strict=True)
+    )
+    names = pl.Series("utterance_id", [f"{one}#mix{other[-3:]}" for one, other in pairs])
+    items = first.with_columns(
+        names,
+        recipe=pl.Series([f'{{"parents":[["{a}",0.5],["{b}",0.5]],"effects":[],"seed":0}}' for a, b in pairs]),
+        audio=pl.lit(None, pl.String),
+        speaker=pl.select(pl.when(first["speaker"] == second["speaker"]).then(first["speaker"])).to_series(),
+    )
+    own = pl.DataFrame({"utterance_id": [one.partition("#")[0] for one, _ in pairs]}).join(
+        labels, on="utterance_id", how="left"
+    )
+    return (
+        Labels.of(pl.concat([labels, own.with_columns(names)]), about=corpus.labels.about),
+        Utterances.of(pl.concat([frame, items]), about=utterances.about),
+    )
+
+
+def test_an_item_mixed_from_two_speakers_is_of_both_and_of_no_unknown_one(corpus: Corpus) -> None:
+    ids = pl.col("utterance_id")
+    labels, utterances = mixed(corpus, corpus.utterances, [("tones/000", "tones/006"), ("tones/000", "tones/012")])
+    some = Labels(labels.frame.filter(~ids.is_in([f"tones/{number:03d}" for number in range(6, 18)])), labels.about)
+    targets = targets_of(some, utterances, votes=corpus.votes)
+    assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+    nested, table = mixed(corpus, utterances, [("tones/000#mix006", "tones/013")])
+    only = Labels(nested.frame.filter(ids.is_in(["tones/000#mix006#mix013", "tones/042"])), labels.about)
+    assert targets_of(only, table).trained_on == {"tones": [f"tones/s{number}" for number in (0, 1, 2, 7)]}
+    gone = corpus.votes.frame.with_columns(held_out=ids == "tones/006")
+    left = targets_of(some, utterances, votes=Votes.of(gone, about=corpus.votes.about))
+    assert [name for name in left.ids if "#" in name] == ["tones/000#mix012"]
+    assert [(finding.kind, finding.count) for finding in left.findings] == [("only_held_out", 1)]
+
+
+def test_no_mixed_item_lies_on_both_sides_where_development_is_set_aside(corpus: Corpus) -> None:
+    none = changed(corpus.utterances, split=pl.lit(None, dtype=pl.String))
+    pairs = [(f"tones/{a:03d}", f"tones/{b:03d}") for a in range(0, 48, 6) for b in range(1, 48, 6)]
+    labels, utterances = mixed(corpus, none, pairs)
+    targets = targets_of(labels, utterances, votes=corpus.votes, development=0.25, seed=1)
+    kept, aside = (
+        {int(part) // 6 for row in rows for part in targets.ids[row].removeprefix("tones/").split("#mix")}
+        for rows in (targets.train, targets.development)
+    )
+    assert (len(kept), len(aside)) == (6, 2)
+    assert not kept & aside
+    assert len(targets) == 48 + 6 * 6 + 2 * 2
+    assert targets.counts[targets.development].sum() == 12 * 3
+    counts = {finding.kind: finding.count for finding in targets.findings}
+    assert counts == {"development_set_aside": 12 + 2 * 2, "mixed_across_sides": 2 * 6 * 2}
+
+
 def test_other_splits_weightless_labels_and_unknown_utterances_take_no_part(corpus: Corpus) -> None:
     test = changed(
         corpus.utterances,

@@ -37,8 +37,9 @@ def page_of(
     best = epochs.row(chosen, named=True)
     judged = "human vote" if best.get("nll_per_vote") is not None else "label"
     headline = f"{file.name}: {best['score']:.3f} nats a {judged} on the development speakers"
-    named = [name for row in targets.train if (name := targets.speakers[row])]
-    speakers = in_speakers(len(set(named)), len(targets.train) - len(named))
+    people = targets.people_in(targets.train)
+    unknown = people.filter(pl.col("speaker").is_null())["row"].n_unique()
+    speakers = in_speakers(people["speaker"].drop_nulls().n_unique(), unknown)
     summary = (
         f"{counted(len(targets.train), 'utterance')} of {speakers} were trained on; {len(targets.development):,} "
         f"of other speakers chose {unit} {best['epoch']} of {len(epochs)}{_of_settings(unit, settings)} and the "
