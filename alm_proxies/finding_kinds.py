@@ -318,11 +318,7 @@ KINDS: dict[str, Kind] = {
     ),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),
-    "mixed_across_sides": Kind(
-        "warning",
-        "Items mixed from recordings of speakers set aside and of others are not trained on.",
-        "Give the utterances of some speakers the split development before balance.",
-    ),
+    "mixed_across_sides": Kind("warning", "Items mixed from speakers set aside and from others are left out."),
     "label_for_votes": Kind(
         "info", "With targets = votes, utterances without human votes kept their labels.", "Give their votes."
     ),

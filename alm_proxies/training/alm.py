@@ -110,7 +110,8 @@ def train_alm(
     with accelerator.main_process_first():  # the others need not read the recordings again, and read what it cached
         recordings = recordings_digest(utterances, own=folder / REMEMBERED)
         heard, unheard = hear(utterances, targets.ids, lm.inputs, folder / "heard", recordings=recordings,
-                              fetch_again=not has_checkpoint(checkpoints), samples=not short, quiet=quiet)  # fmt: skip
+                              fetch_again=not has_checkpoint(checkpoints), samples=not short, threads=settings.threads,
+                              quiet=quiet)  # fmt: skip
     findings = [*targets.findings, *unheard]
     rows = _Rows.of(targets, heard, settings)
     targets, lost = targets.heard(rows.usable(targets.train), rows.usable(targets.development))
@@ -147,7 +148,7 @@ def train_alm(
     )
 
     # 4. The loop; it resumes after the last complete epoch.
-    digest = _digest(settings, start, targets, recordings)
+    digest = _digest(settings, start, asked, targets, recordings)
     fresh: dict[str, Any] = {"digest": digest, "epochs": [], "best": None, "newbob": 1.0, "micro": settings.micro_batch}
     state: dict[str, Any] = load_checkpoint(accelerator, checkpoints, digest) or fresh
     share_weights(model, accelerator)
@@ -373,7 +374,8 @@ def _batches(
                    share, longest)  # fmt: skip
 
 
-def _digest(settings: TrainSettings, start: str | Path, targets: Targets, recordings: str) -> str:
+def _digest(settings: TrainSettings, start: str | Path, asked: AskedPrompt, targets: Targets, recordings: str) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
     base = weights_digest(Path(start)) if Path(start).is_dir() else str(start)
-    return digest_of([deciding(settings), base, list(targets.ids), targets.contents, recordings])
+    prompt = [asked.prompts, asked.answers]  # whatever the prompt's file says now
+    return digest_of([deciding(settings), base, prompt, list(targets.ids), targets.contents, recordings])

@@ -70,6 +70,7 @@ def hear(
     recordings: str = "",
     fetch_again: bool = True,
     samples: bool = False,
+    threads: int = 2,
     quiet: bool = False,
 ) -> tuple[Heard, list[Finding]]:
     """The mel frames of the clips by the model's extractor (or their samples), and findings for unusable ones; both
@@ -103,7 +104,7 @@ def hear(
         Progress("hearing", len(ids), quiet=quiet) as progress,
         whole(cells) as temporary,
         temporary.open("wb") as stream,
-        ThreadPoolExecutor(2) as pool,
+        ThreadPoolExecutor(threads) as pool,
     ):
         for start in range(0, len(ids), 256):
             for opened, mel in pool.map(heard_clip, ids[start : start + 256]):

@@ -16,6 +16,7 @@ from alm_proxies.errors import SettingsError
 from alm_proxies.models import around_whisper, small_qwen2_audio, tiny
 from alm_proxies.models.adapters import Adapter
 from alm_proxies.models.audio_lm import AudioLM
+from alm_proxies.report.drawing import listed
 from alm_proxies.training.settings import TrainSettings
 
 
@@ -38,7 +39,11 @@ def asker_of(settings: TrainSettings, labels: tuple[str, ...]) -> Annotator:
         answer=settings.alm.answer if settings.alm.output == "answer" else "words",
         cross=Cross(label_orders=settings.alm.label_orders),
     )
-    return Annotator.of(file, taxonomy=labels)
+    asker = Annotator.of(file, taxonomy=labels)
+    if shown := asker.prompt.context_fields:
+        message = f"alm.prompt: training shows a model the recording alone, and this prompt shows {listed(shown)} too"
+        raise SettingsError(message, where=asker.prompt.where, fix='Choose another prompt, such as "listener".')
+    return asker
 
 
 def beginning(settings: TrainSettings, asker: Annotator, folder: Path, *, write: bool = True) -> str | Path:

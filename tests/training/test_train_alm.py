@@ -116,6 +116,27 @@ def test_other_development_rows_votes_or_strengths_are_another_training(
         train(labels, utterances, tmp_path, once, votes=votes, quiet=True)
 
 
+def test_another_prompt_in_the_same_file_is_another_training(tones: Tones, tmp_path: Path) -> None:
+    base = tiny.build(tmp_path / "base", seed=1, hearing=SHORT)
+    prompt = tmp_path / "prompt.toml"
+    after = "How does it sound? {{ choices }} One letter."
+    prompt.write_text(f'describes = "one letter"\nelicits = "label"\nafter = "{after}"\n')
+    given = {"recipe": "alm", "model": str(base), "alm": {"prompt": str(prompt)}, "epochs": 1, "batch": 6}
+    settings = TrainSettings.model_validate(given)
+    first = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+    again = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+    assert again.epochs.equals(first.epochs)
+    prompt.write_text(prompt.read_text().replace("One letter.", "Answer by one letter and by nothing else."))
+    with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
+        train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+
+
+def test_a_prompt_that_shows_more_than_the_recording_is_refused(tones: Tones, tmp_path: Path) -> None:
+    settings = TINY.model_copy(update={"alm": TINY_ALM.model_copy(update={"prompt": "reference"})})
+    with pytest.raises(SettingsError, match="the recording alone, and this prompt shows transcript and speaker too"):
+        train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+
+
 def test_recordings_that_were_missing_are_heard_once_they_are_there(tmp_path: Path) -> None:
     utterances, labels = recordings(tmp_path / "tones", 16)
     there = {path: path.read_bytes() for path in (tmp_path / "tones").glob("*.wav") if int(path.stem) % 4 == 3}
