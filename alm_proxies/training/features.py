@@ -17,6 +17,7 @@ from alm_proxies.audio.measured import DIGEST, NAMES, measuring, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
 from alm_proxies.errors import EngineError
+from alm_proxies.estimators.estimator import one_thread
 from alm_proxies.files import write_text
 from alm_proxies.models.calibration import Calibration
 from alm_proxies.models.evidence import Evidence, Moved, without_parts
@@ -116,7 +117,8 @@ class FeaturesModel:
 
     def of_rows(self, rows: Floats) -> Predictions:
         """The same of measured features."""
-        logits = np.log(self.head.predict(rows))
+        with one_thread():
+            logits = np.log(self.head.predict(rows))
         return calibrated(self.file.calibration, logits, _distance(self.head.scale, rows))
 
 
@@ -135,6 +137,13 @@ def train_features(
     Heads learn the labels' distributions, rows weigh as the labels say; human votes judge and calibrate. Features are
     not relative to the speaker: a speaker predicted later may have only one utterance.
     """
+    with one_thread():
+        return _trained(labels, utterances, folder, settings, votes, quiet)
+
+
+def _trained(
+    labels: Labels, utterances: Utterances, folder: Path, settings: TrainSettings, votes: Votes | None, quiet: bool
+) -> Outcome:
     targets = targets_of(labels, utterances, votes=votes, development=settings.development, seed=settings.seed)
     sounds = Sounds(utterances, stage="train")
     heard = vectors_of(

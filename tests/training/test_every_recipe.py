@@ -260,6 +260,16 @@ def test_measured_prosody_counts_its_three_passes_an_epoch_as_passes(corpus: Any
     assert result.line.startswith("trained for 6 passes")
 
 
+def test_measured_prosody_learns_the_same_whatever_the_number_of_threads(corpus: Any, tmp_path: Path) -> None:
+    from threadpoolctl import threadpool_limits
+
+    files = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            files.append(bytes_of(trained("features", corpus, tmp_path / str(threads), hidden=2048).folder))
+    assert files[0]["heads.npz"] == files[1]["heads.npz"]
+
+
 def test_measured_prosody_that_no_longer_learns_leaves_no_model(corpus: Any, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="the loss of the development speakers is nan"):
         trained("features", corpus, tmp_path, learning_rate=1e6, epochs=20)
