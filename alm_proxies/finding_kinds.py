@@ -314,7 +314,7 @@ KINDS: dict[str, Kind] = {
         "warning", "A listener's folds of speakers do not all have human votes.", "Have more speakers rated."
     ),
     "not_learned_from": Kind(
-        "info", "Utterances without human votes get votes of the listener, but are not used for its training."
+        "info", "Utterances without human votes are not learned from, by a listener or by the likelihood of votes."
     ),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),

@@ -332,7 +332,7 @@ def _freeze_lower(model: SpeechModel, a_epoch: float, epoch: int) -> None:
     """Drop the gradients of layers that are still frozen."""
     if not a_epoch:
         return
-    blocks = model.blocks()
+    blocks = model.blocks()[: max(model.heads.shape.layers)]  # those above the mix are not used
     learning = round(a_epoch * (epoch + 1))
     if learning > len(blocks):
         return

@@ -56,6 +56,8 @@ class Objective:
                 fix="Give votes (--votes), or choose loss = kld.",
             )
         auxiliary, findings = _measured(targets, utterances, cache, settings, quiet=quiet)
+        if settings.loss == "dirichlet_multinomial":
+            findings = (*findings, *_without_votes(targets))
         shares = torch.from_numpy(targets.shares).float()
         train = torch.from_numpy(targets.train)
         order = np.argsort(targets.rater_votes.row, kind="stable")
@@ -142,6 +144,15 @@ def label_losses(settings: TrainSettings, logits: Tensor, target: Tensor, class_
         return losses.jsd_entropy(logits, target, settings.entropy_weight)
     simple = {"kld": losses.kld, "ce": losses.cross_entropy, "jsd": losses.jsd}
     return simple[kind](logits, target)
+
+
+def _without_votes(targets: Targets) -> list[Finding]:
+    """The finding for training rows that the likelihood of the votes learns nothing from."""
+    without = int((~targets.counts[targets.train].any(1)).sum())
+    if not without:
+        return []
+    message = "training utterances and items without human votes add nothing to the loss dirichlet_multinomial"
+    return [Finding("train", "not_learned_from", message, "Give their votes, or choose loss = kld.", count=without)]
 
 
 def _measured(

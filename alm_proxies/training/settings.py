@@ -296,15 +296,17 @@ class TrainSettings(_Part):
     deterministic: bool = False
     """Use only deterministic kernels: the same losses on the same machine, at some cost on a GPU."""
     checkpoint_minutes: Annotated[float, CHANGES_NOTHING] = Field(default=10.0, gt=0)
-    """Minutes between checkpoints within an epoch; every epoch ends with one."""
+    """encoder: minutes between checkpoints within an epoch; an epoch ends with one, with the recipe alm too."""
     checkpoint_steps: Annotated[int | None, CHANGES_NOTHING] = Field(default=None, ge=1)
-    """Steps between checkpoints, instead of minutes."""
+    """encoder: steps between checkpoints, instead of minutes."""
     tracker: Annotated[str | None, CHANGES_NOTHING] = None
-    """An experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is always written."""
+    """encoder and alm: an experiment tracker that accelerate knows: trackio, tensorboard, wandb ...; metrics.jsonl is
+    always written.
+    """
     threads: Annotated[int, CHANGES_NOTHING] = Field(default=2, ge=1)
     """Threads that decode recordings ahead."""
     keep_decoded: Annotated[float, CHANGES_NOTHING] = Field(default=1.0, ge=0)
-    """GiB of decoded recordings cached in memory for later epochs."""
+    """encoder: GiB of decoded recordings cached in memory for later epochs."""
     alm: AlmSettings = AlmSettings()
     """Settings of the recipe alm only."""
     seed: int = Field(default=0, ge=0)
@@ -331,6 +333,8 @@ class TrainSettings(_Part):
             raise ValueError("the head of recipe alm has no Dirichlet strength: choose another loss, such as kld")
         if self.recipe == "alm" and self.alm.adapts and self.alm.optimizer != "adamw":
             raise ValueError('an adapter is trained with alm.optimizer = "adamw"')
+        if self.recipe == "encoder" and self.freeze and self.unfreeze:
+            raise ValueError("with freeze = true no layer of the encoder is trained: remove unfreeze")
         if unused := self._not_used():
             raise ValueError(f"the recipe {self.recipe} has no use for {', '.join(unused)}")
         return self

@@ -53,6 +53,30 @@ def test_heads_saved_before_they_were_standardised_are_read(whole: tuple[Trained
     assert model.model.heads.spread.min() == model.model.heads.spread.max() == 1
 
 
+def test_layers_are_unfrozen_from_the_highest_that_is_mixed(corpus: Corpus, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    done = fit(corpus, tmp_path / "out", layers=(0, 1), unfreeze=1, epochs=1)
+    before, after = (load_file(folder / "model.safetensors") for folder in (corpus.encoder, done.folder / "encoder"))
+    moved = {name for name in before if not before[name].equal(after[name])}
+    assert {name.partition("layers.")[2][:1] for name in moved} == {"0"}
+    assert all(name.startswith("encoder.layers.0.") for name in moved)
+
+
+def test_a_frozen_encoder_has_no_layers_to_unfreeze(corpus: Corpus) -> None:
+    with pytest.raises(ValueError, match="remove unfreeze"):
+        small_settings(corpus.encoder, freeze=True, unfreeze=1)
+
+
+def test_utterances_without_votes_are_counted_where_the_loss_is_that_of_votes(corpus: Corpus, tmp_path: Path) -> None:
+    some = corpus.votes.frame.filter(~pl.col("utterance_id").is_in(["tones/000", "tones/001", "tones/047"]))
+    for loss, counted in (("dirichlet_multinomial", {"not_learned_from": 2}), ("kld", {})):
+        settings = small_settings(corpus.encoder, loss=loss, epochs=1)
+        votes = type(corpus.votes)(some, corpus.votes.about)
+        done = train(corpus.labels, corpus.utterances, tmp_path / loss, settings, votes=votes, quiet=True)
+        assert done.findings.counts() == counted
+
+
 def test_any_micro_batch_has_the_losses_of_the_whole_batch(corpus: Corpus, tmp_path: Path) -> None:
     fit(corpus, tmp_path / "whole", dropout=0.0, epochs=2)
     fit(corpus, tmp_path / "parts", dropout=0.0, epochs=2, micro_batch=3, padding=0.02)
