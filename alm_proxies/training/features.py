@@ -30,6 +30,7 @@ from alm_proxies.models.trained import (
     TrainedFile,
     calibrated,
     read_whole,
+    refuse_unusable,
     whole_folder,
     write_trained_file,
 )
@@ -93,6 +94,7 @@ class FeaturesModel:
 
     def predict(self, clips: Sequence[Clip]) -> Predictions:
         """Distributions, concentrations and abstentions of clips."""
+        refuse_unusable(clips, self.rate, self.file.seconds)
         return self.of_rows(np.stack([_row(clip) for clip in clips]))
 
     def evidence(self, clip: Clip) -> Evidence:
@@ -102,6 +104,7 @@ class FeaturesModel:
         Seconds: the distribution of the clip with half a second cut out, measured again, against that of the whole.
         Prosody: the distribution with one group of features set to the training average, all others unchanged.
         """
+        refuse_unusable([clip], self.rate, self.file.seconds)
         row = _row(clip)
         usual = np.repeat(row[None], len(_PARTS), axis=0)
         for place, part in enumerate(_PARTS):

@@ -326,6 +326,19 @@ def test_a_model_of_a_newer_version_is_refused_as_such(models: dict[str, Trained
     assert "Update" in str(refused.value)
 
 
+@pytest.mark.parametrize("recipe", ["features", "encoder"])
+def test_a_clip_shorter_than_the_model_takes_is_refused(recipe: str, models: dict[str, Trained]) -> None:
+    from alm_proxies.audio.clip import Clip
+
+    model = load_trained(models[recipe].folder)
+    clip = Clip(0.1 * np.random.default_rng(0).standard_normal(1_440).astype(np.float32), 16_000)
+    for asked in (model.predict, model.distributions):
+        with pytest.raises(InputError, match="clip 0 lasts 0.09 s"):
+            asked([clip])
+    with pytest.raises(InputError, match="clip 0 lasts 0.09 s"):
+        model.evidence(clip)
+
+
 def test_a_device_that_there_is_not_is_one_sentence(models: dict[str, Trained]) -> None:
     for device in ("nonsense", "cuda:99"):
         with pytest.raises(SettingsError, match=device):
