@@ -138,6 +138,8 @@ def _run(
     beside = beside.absolute()
     cards = path_in(beside, file.cards, f"{path}: cards") if file.cards is not None else beside
     wide["cards"] = cards
+    if file.cards is None:
+        origins["cards",] = "default"
     reader = _Sections(path, text, wide, origins, beside)
     sections = {verb: own for verb in STAGES if (own := tuple(reader.read(stage_of(verb), changed.get(verb))))}
     run = Run(file.folder, taxonomy_of(file.taxonomy).labels, sections, chosen, beside)

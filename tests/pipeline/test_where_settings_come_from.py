@@ -77,6 +77,13 @@ def test_a_key_of_a_block_has_its_origin_also_where_its_name_is_a_word_of_python
     assert settings["0.as"] == (None, "default")
 
 
+def test_a_folder_of_cards_that_the_file_does_not_name_is_a_default(file: Path) -> None:
+    assert check(file).settings["read"]["cards"] == (str(file.parent), "default")
+    assert check(file, changes={"cards": "."}).settings["read"]["cards"] == (str(file.parent), "flag")
+    file.write_text('cards = "."\n' + FILE)
+    assert check(file).settings["read"]["cards"] == (str(file.parent), "the file")
+
+
 def test_a_varied_value_comes_before_all(file: Path) -> None:
     file.write_text(FILE + '[vary]\n"fuse.method" = ["human", "pool"]\n')
     checked = check(file, changes={"fuse.method": "dirichlet", "fuse.seed": 3})
