@@ -276,6 +276,12 @@ def could_not_read(path: str | Path, error: OSError) -> InputError:
     return InputError(f"cannot be read: {error.strerror or error}", where=str(path), fix="Check its permissions.")
 
 
+def refuse_unreadable_folder(folder: str | Path) -> None:
+    """Raise for a folder whose files cannot be listed or opened; they would look absent."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise could_not_read(folder, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def read_text(path: str | Path, encoding: str = "utf-8") -> str:
     """The text of a file; raises InputError if it is missing, unreadable or wrongly encoded."""
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from alm_proxies.errors import AlmProxiesError, InputError
-from alm_proxies.files import open_file
+from alm_proxies.files import open_file, refuse_unreadable_folder
 from alm_proxies.pipeline.perform import FINDINGS, RUNNING
 from alm_proxies.pipeline.recorded import Recorded
 from alm_proxies.pipeline.result_files import MARKER
@@ -51,6 +51,8 @@ class Outputs:
         place = Path(place)
         if not place.exists():
             raise InputError("there is no such folder", where=str(place), fix="Name a folder of results.")
+        if place.is_dir():
+            refuse_unreadable_folder(place)
         files = sorted(_files(place)) if place.is_dir() else [place, *sorted(_beside(place))]
         tables: dict[str, list[Path]] = {kind: [] for kind in _KINDS}
         for path in files:
@@ -141,7 +143,7 @@ def _kind_of(path: Path) -> str | None:
         with open_file(path) as stream:  # polars takes brackets in a path for a pattern
             names = set(pl.read_parquet_schema(stream))
     except (OSError, pl.exceptions.PolarsError):
-        return None
+        return "findings" if "findings" in path.name.split(".") else None  # those that cannot be read are not none
     if {"kind", "message", "severity"} <= names or {"kind", "what", "severity"} <= names:
         return "findings"
     if {"utterance_id", "annotator", "label"} <= names:

@@ -174,7 +174,7 @@ def standing_of(place: str | Path) -> Standing:
         results={kind: tuple(map(str, paths)) for kind, paths in results.items() if paths},
         findings=severities,
         clips=clips,
-        wrong=tuple(wrong),
+        wrong=tuple(dict.fromkeys(wrong)),
     )
 
 

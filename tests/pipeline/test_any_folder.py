@@ -66,6 +66,16 @@ def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+def test_findings_that_are_damaged_are_not_shown_as_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("findings.parquet", "votes.1-of-2.parquet", "labels.findings.parquet"):
+        Findings.gather([Finding("read", "no_audio", "m", "f")]).write(tmp_path / name)
+    damaged = tmp_path / "labels.findings.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert command(["findings", str(tmp_path)]) == 2
+    assert str(damaged) in capsys.readouterr().err
+    assert len(standing_of(tmp_path).wrong) == 1
+
+
 def test_status_of_a_pipeline_says_what_is_done_what_it_cost_and_where_results_are(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,6 +98,7 @@ class Ledger(Questions):
         if not path.exists():
             raise InputError("there is no ledger", where=str(path), fix="Name a folder that annotate has written to.")
         ledger_file.refuse_irregular(path)
+        ledger_file.refuse_unreadable(path)
         journal = read_journal(path.with_suffix(".journal"))
         if path.stat().st_size == 0:
             raise damaged(path, "is empty: its content is lost")

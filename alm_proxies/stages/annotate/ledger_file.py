@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import flush
+from alm_proxies.files import could_not_read, flush
 from alm_proxies.machine import on_network
 from alm_proxies.stages.annotate.records import NOTHING, Totals
 
@@ -125,6 +125,17 @@ def refuse_irregular(path: Path) -> None:
             continue
         if not stat.S_ISREG(mode):
             raise InputError("is not a regular file", where=str(file), fix="Remove it, or choose another folder.")
+
+
+def refuse_unreadable(path: Path) -> None:
+    """Refuse a ledger that exists and cannot be read, or whose newest pages cannot."""
+    for file in (path, wal_of(path)):
+        try:
+            file.open("rb").close()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise could_not_read(file, error) from error
 
 
 def inspect(path: Path) -> Inspected:

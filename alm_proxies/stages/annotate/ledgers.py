@@ -9,6 +9,7 @@ from pathlib import Path
 
 from alm_proxies.about import Injected
 from alm_proxies.errors import InputError
+from alm_proxies.files import refuse_unreadable_folder
 from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.injection import injections
@@ -133,6 +134,8 @@ def status(folder: str | Path) -> list[Status]:
 
 def ledgers_in(folder: str | Path) -> list[Path]:
     """The ledgers in a folder, or an error."""
+    if Path(folder).is_dir():
+        refuse_unreadable_folder(folder)
     paths = sorted(Path(folder).glob("ledger*.sqlite"))
     if not paths:
         raise InputError("contains no ledger", where=str(folder), fix="Name a folder that annotate has written to.")

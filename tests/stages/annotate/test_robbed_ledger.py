@@ -268,6 +268,29 @@ def test_a_ledger_in_a_folder_that_may_only_be_read_can_be_looked_at(again: Make
     assert done.stdout.strip() == str(COUNT * VOTES), done.stderr
 
 
+@pytest.mark.parametrize("kept", ["out/ledger.sqlite", "out"])
+def test_what_may_not_even_be_read_is_named_and_is_not_taken_for_absent(again: Make, tmp_path: Path, kept: str) -> None:
+    again()
+    code = (
+        "import os, sys; from alm_proxies.errors import InputError\n"
+        "from alm_proxies.pipeline.outputs import Outputs\n"
+        "from alm_proxies.stages.annotate.ledgers import status\n"
+        "os.setresuid(65534, 65534, 65534) if os.geteuid() == 0 else None\n"
+        "for look in (lambda: status(sys.argv[1]), lambda: Outputs.of(sys.argv[1]).clips()):\n"
+        "    try: look()\n"
+        "    except InputError as error: print(error.where, 'Permission denied' in error.message)\n"
+    )
+    place, open_to_all = tmp_path / kept, [tmp_path, *tmp_path.parents[:-2]]
+    for folder in open_to_all:
+        folder.chmod(0o755)
+    place.chmod(0o000)
+    try:
+        done = Forked.done("-c", code, tmp_path / "out")
+    finally:
+        place.chmod(0o755)
+    assert done.stdout.splitlines() == [f"{place} True"] * 2, done.stderr
+
+
 def test_the_journal_holds_no_reply_longer_than_until_the_ledger_itself_has_it(again: Make, tmp_path: Path) -> None:
     again()
     lines = (tmp_path / "out/ledger.journal").read_text().splitlines()
