@@ -63,14 +63,16 @@ class Ledger(Questions):
         """Notes on opening: kind and sentence."""
 
     @classmethod
-    def open(cls, path: Path, *, table: Path | None = None, accept_loss: bool = False) -> Ledger:
+    def open(
+        cls, path: Path, *, table: Path | None = None, accept_loss: bool = False, lock: OneWriter | None = None
+    ) -> Ledger:
         """Open or create a ledger, locked against other writers and compared with its journal and the votes table.
 
         `table` is the votes table beside it. Missing votes that cannot be restored are an error unless `accept_loss`.
+        A `lock` that the caller holds already is released with the ledger.
         """
-        lock = OneWriter(path.with_suffix(".lock"))
         ledger_file.refuse_irregular(path)
-        lock.__enter__()
+        lock = OneWriter(path.with_suffix(".lock")).__enter__() if lock is None else lock
         ledger: Ledger | None = None
         try:
             journal = Journal(path.with_suffix(".journal"))

@@ -29,8 +29,8 @@ _FLOCK = {
 class OneWriter:
     """`with OneWriter(path):` holds a lock file, or raises an error that names the holder."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, merging: bool = False) -> None:
+        self._path, self._merging = path, merging
         self._name = str(path.resolve())
         self._handle: int | None = None
 
@@ -97,11 +97,12 @@ class OneWriter:
         return OutputError(f"{named} cannot lock files: {reason}", where=self._name, fix=fix)
 
     def _refused(self, owner: str) -> InputError:
-        return InputError(
-            f"{owner} is annotating into this folder",
-            where=str(self._path.parent),
-            fix="Wait for it or stop it; or use --shard I/N, so that each process has a ledger of its own.",
-        )
+        message = f"{owner} is annotating into this folder"
+        fix = "Wait for it or stop it; or use --shard I/N, so that each process has a ledger of its own."
+        if self._merging:
+            message = f"{owner} is merging or annotating into this folder"
+            fix = "Wait until it has ended, and run the same command again; or merge into another folder."
+        return InputError(message, where=str(self._path.parent), fix=fix)
 
 
 def owner_of(path: Path) -> str | None:

@@ -45,23 +45,23 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
     earlier = [path for path in named if path not in sources]
     taxonomy, findings = _common_taxonomy(sources or named), list[Finding]()
     _refuse_own_votes(target)
-    with OneWriter(target.with_suffix(".lock")):
+    with OneWriter(target.with_suffix(".lock"), merging=True) as lock:  # until the tables are written
         twice = _build(target, sources, earlier, taxonomy)
-    with Ledger.open(target) as ledger:
-        if twice:
-            were = "vote was" if twice == 1 else "votes were"
-            message = f"{twice:,} {were} in several ledgers; one of each is kept, an ok one where there is one"
-            findings.append(Finding(STAGE, "cast_twice", message, count=twice))
-        now = status_of(ledger)
-        if now.waiting:
-            fix = "Run the shards that are not complete again, then merge again."
-            message = f"{counted(now.waiting, 'planned vote')} not cast yet"
-            findings.append(Finding(STAGE, "not_cast", message, fix, count=now.waiting))
-        findings += _missing(json.loads(ledger.about("shards") or "[]"))
-        write_votes(ledger, table, taxonomy, MadeBy(stage=STAGE))
-        gathered = Findings.gather([*findings, *findings_of(ledger), *injection_findings(ledger)])
-    gathered.write(Path(folder) / "findings.parquet")
-    return Merged(Votes.read(table), gathered)
+        with Ledger.open(target, lock=lock) as ledger:
+            if twice:
+                were = "vote was" if twice == 1 else "votes were"
+                message = f"{twice:,} {were} in several ledgers; one of each is kept, an ok one where there is one"
+                findings.append(Finding(STAGE, "cast_twice", message, count=twice))
+            now = status_of(ledger)
+            if now.waiting:
+                fix = "Run the shards that are not complete again, then merge again."
+                message = f"{counted(now.waiting, 'planned vote')} not cast yet"
+                findings.append(Finding(STAGE, "not_cast", message, fix, count=now.waiting))
+            findings += _missing(json.loads(ledger.about("shards") or "[]"))
+            write_votes(ledger, table, taxonomy, MadeBy(stage=STAGE))
+            gathered = Findings.gather([*findings, *findings_of(ledger), *injection_findings(ledger)])
+            gathered.write(Path(folder) / "findings.parquet")
+            return Merged(Votes.read(table), gathered)
 
 
 def _build(target: Path, sources: Sequence[Path], earlier: Sequence[Path], taxonomy: tuple[str, ...]) -> int:

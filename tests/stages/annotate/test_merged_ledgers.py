@@ -1,3 +1,4 @@
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wording import Wording
 
 from alm_proxies.errors import InputError
 from alm_proxies.remote.at_hand import table_in
 from alm_proxies.stages.annotate.ledger import Ledger, Trial
 from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.merging import merge
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Votes
@@ -80,6 +83,20 @@ def test_shards_of_different_annotators_labels_or_nothing_are_refused(
         annotate(utterances, [annotator(utterances, votes=1)], whole, AnnotateSettings())
         merge([tmp_path / "a"], whole)
     assert not (tmp_path / "merged").exists()
+
+
+def test_a_second_merge_into_a_folder_at_the_same_time_is_told_to_wait(
+    corpus: Make, annotator: Make, tmp_path: Path, wording: Wording
+) -> None:
+    utterances, merged = corpus(4), tmp_path / "merged"
+    annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "a", AnnotateSettings())
+    first = merge([tmp_path / "a"], merged)
+    with OneWriter(merged / "ledger.lock", merging=True), pytest.raises(InputError) as refused:
+        merge([tmp_path / "a"], merged)
+    wording(str(refused.value).replace(f"({os.getpid()})", "(1)"))
+    assert refused.value.where == str(merged)
+    assert Votes.read(merged).frame.equals(first.votes.frame)
+    assert len(merge([tmp_path / "a"], merged).votes) == 4
 
 
 def test_status_says_how_far_it_is_and_what_it_costs(corpus: Make, annotator: Make, tmp_path: Path) -> None:
