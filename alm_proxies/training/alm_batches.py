@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,7 +23,9 @@ from alm_proxies.models.chat_inputs import ChatInputs
 from alm_proxies.progress import Progress
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances
+from alm_proxies.training.batches import wrong_length
 
+_SHORTEST = 0.1  # seconds
 _EXTRA = 480  # samples of silence after a clip, so that its last frames are as with padding
 _SILENCE = 2.0  # floor of the extractor below a clip's loudest cell, in its own unit
 _ALIKE = 16  # batches drawn together and sorted by length
@@ -111,6 +114,9 @@ def hear(
                 findings.extend(opened.findings)
                 progress.advance()
                 if mel is None:
+                    continue
+                if len(mel) < _SHORTEST * form.rate:
+                    findings.append(wrong_length(opened.utterance_id, len(mel) / form.rate, _SHORTEST, math.inf))
                     continue
                 if inputs.max_audio_seconds is not None and len(mel) > inputs.max_audio_seconds * form.rate:
                     findings.append(_too_long(opened.utterance_id, inputs.max_audio_seconds))
@@ -279,12 +285,13 @@ def audio_tokens(frames: int) -> int:
 def changed(
     clip: NDArray[np.float32], change: Change, silence: float, chance: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Augment a clip: a random gain, a random shift, and masked bands of time and frequency."""
+    """Augment a clip: a random gain, a random shift, and masked bands of time and frequency; at least half stays."""
     late = int(chance.integers(-change.shift, change.shift + 1)) if change.shift else 0
+    late = max(late, -(len(clip) // 2))
     lead = np.full((max(0, late), clip.shape[1]), silence, dtype=np.float32)
     clip = np.concatenate([lead, clip[max(0, -late) :]]) + np.float32(chance.normal(0, change.gain) / _DECIBELS)
     for axis, widest in ((0, change.frames), (1, change.bands)):
-        width = int(chance.integers(0, widest + 1))
+        width = min(int(chance.integers(0, widest + 1)), clip.shape[axis] // 2)
         start = int(chance.integers(0, clip.shape[axis] - width + 1))
         stripe = (slice(start, start + width), slice(None))[:: 1 if axis == 0 else -1]
         if width:

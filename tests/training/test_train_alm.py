@@ -162,6 +162,21 @@ def test_clips_as_long_as_the_models_window_are_moved_and_cut_inside_it(alm: dic
     assert not done.findings.counts()
 
 
+def test_short_clips_are_changed_too_and_those_below_a_tenth_of_a_second_left_out(tmp_path: Path) -> None:
+    utterances, labels = recordings(tmp_path / "tones", 16)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(16_000)
+    for number, seconds in ((0, 0.1), (1, 0.12), (2, 0.05), (3, 0.11), (4, 0.02)):
+        soundfile.write(tmp_path / "tones" / f"{number:03d}.wav", noise[: round(16_000 * seconds)], 16_000)
+    base = tiny.build(tmp_path / "base", seed=1, hearing=SHORT)
+    alm = {"change": {"shift": 50, "frames": 100}}
+    given = {"recipe": "alm", "model": str(base), "alm": alm, "epochs": 4, "batch": 4, "seed": 1}
+    done = train(labels, utterances, tmp_path / "out", TrainSettings.model_validate(given), quiet=True)
+    assert done.epochs["loss"].is_finite().all()
+    found = done.findings.frame.select("utterance_id", "kind").rows()
+    assert sorted(found) == [("tones/002", "too_short"), ("tones/004", "too_short")]
+    assert done.counts["left_out"] == 2
+
+
 def test_touched_recordings_are_gone_on_with(tones: Tones, tmp_path: Path) -> None:
     once = TINY.model_copy(update={"epochs": 1})
     first = train(tones[1], tones[0], tmp_path, once, quiet=True)
