@@ -42,6 +42,7 @@ _HELD = 2**30
 _MANY = 64
 """The number of small files in a folder that become one."""
 _SMALL = 2**20
+"""The size from which on a file is not small, on disk or in memory: rows that repeat take little on disk."""
 _CHANGED = "it was changed after it was written"
 
 
@@ -142,14 +143,15 @@ class Store:
                 pl.Series("vector", np.stack(vectors), dtype=self._type),
             ]
         )
+        row_bytes = frame["vector"].estimated_size() // len(frame)
         if cached is not None and _put(frame, cached, cache.write) is not None:
-            _merge(cached, cache.write)
+            _merge(cached, cache.write, row_bytes)
             return
         if may_be_cached:
             self._unkept = cache.why_unusable("features") or "it could not be written"
         if self._own is not None:
             _put(frame, self._own, _write_own)
-            _merge(self._own, _write_own)
+            _merge(self._own, _write_own, row_bytes)
 
 
 def _put(frame: pl.DataFrame, folder: Path, write: Callable[[Path, bytes], bool]) -> Path | None:
@@ -165,7 +167,7 @@ def _write_own(path: Path, content: bytes) -> bool:
     return True
 
 
-def _merge(folder: Path, write: Callable[[Path, bytes], bool]) -> None:
+def _merge(folder: Path, write: Callable[[Path, bytes], bool], row_bytes: int) -> None:
     """Put the rows of many small files into one; whoever looked for one of these looks again."""
     with suppress(OSError):
         paths = sorted(folder.glob(f"{_WHOLE}*.parquet"))
@@ -173,6 +175,7 @@ def _merge(folder: Path, write: Callable[[Path, bytes], bool]) -> None:
         if len(small) < _MANY:
             return
         whole = {path: content for path in small if _is_whole(path, content := path.read_bytes())}
+        whole = {path: content for path, content in whole.items() if _rows_in(content) * row_bytes < _SMALL}
         frames = [pl.read_parquet(BytesIO(content)) for content in whole.values()]
         merged = _put(pl.concat(frames), folder, write) if len(frames) > 1 else None
         for path in whole if merged is not None else ():
@@ -182,6 +185,10 @@ def _merge(folder: Path, write: Callable[[Path, bytes], bool]) -> None:
 
 def _is_whole(path: Path, content: bytes) -> bool:
     return path.stem == f"{_WHOLE}{digest_of_bytes(content)}"
+
+
+def _rows_in(content: bytes) -> int:
+    return int(pl.scan_parquet(BytesIO(content)).select(pl.len()).collect().item())
 
 
 def _fix_of(path: Path) -> str:

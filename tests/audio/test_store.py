@@ -274,3 +274,15 @@ def test_long_rows_are_written_before_they_fill_the_memory(monkeypatch: pytest.M
     assert [int(row[0][0]) for number in range(5) if (row := Store("abc", 1000, None).get(f"k{number}", "toy"))] == [
         0, 1, 2, 3, 4,
     ]  # fmt: skip
+
+
+def test_files_of_long_rows_that_compress_well_do_not_become_one_that_fills_the_memory() -> None:
+    store = Store("abc", 300_000, None)
+    for number in range(66):
+        store.add(f"k{number}", "toy", (np.full(300_000, number), ""))
+        store.flush()
+    assert len(kept()) == 66
+    assert max(path.stat().st_size for path in kept()) < 2**20
+    row = Store("abc", 300_000, None).get("k65", "toy")
+    assert row is not None
+    assert (row[0] == 65).all()
