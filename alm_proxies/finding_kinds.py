@@ -213,7 +213,7 @@ KINDS: dict[str, Kind] = {
     ),
     # fusing
     "assumed_agreement": Kind(
-        "warning", "Hardly any utterance has two human votes; their agreement is assumed.", "Have some rated twice."
+        "warning", "Few utterances have two human votes; agreement is assumed in part.", "Have some rated twice."
     ),
     "chosen": Kind("info", "The method that predicts held-out votes best, and the candidates."),
     "folds_share_speakers": Kind(

@@ -90,7 +90,7 @@ class Chosen(Estimator):
         self.estimator_ = choice.estimator
         self.converged_ = getattr(choice.estimator, "converged_", True)
         self.iterations_ = getattr(choice.estimator, "iterations_", 0)
-        self.assumed_ = bool(getattr(choice.estimator, "assumed_", False))
+        self.learned_part_ = choice.estimator.learned_part_
         self.blocks_ = tuple(name for name in choice.candidate.proxies if name != COLUMNS)
 
     def posterior(self, counts: Counts) -> Posterior:

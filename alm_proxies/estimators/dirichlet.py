@@ -13,7 +13,6 @@ from alm_proxies.estimators.estimator import (
     Posterior,
     assumed_strength,
     fitting_rows,
-    has_pairs,
     learned_part,
     minimise,
 )
@@ -50,8 +49,7 @@ class Weighted(Estimator):
         )
         result = minimise(objective, first, 200)
         alpha = np.exp(result.x)
-        self.assumed_ = self._free and not has_pairs(counts)
-        learned = learned_part(counts, beside=bool(tuned)) if self._free else 1.0
+        self.learned_part_ = learned = learned_part(counts, beside=bool(tuned)) if self._free else 1.0
         if learned < 1.0:
             added = _added(counts, self.shares_, alpha)
             strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True), counts.human)
@@ -86,7 +84,7 @@ class Pool(Weighted):
         self.shares_ = (votes / votes.sum(1, keepdims=True)).mean(0)
         self.prior_votes_ = _NEXT_TO_NONE
         self.weights_ = np.ones(len(counts.blocks))
-        self.assumed_, self.converged_, self.iterations_ = False, True, 0
+        self.converged_, self.iterations_, self.learned_part_ = True, 0, 1.0
 
 
 class Human(Weighted):
@@ -113,8 +111,7 @@ class Dirichlet(Estimator):
         self.shares_ = counts.shares
         entropy, there = self._entropy(counts)
         self.cuts_ = np.quantile(entropy[there], [1 / 3, 2 / 3]) if there.any() else np.zeros(2)
-        self.assumed_ = not has_pairs(counts)
-        learned = learned_part(counts, beside=bool(counts.blocks))
+        self.learned_part_ = learned = learned_part(counts, beside=bool(counts.blocks))
         stratum = self._strata(counts)
         fixed = np.log(assumed_strength(self.shares_)) if learned == 0.0 else None
         objective = _DirichletLoss(counts.human, self._sources(counts), stratum, fixed)

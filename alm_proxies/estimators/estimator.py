@@ -54,6 +54,8 @@ class Estimator(ABC):
     """Whether it cannot be fitted to proxies alone."""
     takes: ClassVar[tuple[str, ...]] = ()
     """The settings of fuse that its constructor takes: classes, penalty, folds, seed; and quiet."""
+    learned_part_: float = 1.0
+    """How much of the variation between listeners was learned (`learned_part`); the rest was assumed."""
 
     def fit(self, votes: Votes | Counts) -> Self:
         """Learn from human votes and proxies; raises if there is no human vote and the method needs some."""

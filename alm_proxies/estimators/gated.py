@@ -13,7 +13,6 @@ from alm_proxies.estimators.estimator import (
     Posterior,
     assumed_strength,
     fitting_rows,
-    has_pairs,
     learned_part,
     minimise,
 )
@@ -84,7 +83,6 @@ class Gated(Estimator):
         dark = self.features_.dark(counts)
         self.gate_knows_dark_ = bool(dark.sum() >= _DARK_NEEDED or not inputs.any())
         self.average_gate_ = gate.mean(0)
-        self.assumed_ = not has_pairs(counts)
         self.learned_part_ = learned_part(counts, beside=bool(inputs.any()))
         if self.learned_part_ < 1.0:
             means = self.alpha_ / self.alpha_.sum(1, keepdims=True)

@@ -10,7 +10,7 @@ from alm_proxies.ballots import summed
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.ballot_raters import BallotRaters
 from alm_proxies.estimators.counts import Array, Counts, Index
-from alm_proxies.estimators.estimator import Estimator, Posterior, fitting_rows, minimise
+from alm_proxies.estimators.estimator import Estimator, Posterior, fitting_rows, has_pairs, minimise
 from alm_proxies.estimators.gated import Gated
 
 _ROWS = 12_000
@@ -60,12 +60,12 @@ class KnownRaters(Estimator):
             )
         counts = fitting_rows(counts, self.seed, self.rows)
         self.gated_ = Gated(self.classes, self.penalty, seed=self.seed, tolerance=self.tolerance).fit(counts)
-        self.assumed_ = self.gated_.assumed_
+        self.learned_part_ = self.gated_.learned_part_
         ballots = counts.raters
         assert ballots is not None  # selecting rows keeps them
         self.raters_ = ballots.names
         objective = RaterLoss(self.gated_, self.gated_.aligned(counts), ballots)
-        if self.assumed_ or not objective.votes:
+        if not (has_pairs(counts) and objective.votes):
             self.worth_ = objective.worth(objective.start())
             self.converged_, self.iterations_ = self.gated_.converged_, self.gated_.iterations_
             return

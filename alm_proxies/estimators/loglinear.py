@@ -13,7 +13,6 @@ from alm_proxies.estimators.estimator import (
     Posterior,
     assumed_strength,
     fitting_rows,
-    has_pairs,
     learned_part,
     minimise,
 )
@@ -56,9 +55,8 @@ class Loglinear(Estimator):
         counts = fitting_rows(counts, self.seed, self.rows)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
-        self.assumed_ = not has_pairs(counts)
         inputs = self.features_.of(counts)
-        learned = learned_part(counts, beside=True)
+        self.learned_part_ = learned = learned_part(counts, beside=True)
         fixed = float(np.log(assumed_strength(self.shares_))) if learned == 0.0 else None
         objective = _Objective(counts.human, inputs, self.shares_, len(counts.blocks), fixed)
         result = minimise(objective, objective.start(), self.iterations, self.tolerance)

@@ -79,7 +79,6 @@ class Stack(Estimator):
         self.leaks_ = leaking(counts)
         names = tuple(name for name in counts.steering if name not in self.leaks_)
         voted = np.flatnonzero(counts.human.any(1)).astype(np.int64)
-        self.assumed_ = not has_pairs(counts.rows(voted))
         methods, without = self.methods, self.without
         if len(voted) < FEWEST:
             methods, without = (Method("weighted", (lambda _: Weighted(),)),), (Method("human", (lambda _: Human(),)),)
@@ -89,7 +88,7 @@ class Stack(Estimator):
             if len(voted) > TUNE_ROWS:
                 sample = np.sort(generator(self.seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
             known = counts.rows(sample).raters
-            if known is not None and known.telling and not self.assumed_:
+            if known is not None and known.telling and has_pairs(counts.rows(voted)):
                 methods, without = (*methods, RATERS), (*without, RATERS)
             else:
                 counts = replace(counts, raters=None)
@@ -97,6 +96,7 @@ class Stack(Estimator):
             self.learned_ = trial.run(methods, without, quiet=self.quiet)
         beside = self.learned_.beside
         self.share_ = beside.share if beside is not None else 0.0
+        self.learned_part_ = beside.learned if beside is not None and self.share_ else self.learned_.alone.learned
         self.proxies_ = self.learned_.proxies if self.share_ else ()
         self.blocks_ = tuple(name for name in self.proxies_ if name != COLUMNS)
         self.trials_ = self.learned_.trials

@@ -244,7 +244,7 @@ def test_single_votes_say_that_the_agreement_of_listeners_is_assumed(make):
     human, truth = cast(rng, 300, 4, 1)
     counts = counts_from(human, np.stack([rng.multinomial(8, q) for q in truth]))
     fit = make().fit(counts)
-    assert fit.assumed_
+    assert fit.learned_part_ == 0.0
     p, _ = proper(fit.predict(counts))
     assert -(truth * np.log(p)).sum(1).mean() < -(truth * np.log(counts.shares)).sum(1).mean()
 

@@ -201,7 +201,7 @@ def test_one_vote_an_utterance_is_enough_to_find_that_proxies_help():
     counts = counts_with(human, proxy=proxy)
     stack = Stack(folds=3).fit(counts)
     assert stack.proxies_ == ("proxy",)
-    assert stack.assumed_
+    assert stack.learned_part_ == 0.0
     assert loss(stack, counts, truth) < loss(Stack(folds=3).fit(counts.only([])), counts.only([]), truth) - 0.1
 
 
@@ -244,7 +244,7 @@ def test_labels_of_one_vote_promise_an_error_near_the_one_they_make_where_listen
     labels = stack.posterior(stack.aligned(counts))
     error = np.square(truth - labels.mean).sum()
     promised = ((1 - np.square(labels.mean).sum(1)) / (labels.concentration + 1)).sum()
-    assert stack.assumed_
+    assert stack.learned_part_ == 0.0
     assert 0.8 < error / promised < 1.1
 
 

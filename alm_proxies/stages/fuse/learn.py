@@ -85,9 +85,14 @@ def unsettled_attributes(rated: Attributes) -> list[Finding]:
 
 
 def _of_fit(estimator: Estimator) -> list[Finding]:
-    if not getattr(estimator, "assumed_", False):
+    learned = estimator.learned_part_
+    if learned == 1.0:
         return unsettled(estimator)
-    message = "hardly any utterance has two human votes: an agreement of 0.3 between listeners is assumed"
+    message = "no utterance has two human votes: an agreement of 0.3 between listeners is assumed"
+    if learned:
+        part = f"{100 * learned:.0f} %"
+        message = f"few utterances have two human votes: the agreement learned from them counts {part}, an assumed one "
+        message += "of 0.3 the rest"
     fix = "Have some utterances rated by two listeners or more."
     return [Finding("fuse", "assumed_agreement", message, fix=fix), *unsettled(estimator)]
 

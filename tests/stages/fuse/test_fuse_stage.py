@@ -91,6 +91,18 @@ def test_held_out_votes_change_nothing_but_the_count_of_findings():
     assert second.findings.counts()["held_out"] == extra.height
 
 
+@pytest.mark.parametrize("method", ["auto", "gated", "dirichlet", "weighted", "loglinear", "chosen"])
+@pytest.mark.parametrize(("second", "said"), [(0, True), (36, True), (140, False)])
+def test_a_finding_says_while_any_part_of_the_agreement_is_assumed(method, second, said):
+    """36 of 140 is more than 30, from which on it was silent; half of the utterances are enough to learn it whole."""
+    more = votes(140, raters=2)
+    later = pl.col("annotator") == "c/r1"
+    frame = more.frame.filter(~later | (pl.col("utterance_id") < f"u{second:03d}"))
+    fused = fuse(Votes.of(frame, about=more.about), FuseSettings(method=method, classes=4, folds=2))
+    assert ("assumed_agreement" in fused.findings.counts()) is said
+    assert (fused.estimator.learned_part_ < 1) is said
+
+
 def test_valence_is_fused_beside_the_labels():
     frame = fuse(votes(valence=True), FuseSettings(method="weighted")).labels.frame
     assert frame["valence"].null_count() == 0
