@@ -138,7 +138,8 @@ def ledgers_in(folder: str | Path) -> list[Path]:
         refuse_unreadable_folder(folder)
     paths = sorted(Path(folder).glob("ledger*.sqlite"))
     if not paths:
-        raise InputError("contains no ledger", where=str(folder), fix="Name a folder that annotate has written to.")
+        message = "contains no ledger" if Path(folder).is_dir() else "there is no such folder"
+        raise InputError(message, where=str(folder), fix="Name a folder that annotate has written to.")
     return paths
 
 

@@ -76,8 +76,10 @@ def test_shards_of_different_annotators_labels_or_nothing_are_refused(
     annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "b", AnnotateSettings(shard="2/2", seed=9))
     with pytest.raises(InputError, match="'scripted' is not the same in"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
-    with pytest.raises(InputError, match="contains no ledger"):
+    with pytest.raises(InputError, match="there is no such folder"):
         merge([tmp_path / "c"], tmp_path / "merged")
+    with pytest.raises(InputError, match="contains no ledger"):
+        merge([tmp_path], tmp_path / "merged")
     with pytest.raises(InputError, match="cast here, not merged"):
         whole = tmp_path / "whole"
         annotate(utterances, [annotator(utterances, votes=1)], whole, AnnotateSettings())
