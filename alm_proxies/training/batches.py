@@ -136,10 +136,11 @@ class KeptClips:
         return self._clips.get(name)
 
     def add(self, name: str, opened: Opened) -> None:
-        """Cache an utterance's clip if there is room for it."""
-        if opened.clip is not None and opened.clip.pcm is not None:
-            opened = replace(opened, clip=replace(opened.clip, pcm=None))  # the same samples once more
-        size = 0 if opened.clip is None else opened.clip.samples.nbytes
+        """Cache an utterance's clip if there is one, and room for it; what could not be opened is tried again."""
+        if opened.clip is None:
+            return
+        opened = replace(opened, clip=replace(opened.clip, pcm=None))  # which is the same samples once more
+        size = opened.clip.samples.nbytes
         with self._lock:
             if name not in self._clips and size <= self._left:
                 self._left -= size

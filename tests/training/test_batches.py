@@ -18,7 +18,7 @@ from alm_proxies.audio.clip import Clip, Opened
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.metrics import METRICS
 from alm_proxies.models.encoder import Encoder, Inputs
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Finding, Utterances
 from alm_proxies.training import run_log
 from alm_proxies.training.batches import (
     KeptClips,
@@ -189,6 +189,25 @@ def test_kept_clips_are_opened_once_as_far_as_there_is_room(corpus: Corpus) -> N
         first, second = (list(loader.steps(plan)) for _ in range(2))
         assert torch.equal(first[0].parts[0].inputs.values, second[0].parts[0].inputs.values)
         assert len(opened) == 6 + again if again is not None else 6 < len(opened) < 12
+
+
+@pytest.mark.parametrize("room", [0, 10**9])
+def test_a_clip_that_could_not_be_opened_is_tried_again_in_the_next_epoch(corpus: Corpus, room: int) -> None:
+    encoder = Encoder.load(corpus.encoder, device="cpu")
+    ids = tuple(corpus.utterances.frame["utterance_id"])
+    sounds, away = Sounds(corpus.utterances, stage="train"), {ids[2]}
+
+    def sometimes(name: str) -> Opened:
+        if name in away:
+            return Opened(name, None, (Finding("train", "not_fetched", "the store is away", "", name),))
+        return sounds.open(name)
+
+    loader = Loader(sometimes, encoder.prepare, ids, 0.1, 30.0, 0.5, threads=1, kept=KeptClips(room))
+    steps = [next(loader.steps([np.arange(6)]))]
+    away.clear()
+    steps.append(next(loader.steps([np.arange(6)])))
+    assert [sum(map(len, step.parts)) for step in steps] == [5, 6]
+    assert [len(step.findings) for step in steps] == [1, 0]
 
 
 def test_a_kept_clip_is_held_once() -> None:
