@@ -11,7 +11,7 @@ defects corrected.
 Defects of the authors' released code, and what is done here instead:
 
 - The chosen transcript is never used in the prompt. Here it is the item's transcript in the table of utterances,
-  which prompts and training read; it is null if words were cut off.
+  which prompts and exports read; it is null if words were cut off.
 - A weighted sampler is built and never used. Here its weights, the inverse of the class's count, are in the labels.
 - Class weights are set by hand for each data set. Here there are none besides those of the sampler.
 - A recording without features becomes a row of zeros, and a possible neighbour. Here it is left out, with a finding.
