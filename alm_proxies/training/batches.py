@@ -139,8 +139,8 @@ class KeptClips:
         """Cache an utterance's clip if there is one, and room for it; what could not be opened is tried again."""
         if opened.clip is None:
             return
-        opened = replace(opened, clip=replace(opened.clip, pcm=None))  # which is the same samples once more
         size = opened.clip.samples.nbytes
+        opened = replace(opened, clip=replace(opened.clip, pcm=None))  # which is the same samples once more
         with self._lock:
             if name not in self._clips and size <= self._left:
                 self._left -= size

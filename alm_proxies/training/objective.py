@@ -55,6 +55,12 @@ class Objective:
                 "dirichlet_multinomial needs human votes on the training utterances",
                 fix="Give votes (--votes), or choose loss = kld.",
             )
+        if settings.attributes.weight and not np.isfinite(targets.attributes[targets.train]).any():
+            raise InputError(
+                "attributes.weight is set, and no training label has valence, arousal or dominance",
+                where="labels",
+                fix="Fuse votes with ratings, or leave attributes.weight out.",
+            )
         auxiliary, findings = _measured(targets, utterances, cache, settings, quiet=quiet)
         if settings.loss == "dirichlet_multinomial":
             findings = (*findings, *_without_votes(targets))

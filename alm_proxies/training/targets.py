@@ -127,7 +127,8 @@ def targets_of(
         message = f"no labelled utterance of split train or development can be used{f' ({lost})' if lost else ''}"
         fix = "Give labels of weight above 0, of utterances of the splits train and development or without a split."
         raise InputError(message, where="labels", fix=fix)
-    is_development, aside = (rows["split"] == "development").to_numpy(), []
+    aside: list[Finding] = []
+    is_development = (rows["split"] == "development").to_numpy()
     if not is_development.any():
         rows, is_development, aside = _set_aside(rows, people, development, seed)
     counts, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)

@@ -14,10 +14,10 @@ from small_corpus import LABELS, small_settings
 from wording import Wording
 
 from alm_proxies.audio.clip import Clip
-from alm_proxies.errors import EngineError, SettingsError
+from alm_proxies.errors import EngineError, InputError, SettingsError
 from alm_proxies.models.trained import TrainedModel
 from alm_proxies.stages.train.stage import Trained, train
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Labels, Utterances
 
 if TYPE_CHECKING:
     from conftest import Corpus
@@ -61,6 +61,13 @@ def test_layers_are_unfrozen_from_the_highest_that_is_mixed(corpus: Corpus, tmp_
     moved = {name for name in before if not before[name].equal(after[name])}
     assert {name.partition("layers.")[2][:1] for name in moved} == {"0"}
     assert all(name.startswith("encoder.layers.0.") for name in moved)
+
+
+def test_attributes_that_no_label_has_cannot_be_learned(corpus: Corpus, tmp_path: Path) -> None:
+    without = Labels.of(corpus.labels.frame.drop("arousal"), about=corpus.labels.about)
+    settings = small_settings(corpus.encoder, attributes={"weight": 0.3})
+    with pytest.raises(InputError, match="no training label has valence, arousal or dominance"):
+        train(without, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
 
 
 def test_a_frozen_encoder_has_no_layers_to_unfreeze(corpus: Corpus) -> None:
