@@ -261,7 +261,7 @@ def test_measured_prosody_counts_its_three_passes_an_epoch_as_passes(corpus: Any
 
 
 def test_measured_prosody_learns_the_same_whatever_the_number_of_threads(corpus: Any, tmp_path: Path) -> None:
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # the package has no types
 
     files = []
     for threads in (1, 2):
