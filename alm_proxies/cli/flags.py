@@ -200,4 +200,6 @@ def _help(field: FieldInfo) -> str:
         default = ",".join(f"{name}={value}" for name, value in default.items())
     if isinstance(default, tuple | list):
         default = (":" if _is_range(kind) else ",").join(map(str, default))
-    return text if default is None or default == "" or isinstance(default, bool) else f"{text} [default: {default}]"
+    if isinstance(default, bool):
+        default = "true" if default else None
+    return text if default is None or default == "" else f"{text} [default: {default}]"

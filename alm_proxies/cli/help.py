@@ -18,6 +18,8 @@ from alm_proxies.cli.stages import Command, commands_of
 from alm_proxies.stages.registry import STAGES
 
 _WIDEST = 26
+_PAIRS = "NAME=VALUE,..."
+_KEYS = "https://alm-proxies.github.io/alm-proxies/reference/settings.html"
 _ALWAYS = (
     ("--json", "Print the result as one line of JSON."),
     ("--quiet", "Show no progress on stderr."),
@@ -63,6 +65,8 @@ def _one(command: Command) -> Iterator[str]:
             yield f"\n{title}:"
             for left, right in rows:
                 yield from _row(left, right or "")
+    if any(_PAIRS in left for left, _ in flags):
+        yield f"\nWhat each NAME of a flag with NAME=VALUE means: {_KEYS}"
 
 
 def _row(left: str, right: str) -> Iterator[str]:
@@ -85,7 +89,7 @@ def _value(command: Command, name: str, spelled: Sequence[str]) -> str:
 
 def _word(kind: Any) -> str:
     if get_origin(kind) is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
-        return "NAME=VALUE,..."
+        return _PAIRS
     if get_origin(kind) is tuple:
         return "LOW:HIGH" if Ellipsis not in get_args(kind) else "A,B,..."
     return {int: "N", float: "X"}.get(kind, "VALUE")

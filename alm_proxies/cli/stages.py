@@ -131,9 +131,12 @@ class Command:
         ]
         first = next(iter(self.stage.writes.values()))
         names = ", ".join([*self.stage.writes.values(), "findings.parquet"])
-        where = f"The folder to write: {names}." if self.stage.into_folder or self.stage.blocks_as else (
-            f"The {Path(first).suffix[1:]} file to write, with the others next to it, or a folder: {names}."
-        )  # fmt: skip
+        if first == ".":
+            where = "The folder to write, with findings.parquet in it."
+        elif self.stage.into_folder or self.stage.blocks_as:
+            where = f"The folder to write: {names}."
+        else:
+            where = f"The {Path(first).suffix[1:]} file to write, with the others next to it, or a folder: {names}."
         output = Annotated[Path, Parameter(name=["--output", "-o"], help=where)]
         built.append(_parameter("output_", output))
         built += [_flag_of(need) for place, need in enumerate(self.needs) if place and not need.positional]

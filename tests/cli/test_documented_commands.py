@@ -61,6 +61,23 @@ def test_help_of_every_stage_has_its_flags(verb: str, capsys: pytest.CaptureFixt
         assert "--settings" in text
 
 
+def test_help_names_what_is_written_what_is_on_by_default_and_where_nested_keys_are_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    helps = {}
+    for verb in STAGES:
+        assert run([verb, "--help"]) == 0
+        helps[verb] = " ".join(capsys.readouterr().out.split())
+    assert [verb for verb, text in helps.items() if " ., " in text] == []
+    assert [
+        verb for verb in ("annotate", "fuse", "predict", "export") if "folder of recordings" not in helps[verb]
+    ] == []
+    assert "card allows it. [default: true]" in helps["export"]
+    nested = {verb for verb, text in helps.items() if "NAME=VALUE,..." in text}
+    assert nested == {verb for verb, text in helps.items() if "reference/settings.html" in text}
+    assert {"annotate", "listen", "train"} <= nested
+
+
 def test_help_shows_what_a_flag_takes_also_where_its_key_is_a_word_of_python(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

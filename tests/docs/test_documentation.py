@@ -18,9 +18,14 @@ from typing import Any
 import pytest
 from forked import Forked, bash
 
+from alm_proxies.cards import card_of
+from alm_proxies.pipeline.file import read_pipeline
+from alm_proxies.taxonomy import taxonomy_of
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 TUTORIALS = sorted(path for path in (DOCS / "tutorials").glob("*.md") if path.stem != "index")
+TOML = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SERVER = "http://127.0.0.1:8000/v1"
 
 
@@ -120,6 +125,30 @@ def test_every_python_block_of_the_how_to_pages_runs(tmp_path: Path) -> None:
     for page, text in listed:
         done = Forked.done("-c", text, cwd=tmp_path)
         assert done.returncode == 0, f"{page}\n{text}\n{done.stderr}"
+
+
+def test_every_pipeline_of_the_how_to_pages_has_keys_that_are_known(tmp_path: Path) -> None:
+    """Whole files, and sections alone; the entry points of a package are no pipeline."""
+    listed = {
+        f"{page.stem}-{number}": text
+        for page in sorted((DOCS / "how-to").glob("*.md"))
+        for number, text in enumerate(TOML.findall(page.read_text(encoding="utf-8")))
+        if "[project." not in text
+    }
+    assert len(listed) >= 6
+    around = 'taxonomy = "crema6"\nfolder = "out"\n[simulate]\n[fuse]\n'
+    for name, text in listed.items():
+        file = tmp_path / f"{name}.toml"
+        file.write_text(text if "folder =" in text else around + text, encoding="utf-8")
+        assert read_pipeline(file).runs
+
+
+def test_the_example_of_several_corpora_maps_every_label_of_crema_d_that_its_taxonomy_lacks() -> None:
+    (text,) = TOML.findall((DOCS / "how-to" / "combine-corpora.md").read_text(encoding="utf-8"))
+    file = tomllib.loads(text)
+    (crema,) = (block for block in file["read"] if block["format"] == "crema_d")
+    labels = taxonomy_of(card_of("crema_d").taxonomy or "").labels
+    assert set(crema["map"]) == set(labels) - set(taxonomy_of(file["taxonomy"]).labels)
 
 
 def test_the_first_page_lists_what_the_extra_all_brings() -> None:

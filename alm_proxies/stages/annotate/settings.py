@@ -28,7 +28,7 @@ class AnnotateSettings(Settings):
     """Settings of annotate."""
 
     panel: Annotated[tuple[str, ...], PLACE, Alias("annotator")] = ()
-    """Annotator files, relative to the pipeline file, or names of shipped ones, such as "embedded"."""
+    """Annotator files (in a pipeline file, relative to it), or names of shipped ones, such as "embedded"."""
     votes: int | None = Field(default=None, ge=1, le=10_000)
     """Votes per utterance of every annotator; null = the number in each file."""
     seed: int = 0
@@ -61,7 +61,7 @@ STAGE = Stage(
     settings=AnnotateSettings,
     function="alm_proxies.stages.annotate.stage:annotate",
     needs=(
-        Need("utterances", "utterances", first=("read/utterances",), help="The utterances file."),
+        Need("utterances", "utterances", first=("read/utterances",), help="The utterances, or a folder of recordings."),
         Need(
             "votes",
             "votes",

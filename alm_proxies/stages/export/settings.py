@@ -65,7 +65,7 @@ STAGE = Stage(
             "utterances",
             "utterances",
             first=("balance/utterances", "read/utterances"),
-            help="The utterances: recordings, speakers, splits, transcripts.",
+            help="The utterances: recordings, speakers, splits, transcripts; or a folder of recordings.",
         ),
         Need(
             "votes",

@@ -67,7 +67,8 @@ STAGE = Stage(
             "utterances",
             first=("read/utterances",),
             optional=True,
-            help="The utterances, for the speakers (folds are speaker-disjoint) and the gate's columns.",
+            help="The utterances, for the speakers (folds are speaker-disjoint) and the gate's columns, or a folder of "
+            "recordings.",
         ),
     ),
     writes={"labels": "labels.parquet", "trials": "trials.parquet"},
