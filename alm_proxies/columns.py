@@ -82,9 +82,10 @@ def missing_column(name: str, present: Iterable[str], where: str) -> TableError:
     present = list(present)
     near = did_you_mean(name, present)
     listed = ", ".join(present[:30]) + (" ..." if len(present) > 30 else "")
-    return TableError(
-        f"has no column {name!r}", where=where, fix=f"{near or 'Add or rename it.'} There are: {listed or 'none'}."
-    )
+    fix = near or "Add or rename it."
+    if name == "annotator" and any(column.startswith("p_") for column in present):
+        fix = "These are labels: alm-proxies read table FILE --as proxy:NAME ... reads them as the votes of a proxy."
+    return TableError(f"has no column {name!r}", where=where, fix=f"{fix} There are: {listed or 'none'}.")
 
 
 def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:

@@ -84,6 +84,13 @@ def test_a_missing_column_is_named_with_the_nearest_one_there_is(wording: Wordin
         Votes.of(pl.DataFrame({"utterance_id": ["a"], "anotator": ["r"], "label": ["happy"]}), taxonomy=LABELS)
 
 
+def test_labels_in_place_of_votes_are_refused_with_the_command_that_reads_them_as_a_proxy(wording: Wording) -> None:
+    labels = pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0], "p_sad": [0.0]})
+    with wording.refused(TableError) as refused:
+        Votes.of(labels, taxonomy="happy,sad")
+    assert "--as proxy:" in refused.value.fix
+
+
 def test_labels_without_a_taxonomy_ask_for_one(wording: Wording) -> None:
     with wording.refused(TableError):
         Votes.of(pl.DataFrame({"utterance_id": ["a"], "annotator": ["r"], "label": ["happy"]}))

@@ -143,7 +143,7 @@ class Store:
                 pl.Series("vector", np.stack(vectors), dtype=self._type),
             ]
         )
-        row_bytes = frame["vector"].estimated_size() // len(frame)
+        row_bytes = int(frame["vector"].estimated_size()) // len(frame)
         if cached is not None and _put(frame, cached, cache.write) is not None:
             _merge(cached, cache.write, row_bytes)
             return
