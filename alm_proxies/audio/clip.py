@@ -295,8 +295,9 @@ def _read(sound: Sound, first: int, wanted: int) -> NDArray[np.float32]:
         sound.seek(first - early)
     parts: list[NDArray[np.float32]] = []
     left = early + wanted
+    at_once = left if sound.format == "MP3" else _BLOCK  # soundfile seeks after every read: its decoder begins anew
     while left > 0:
-        block = sound.read(min(left, _BLOCK), dtype="float32", always_2d=True)
+        block = sound.read(min(left, at_once), dtype="float32", always_2d=True)
         if not len(block):
             break
         if block.shape[1] == 1:

@@ -95,6 +95,17 @@ def test_ogg_and_mp3_sound_like_what_was_written(tmp_path: Path, suffix: str, ra
     assert opened(path).findings == ()
 
 
+def test_a_long_mp3_is_decoded_in_one_piece(tmp_path: Path) -> None:
+    path, rate = tmp_path / "a.mp3", 48_000
+    time = np.arange(12 * rate) / rate
+    bursts = (np.sin(2 * np.pi * 4 * time) > 0.3) * (0.05 + np.abs(np.sin(2 * np.pi * 0.7 * time)))
+    soundfile.write(path, 0.3 * np.random.default_rng(3).standard_normal(len(time)) * bursts, rate)
+    whole, _ = soundfile.read(path, dtype="float32")
+    np.testing.assert_allclose(open_clip(path, rate=rate).samples, whole, atol=1e-6)
+    slice_ = open_clip(path, rate=rate, start=3.0, end=9.0).samples
+    np.testing.assert_allclose(slice_, whole[3 * rate : 9 * rate], atol=1e-6)
+
+
 def test_opus_in_ogg_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.opus"
     soundfile.write(path, tone(1.0, 48000), 48000, format="OGG", subtype="OPUS")
