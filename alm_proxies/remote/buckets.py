@@ -85,6 +85,7 @@ def listed(uri: str, deadline: Deadline) -> list[str]:
 def _system(uri: str) -> tuple[Any, str]:
     """The file system of an address, one for all threads, and the path in it."""
     scheme = scheme_of(uri)
+    uri = scheme + uri[len(scheme) :]  # fsspec knows schemes in lower case only
     need(*PACKAGES[scheme])
     import fsspec
 

@@ -61,6 +61,11 @@ def test_a_recording_in_a_bucket_is_that_of_the_file_and_is_cached(s3: Buckets, 
     assert content_of(uri) == tone()
 
 
+def test_a_scheme_in_capitals_is_the_same_scheme(s3: Buckets) -> None:
+    uri = s3.put("corpus/wavs/capital.wav", tone())
+    assert content_of(f"S3{uri.removeprefix('s3')}") == tone()
+
+
 def test_a_changed_object_is_fetched_again(s3: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "_ASK_AGAIN", 0.0)
     uri = s3.put("corpus/changing.wav", tone())
