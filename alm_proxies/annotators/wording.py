@@ -72,7 +72,7 @@ _NEGATIONS = _words(
 _TAKES_BACK = _words("wrong incorrect unlikely excluded out inappropriate absent impossible false")
 _CLAUSE_ENDS = re.compile(r"[.,;:!\n()—–]+|\bbut\b|\bhowever\b|\balthough\b|\bthough\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
-_CODED = re.compile(r"^\W*([^\W_]+)\W*[:.)\]=–-]\W*(\w.*)$", re.DOTALL)
+_CODED = re.compile(r"^\W*([^\W_]+)\W*[:.,;)\]([=–—\n-]\W*(\w.*)$", re.DOTALL)
 _QUOTES = "\"'`*_~“”‘’«»‹›"
 _REFUSALS = re.compile(
     r"\bas an? (?:ai|artificial|large language|language model)\b"
@@ -110,7 +110,7 @@ def exact_answer(answer: str, asked: AnswerFormat) -> str | None:
 
 
 def coded_answer(answer: str, asked: AnswerFormat) -> tuple[str, str] | None:
-    """The label of a code with a separator ("B: sad", "B) The speaker ..."), and the text after it."""
+    """The label of a code with a separator ("B: sad", "B) The ...", or a line end), and the text after it."""
     head = _CODED.match(answer)
     if asked.codes is None or head is None:
         return None

@@ -211,6 +211,12 @@ def test_a_code_that_contradicts_its_label_is_no_answer() -> None:
     assert label_of("A sad speaker.", CODES) == "sad"
 
 
+@pytest.mark.parametrize("between", ["\n", "\n\nThe voice is ", " — ", " (", ", ", "; ", " ["])
+def test_a_code_and_the_words_behind_it_count_only_if_they_agree(between: str) -> None:
+    assert label_of(f"B{between}sad", CODES) == "sad"
+    assert label_of(f"A{between}sad", CODES) is None
+
+
 def test_a_stated_distribution_is_validated_and_normalised() -> None:
     asked = AnswerFormat("distribution", FOUR.labels)
     assert read_reply('{"angry": 10, "happy": 20, "neutral": 30, "sad": 40}', asked).shares == (
