@@ -83,6 +83,11 @@ def limit(tokens: int, accepted: Sequence[str]) -> dict[str, Any]:
     return {"max_completion_tokens" if "max_completion_tokens" in accepted else "max_tokens": tokens}
 
 
+def score_fields(accepted: Sequence[str]) -> dict[str, Any]:
+    """The fields of a request for log-probabilities of the first token, on which no sampling default may act."""
+    return {"logprobs": True} | sampling_fields(Sampling(max_tokens=1), accepted) | limit(1, accepted)
+
+
 def json_form(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The field that requests JSON with a schema."""
     return {

@@ -128,7 +128,7 @@ class Completion:
     """Whether the server's counts were impossible and were replaced by the upper bound."""
     model: str
     first_tokens: tuple[tuple[str, float], ...] | None = None
-    """Log-probabilities of the most likely first tokens of the first answer."""
+    """Log-probabilities of the most likely first tokens of the first answer, each token once."""
     prompt_tokens: tuple[Mapping[int, float], ...] | None = None
     """Per position of the prompt after the first: log P of its token, and possibly of others, by token id."""
 
@@ -257,6 +257,9 @@ def _counts(usage: object, most: Most) -> tuple[int, int, bool]:
         return (0, 0, False) if usage is None else (most.tokens_in, most.tokens_out, True)
     tokens_in, wrong_in = _count(usage.get("prompt_tokens"), most.tokens_in)
     tokens_out, wrong_out = _count(usage.get("completion_tokens"), most.tokens_out)
+    total, wrong_total = _count(usage.get("total_tokens"), most.tokens_in + most.tokens_out)
+    if tokens_in and not (wrong_in or wrong_out or wrong_total) and total - tokens_in <= most.tokens_out:
+        tokens_out = max(tokens_out, total - tokens_in)  # some servers count reasoning in the total only
     return tokens_in, tokens_out, wrong_in or wrong_out
 
 
@@ -276,8 +279,8 @@ def _scores_of(
     """Log-probabilities of the first answer's first token, and of the prompt."""
     first = body.choices[0].logprobs
     top = first.content[0].top_logprobs if first is not None and first.content else None
-    scores = None if top is None else tuple((entry.token, _log_p(entry.logprob)) for entry in top)
-    if scores and math.fsum(math.exp(score) for score in dict(scores).values()) > _SUM_AT_MOST:
+    scores = None if top is None else _by_text([(entry.token, _log_p(entry.logprob)) for entry in top])
+    if scores and math.fsum(math.exp(score) for _, score in scores) > _SUM_AT_MOST:
         raise malformed("the log-probabilities of the first token sum to more than 1")
     if body.prompt_logprobs is None:
         return scores, None
@@ -288,6 +291,22 @@ def _scores_of(
         )
     except ValueError:
         raise malformed("a token of the prompt has no id") from None
+
+
+def _by_text(entries: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """log P of each text: several tokens may have the same one, such as A with and without the space before it.
+
+    An entry that is listed twice counts once.
+    """
+    scores: dict[str, list[float]] = {}
+    for text, score in dict.fromkeys(entries):
+        scores.setdefault(text, []).append(score)
+    return tuple((text, _log_sum(several)) for text, several in scores.items())
+
+
+def _log_sum(scores: Sequence[float]) -> float:
+    largest = max(scores)
+    return min(0.0, largest + math.log(math.fsum(math.exp(score - largest) for score in scores)))
 
 
 def _log_p(value: float) -> float:

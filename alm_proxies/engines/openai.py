@@ -356,7 +356,7 @@ class OpenAI:
                 raise FaultError("server_error", "the server did not tokenise an answer", paid=False)
         if any(len(answer) > 1 for answer in tokens):
             return await self._score_words(question, tokens, bill, until)
-        fields: dict[str, Any] = {"temperature": 1.0, "logprobs": True} | chat_api.limit(1, self._abilities.sampling)
+        fields = chat_api.score_fields(self._abilities.sampling)
         if tokens:
             numbers = [answer[0] for answer in tokens]
             fields |= {"logprob_token_ids": numbers, "return_tokens_as_token_ids": True}

@@ -148,7 +148,7 @@ async def _imposed(
 
 async def _scores(engine: Asks, abilities: Abilities, heard: Question) -> Abilities:
     """Log-probabilities: of the most likely first tokens, and of tokens by id and of a given answer (vLLM)."""
-    plain = {"temperature": 1.0, "logprobs": True} | chat_api.limit(1, abilities.sampling)
+    plain = chat_api.score_fields(abilities.sampling)
     top = await _try(engine, heard, {**plain, "top_logprobs": 20}, refusals=_NO_SCORES)
     likely = top is not None and first_token_scores(top, _first_tokens(top)) is not None
     tokens = await engine.tokenize("zq"), await engine.tokenize("A")

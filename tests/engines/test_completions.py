@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -118,6 +119,7 @@ def test_whatever_is_no_completion_is_malformed(content: Any) -> None:
         ({"prompt_tokens": "20"}, (500, 0, True)),
         ({"prompt_tokens": True}, (500, 0, True)),
         ({"prompt_tokens": 20.5}, (500, 0, True)),
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 10**15}, (20, 3, False)),
         ([1, 2], (500, 16, True)),
         ("none", (500, 16, True)),
     ],
@@ -125,6 +127,23 @@ def test_whatever_is_no_completion_is_malformed(content: Any) -> None:
 def test_an_impossible_count_is_replaced_by_the_most_there_can_be(usage: Any, expected: tuple[int, int, bool]) -> None:
     answer = read(body(usage=usage))
     assert (answer.tokens_in, answer.tokens_out, answer.implausible) == expected
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens_out"),
+    [
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 23}, 3),
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 33}, 13),
+        ({"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 29}, 9),
+        ({"prompt_tokens": 20, "total_tokens": 21}, 1),
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 19}, 3),
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 37}, 3),
+        ({"completion_tokens": 3, "total_tokens": 9}, 3),
+    ],
+)
+def test_reasoning_that_only_the_total_has_is_on_the_bill(usage: Any, tokens_out: int) -> None:
+    answer = read(body(usage=usage))
+    assert (answer.tokens_out, answer.implausible) == (tokens_out, False)
 
 
 @pytest.mark.parametrize("number", [b"Infinity", b"-Infinity", b"NaN", b"1e999"])
@@ -137,6 +156,13 @@ def test_log_probabilities_are_read_where_they_were_asked_for() -> None:
     answer = read(top(("A", -0.2), ("B", -2.0), ("C", -9999.0)), SCORED)
     assert first_token_scores(answer, ("A", "B", "C")) == (-0.2, -2.0, -9999.0)
     assert read(top(("A", "nonsense")), MOST).first_tokens is None
+
+
+def test_tokens_with_the_same_text_are_one_answer_and_a_token_listed_twice_counts_once() -> None:
+    answer = read(top(("A", math.log(0.5)), ("B", math.log(0.3)), ("A", math.log(0.1)), ("B", math.log(0.3))), SCORED)
+    scores = first_token_scores(answer, ("A", "B"))
+    assert scores is not None
+    assert [math.exp(score) for score in scores] == pytest.approx([0.6, 0.3])
 
 
 @pytest.mark.parametrize(

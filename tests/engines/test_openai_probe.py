@@ -83,6 +83,15 @@ def test_every_sampling_field_is_sent_so_that_no_default_applies(fault_server, c
     assert {name: sent[name] for name in EVERY} == {name: getattr(sampling, name) for name in EVERY}
 
 
+def test_scores_are_asked_for_with_neutral_sampling_so_that_no_default_bends_them(fault_server, clip):
+    narrow = Sampling(temperature=0.5, top_p=0.5, top_k=2, repetition_penalty=1.3)
+    question = Question((Turn("user", (clip, '{"key": "neutral"}')),), ("A", "B"))
+    request = Request("k", "u", "score", (question,), sampling=narrow)
+    with_engine(fault_server, "full", lambda engine: engine.ask(request))
+    (sent,) = [seen for seen in fault_server.seen()["seen"] if seen["key"] == "neutral"]
+    assert {name: sent[name] for name in EVERY} == dict(zip(EVERY, (1.0, 1.0, -1, 1.0, 1), strict=True))
+
+
 def test_consecutive_seeds_share_a_request_and_others_do_not_change_a_draw(fault_server, clip):
     async def both(engine):
         return await engine.ask(sample(clip, (7, 8, 9))), await engine.ask(sample(clip, (9, 20, 7)))
