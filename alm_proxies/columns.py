@@ -97,6 +97,9 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
         series.dtype.is_integer() or series.dtype in (pl.Categorical, pl.Enum, pl.Null)
     ):
         raise TableError(f"is {series.dtype}, not text", where=f"{where}, column {series.name}", fix=fix)
+    if series.dtype.is_temporal() and (dtype.is_numeric() or isinstance(dtype, pl.Boolean)):
+        fix = f"{fix} Times are numbers of seconds."
+        raise TableError(f"is {series.dtype}, not a number", where=f"{where}, column {series.name}", fix=fix)
     source = series
     if isinstance(dtype, pl.Boolean) and series.dtype == pl.String:
         series = series.str.to_lowercase().replace_strict(
@@ -113,8 +116,8 @@ def cast(series: pl.Series, dtype: pl.DataType, where: str) -> pl.Series:
     lost = converted.is_null() & source.is_not_null()
     if source.dtype.is_float() and dtype.is_integer():
         lost = lost | (converted.cast(source.dtype) != source).fill_null(False)
-    elif source.dtype.is_integer() and isinstance(dtype, pl.Boolean):
-        lost = lost | ~source.is_in([0, 1])
+    elif source.dtype.is_numeric() and isinstance(dtype, pl.Boolean):
+        lost = lost | ((source != 0) & (source != 1))
     elif source.dtype.is_integer() and dtype.is_float():
         lost = lost | (converted.cast(source.dtype, strict=False) != source).fill_null(True)
     refuse_where(lost.fill_null(False), source, f"cannot be read as {dtype} without loss", where, fix)

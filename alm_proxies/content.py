@@ -11,6 +11,7 @@ import polars as pl
 from alm_proxies.files import canonical_json
 
 _AT_ONCE = 500_000
+_IN_64_BITS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 
 
 class ContentDigest:
@@ -43,18 +44,30 @@ class _Column:
     def __init__(self, dtype: pl.DataType) -> None:
         self._type = dtype
         self._missing, self._lengths, self._values = (hashlib.blake2b(digest_size=16) for _ in range(3))
-        self._inner = _Column(dtype.inner) if isinstance(dtype, pl.List) else None  # type: ignore[arg-type]
+        nested = isinstance(dtype, pl.List | pl.Array)
+        self._inner = _Column(dtype.inner) if nested else None  # type: ignore[attr-defined]
+        fields = dtype.fields if isinstance(dtype, pl.Struct) else []
+        self._fields = [(field.name, _Column(field.dtype)) for field in fields]  # type: ignore[arg-type]
 
     def update(self, column: pl.Series) -> None:
         self._missing.update(column.is_null().cast(pl.UInt8).to_numpy().tobytes())
-        if self._inner is not None:
+        column = _in_full(column)
+        if self._fields:
+            for name, inner in self._fields:
+                inner.update(column.struct.field(name))
+        elif self._inner is not None:
             self._lengths.update(column.list.len().fill_null(0).cast(pl.Int64).to_numpy().astype("<i8").tobytes())
             held = column.filter((column.list.len() > 0).fill_null(False))
             if held.len():
                 self._inner.update(held.explode())
         elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
             wide, order = (pl.Float64(), "<f8") if column.dtype.is_float() else (pl.Int64(), "<i8")
+            wide, order = (pl.UInt64(), "<u8") if column.dtype == pl.UInt64 else (wide, order)
             self._values.update(column.cast(wide).fill_null(0).to_numpy().astype(order).tobytes())
+        elif column.dtype == pl.Binary:
+            held = column.fill_null(b"")
+            self._lengths.update(held.bin.size().cast(pl.Int64).to_numpy().astype("<i8").tobytes())
+            self._values.update(b"".join(held))
         else:
             text = column.cast(pl.String).fill_null("")
             self._lengths.update(text.str.len_bytes().cast(pl.Int64).to_numpy().astype("<i8").tobytes())
@@ -64,4 +77,16 @@ class _Column:
     def state(self) -> list[Any]:
         """Its type and digests, as plain JSON."""
         digests = [part.hexdigest() for part in (self._missing, self._lengths, self._values)]
-        return [str(self._type), *digests, *([self._inner.state()] if self._inner is not None else [])]
+        inner = [column.state() for _, column in self._fields] or ([self._inner.state()] if self._inner else [])
+        return [str(self._type), *digests, *inner]
+
+
+def _in_full(column: pl.Series) -> pl.Series:
+    """The column as a type of which no digit is lost: as text polars shortens times, as numbers decimals."""
+    dtype = column.dtype
+    if isinstance(dtype, pl.Array):
+        return column.arr.to_list()
+    if dtype in (pl.Time, pl.Duration):
+        return column.to_physical()
+    too_wide = dtype.is_integer() and dtype not in _IN_64_BITS
+    return column.cast(pl.String) if dtype.is_decimal() or too_wide else column

@@ -2,7 +2,10 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -101,6 +104,51 @@ def test_types_are_cast_where_nothing_is_lost() -> None:
     assert table.frame.schema["draw"] == pl.Int32
     assert table.frame.schema["label"] == pl.String
     assert table.frame["weight"].to_list() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series("duration", [timedelta(seconds=2)]),
+        pl.Series("start", [time(0, 0, 2)]),
+        pl.Series("turn", [date(2020, 1, 1)]),
+    ],
+)
+def test_times_are_no_numbers_of_seconds(column: pl.Series, wording: Wording) -> None:
+    with wording.refused(TableError):
+        Utterances.of(pl.DataFrame({"utterance_id": ["a"]}).with_columns(column))
+
+
+def test_a_share_is_no_yes_or_no(wording: Wording) -> None:
+    assert votes(held_out=[1.0, 0.0]).frame["held_out"].to_list() == [True, False]
+    with wording.refused(TableError):
+        votes(held_out=[0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "dtype"),
+    [
+        (Decimal("1.25"), Decimal("1.75"), pl.Decimal(10, 2)),
+        (time(1, 2, 3, 1), time(1, 2, 3, 2), pl.Time()),
+        (timedelta(microseconds=1), timedelta(microseconds=2), pl.Duration("us")),
+        (datetime(2020, 1, 1, 0, 0, 0, 1), datetime(2020, 1, 1, 0, 0, 0, 2), pl.Datetime("us")),
+        ({"x": 1.00000001}, {"x": 1.00000002}, pl.Struct({"x": pl.Float64()})),
+        ({"x": None}, None, pl.Struct({"x": pl.Float64()})),
+        ([{"x": 1.00000001}], [{"x": 1.00000002}], pl.List(pl.Struct({"x": pl.Float64()}))),
+        ([1.0, 2.00000001], [1.0, 2.00000002], pl.Array(pl.Float64(), 2)),
+        ([[1, 2], [3, 4]], [[1, 2], [3, 5]], pl.Array(pl.Int64(), (2, 2))),
+        (b"\xff\xfe", b"\xff\xfd", pl.Binary()),
+        (2**63 + 1, 2**63 + 2, pl.UInt64()),
+        (2**70 + 1, 2**70 + 2, pl.Int128()),
+    ],
+)
+def test_the_content_digest_sees_every_change_of_a_group_column(before: Any, after: Any, dtype: pl.DataType) -> None:
+    def digest(value: Any) -> str:
+        frame = pl.DataFrame({"utterance_id": ["a", "b"], "of": pl.Series([value, None], dtype=dtype)})
+        return Utterances.of(frame).content_digest()
+
+    assert digest(before) == digest(before)
+    assert digest(before) != digest(after)
 
 
 def test_a_draw_may_share_its_mass_over_rows() -> None:
