@@ -185,7 +185,8 @@ class Annotator:
         system = (Turn("system", (rendered.system,)),) if rendered.system else ()
         turns = (*system, Turn("user", (*parts, rendered.after)))
         answer_of = dict(zip(asked.labels, asked.codes or asked.labels, strict=True))
-        return Question(turns, tuple(answer_of[label] for label in self.labels if label in answer_of))
+        labels = tuple(label for label in self.labels if label in answer_of)
+        return Question(turns, tuple(answer_of[label] for label in labels), labels)
 
     def seed_of_draw(self, seed: int, utterance_id: str, draw: int) -> int:
         """The seed of a draw, from (seed, utterance, annotator, draw) only; consecutive within a cell."""

@@ -121,6 +121,8 @@ class Question:
 
     turns: tuple[Turn, ...]
     choices: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    """The label of each choice; empty if it is not known."""
 
     @cached_property
     def texts(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from alm_proxies.table_files import load_table
 Script = Callable[[Request, int], str]
 """The answer to one draw of a request, given its seed."""
 Shares = Callable[[Request], Mapping[str, float]]
-"""The label distribution of a request's utterance, labels in the order of the questions' choices."""
+"""The label distribution of a request's utterance: every label by its name, in any order."""
 
 
 class Scripted:
@@ -88,7 +88,10 @@ class Scripted:
                 row = rows.get(request.utterance_id)
                 if row is None:
                     raise _missing(request, serve.answers)
-                return {name.removeprefix("p_"): float(share) for name, share in row.items()}
+                named = {name.removeprefix("p_"): float(share) for name, share in row.items()}
+                if not _fits(named, request):
+                    raise _other_labels(named, request, serve.answers)
+                return named
 
             return cls(shares=shares, faults=serve.faults, seconds=serve.seconds, name=model)
         texts: dict[str, list[str]] = {}
@@ -134,7 +137,7 @@ class Scripted:
                 return replace(reply, failure=Failure(kind, "as scripted"), latency=time.monotonic() - started)
         try:
             reply = self._answered(request, reply)
-        except _NoRowError:
+        except _TableOfAnswersError:
             raise
         except Exception as error:
             reply = replace(reply, failure=code_failure(error))
@@ -161,14 +164,14 @@ class Scripted:
         )
 
     def _scores(self, request: Request) -> tuple[float, ...]:
-        shares = self._shares_of(request).values()
+        shares = _in_order(self._shares_of(request), request)
         return tuple(math.log(share) if share > 0 else -math.inf for share in shares)
 
     def _shares_of(self, request: Request) -> Mapping[str, float]:
         if self._shares is None:
             raise InputError("this scripted annotator has texts only: it cannot score", where=self._abilities.model)
         shares = self._shares(request)
-        if isinstance(shares, Mapping):
+        if isinstance(shares, Mapping) and _fits(shares, request):
             return shares
         raise _wrong(request, "shares", shares, "the share of every label by its name")
 
@@ -181,7 +184,7 @@ class Scripted:
         shares = self._shares_of(request)
         if request.elicit == "state":
             return json.dumps(shares)
-        weights = np.array(list(shares.values()))
+        weights = np.array(_in_order(shares, request))
         if request.sampling.temperature > 0:
             weights = weights ** (1.0 / request.sampling.temperature)
             drawn = int(generator(seed, "scripted").choice(len(weights), p=weights / weights.sum()))
@@ -196,9 +199,31 @@ def _wrong(request: Request, name: str, answer: object, wanted: str) -> InputErr
     return InputError(message, where="a scripted engine", fix="Correct the function.")
 
 
-class _NoRowError(InputError):
-    """A table of answers has no row for an utterance: that is about the table, not about one recording."""
+def _fits(shares: Mapping[str, float], request: Request) -> bool:
+    """Whether the shares are those of the labels asked for, as far as these are known; a statement may be of others."""
+    labels = request.questions[0].labels
+    return request.elicit == "state" or not labels or set(shares) == set(labels)
 
 
-def _missing(request: Request, path: str) -> _NoRowError:
-    return _NoRowError(f"has no answer for utterance {request.utterance_id!r}", where=path, fix="Add a row for it.")
+def _in_order(shares: Mapping[str, float], request: Request) -> list[float]:
+    """The shares in the order of the choices."""
+    labels = request.questions[0].labels
+    return [shares[label] for label in labels] if labels else list(shares.values())
+
+
+class _TableOfAnswersError(InputError):
+    """A table of answers lacks an utterance or a label: that is about the table, not about one recording."""
+
+
+def _missing(request: Request, path: str) -> _TableOfAnswersError:
+    message = f"has no answer for utterance {request.utterance_id!r}"
+    return _TableOfAnswersError(message, where=path, fix="Add a row for it.")
+
+
+def _other_labels(shares: Mapping[str, float], request: Request, path: str) -> _TableOfAnswersError:
+    labels = request.questions[0].labels
+    lacking = [label for label in labels if label not in shares]
+    surplus = [label for label in shares if label not in labels]
+    message = f"has no column p_{lacking[0]}" if lacking else f"has the column p_{surplus[0]}, which is no label here"
+    fix = f"Give a p_ column for each of {', '.join(labels)}, and no other."
+    return _TableOfAnswersError(message, where=path, fix=fix)

@@ -6,10 +6,14 @@ import math
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import chisquare
 
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import AnnotatorFile
+from alm_proxies.audio.clip import Clip
 from alm_proxies.engines.engine import Question, Request, Sampling, Trouble, Turn
 from alm_proxies.engines.registry import ScriptedServe, open_engine, serve_settings
 from alm_proxies.engines.scripted import Scripted
@@ -56,6 +60,33 @@ def test_scores_are_the_logarithms_of_shares(clip, shares_table):
     first, other = ask(opened(shares_table), request(clip, elicit="score"), request(clip, "u2", elicit="score"))
     assert first.log_probabilities == ((math.log(0.5), math.log(0.3), math.log(0.2)),)
     assert other.log_probabilities == ((-math.inf, -math.inf, 0.0),)
+
+
+@pytest.mark.parametrize("answer", ["codes", "words"])
+@pytest.mark.parametrize("elicit", ["sample", "score"])
+def test_columns_of_shares_belong_to_their_labels_in_any_order(shares_table, elicit, answer):
+    shares = pl.read_parquet(shares_table).with_columns(utterance_id=pl.Series(["clip 0", "clip 1"]))
+    shares.select("utterance_id", "p_sad", "p_happy", "p_angry").write_parquet(shares_table)
+    file = AnnotatorFile(
+        name="told",
+        engine="scripted",
+        model="m",
+        elicit=elicit,
+        answer=answer,
+        votes=1 if elicit == "score" else 400,
+        serve={"answers": shares_table},
+    )
+    heard = Annotator.of(file, taxonomy=["angry", "happy", "sad"]).distribution(
+        [Clip(np.ones(1600, np.float32), 16000)]
+    )
+    assert heard[0] == pytest.approx([0.5, 0.3, 0.2], abs=0.08 if elicit == "sample" else 1e-9)
+
+
+@pytest.mark.parametrize("labels", [("angry", "happy"), ("angry", "happy", "sad", "fear")])
+def test_a_table_of_shares_over_other_labels_is_refused(clip, shares_table, labels, wording):
+    question = Question((Turn("user", (clip, "Which?")),), ("A", "B", "C", "D")[: len(labels)], labels)
+    with wording.refused(InputError):
+        ask(opened(shares_table), Request("k", "u1", "score", (question,)))
 
 
 def test_a_stated_distribution_is_json(clip, shares_table):
