@@ -22,6 +22,8 @@ from alm_proxies.uris import remote_of
 _READ_AT_ONCE = 2**18
 _READ_AT_LEAST = 2**12
 _READ_OF_WEIGHTS = 16 * 2**20
+_PIECES_OF_WEIGHTS = (256, 2**16)
+"""The number of pieces and the bytes of each that are read between beginning and end of a large file."""
 _LONGEST_TEXT = 2**30
 _MADE_BY_THE_KERNEL = re.compile(
     "proc|sysfs|cgroup2?|debugfs|tracefs|securityfs|configfs|bpf|pstore|efivarfs|mqueue|devpts|autofs|rpc_pipefs"
@@ -252,17 +254,32 @@ def digest_file(path: str | Path) -> str:
         raise could_not_read(path, error) from error
 
 
-def weights_digest(folder: Path, pattern: str = "*") -> str:
-    """The digest of a model's folder: sixteen hexadecimal digits; of large files only size, beginning and end count."""
+def weights_digest(folder: Path, pattern: str = "*", *, throughout: bool = False) -> str:
+    """The digest of a model's folder: sixteen hexadecimal digits; of large files only size, beginning and end count.
+
+    With `throughout`, pieces from all over a large file count too: models of which only some layers were trained have
+    the same weights at beginning and end.
+    """
     parts = []
     for path in sorted(path for path in folder.glob(pattern) if path.is_file()):
         size = path.stat().st_size
         with open_file(path) as stream:
             content = stream.read(_READ_OF_WEIGHTS)
             if size > 2 * _READ_OF_WEIGHTS:
+                content += _pieces(stream, size) if throughout else b""
                 stream.seek(size - _READ_OF_WEIGHTS)
             parts.append([path.name, size, hashlib.sha256(content + stream.read()).hexdigest()])
     return digest_of(parts)
+
+
+def _pieces(stream: BufferedReader, size: int) -> bytes:
+    """Pieces of a large file, evenly spread between its beginning and its end."""
+    count, length = _PIECES_OF_WEIGHTS
+    pieces = []
+    for number in range(count):
+        stream.seek(_READ_OF_WEIGHTS + number * (size - 2 * _READ_OF_WEIGHTS) // count)
+        pieces.append(stream.read(length))
+    return b"".join(pieces)
 
 
 def could_not_read(path: str | Path, error: OSError) -> InputError:

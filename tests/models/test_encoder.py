@@ -146,6 +146,15 @@ def test_a_saved_encoder_gives_the_same_states(folder: Path, tmp_path: Path) -> 
     assert encoder_digest(tmp_path / "again") != before
 
 
+def test_two_encoders_of_which_only_middle_layers_were_trained_have_two_digests(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        (tmp_path / str(seed)).mkdir()
+        layers = np.zeros((60, 2**18), dtype=np.float32)  # a MiB each
+        layers[25:27] = np.random.default_rng(seed).standard_normal((2, 2**18))
+        (tmp_path / str(seed) / "model.safetensors").write_bytes(layers.tobytes())
+    assert encoder_digest(tmp_path / "1") != encoder_digest(tmp_path / "2")
+
+
 def test_a_model_that_is_no_encoder_and_a_clip_of_no_length_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no such folder, and no model on the hub can have this name"):
         Encoder.load(tmp_path / "nothing")
