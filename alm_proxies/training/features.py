@@ -194,6 +194,8 @@ def _trained(
         findings.append(no_calibration())
     kind = "nll_per_vote" if counts.sum() else "cross_entropy"
     development = {kind: scores[best]}
+    if calibration.loss:
+        development["nll_per_vote_calibrated"] = calibration.loss[calibration.method]
     class_shares = targets.class_shares_nll(judge)
     if class_shares is not None:
         development[CLASS_SHARES] = class_shares

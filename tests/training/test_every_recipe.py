@@ -327,6 +327,17 @@ def test_a_model_of_a_newer_version_is_refused_as_such(models: dict[str, Trained
 
 
 @pytest.mark.parametrize("recipe", ["features", "encoder"])
+def test_a_calibrated_model_states_what_its_calibrated_predictions_scored(
+    recipe: str, models: dict[str, Trained]
+) -> None:
+    file = load_trained(models[recipe].folder).file
+    best = file.calibration.loss[file.calibration.method]
+    assert file.development["nll_per_vote_calibrated"] == best
+    assert file.measured is not None
+    assert file.measured.nll_per_vote == best
+
+
+@pytest.mark.parametrize("recipe", ["features", "encoder"])
 def test_a_clip_shorter_than_the_model_takes_is_refused(recipe: str, models: dict[str, Trained]) -> None:
     from alm_proxies.audio.clip import Clip
 
