@@ -85,7 +85,7 @@ class Annotator:
         settings = file.deciding()
         if not file.content_free:
             del settings["content_free"]
-        if self.local is not None:
+        if self.local is not None and file.revision is None:
             settings["revision"] = weights_digest(self.local)
         serve = self.serve
         if isinstance(serve, ScriptedServe) and Path(serve.answers).is_file():

@@ -234,14 +234,3 @@ def test_votes_depend_on_the_content_of_a_table_of_answers(tmp_path: Path) -> No
         path.write_text(f"utterance_id,text\nu,{text}\n")
         digests.append(annotator_with(serve={"answers": str(path)}).digest)
     assert digests[0] == digests[2] != digests[1]
-
-
-@pytest.mark.parametrize("revision", [None, "main"])
-def test_votes_depend_on_the_content_of_a_models_folder_whatever_its_revision(
-    tmp_path: Path, revision: str | None
-) -> None:
-    digests = []
-    for weights in ("old", "new", "old"):
-        (tmp_path / "model.safetensors").write_text(weights)
-        digests.append(annotator_with(model=str(tmp_path), revision=revision).digest)
-    assert digests[0] == digests[2] != digests[1]
