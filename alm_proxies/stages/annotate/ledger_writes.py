@@ -104,11 +104,14 @@ _MORE_LOST = (
 )
 """Requests without a vote have no time: of equal ones, as many are kept as the ledger has that has most of them."""
 
-
-_NEW_TRIALS = (
-    " WHERE NOT EXISTS (SELECT 1 FROM main.trial m WHERE m.annotator = t.annotator AND m.at = t.at"
-    " AND m.state = t.state AND m.price = t.price)"
+_SAME_TRIAL = "m.annotator = t.annotator AND m.at = t.at"
+_NOT_SETTLED = "('in flight', 'killed')"
+_SETTLED_THERE = (
+    f"DELETE FROM main.trial AS m WHERE m.state IN {_NOT_SETTLED} AND EXISTS (SELECT 1 FROM other.trial t"
+    f" WHERE {_SAME_TRIAL} AND (t.state NOT IN {_NOT_SETTLED} OR m.state = 'in flight'))"
 )
+"""A trial has the time at which it was booked in every state: of two states the later one is kept."""
+_NEW_TRIALS = f" WHERE NOT EXISTS (SELECT 1 FROM main.trial m WHERE {_SAME_TRIAL})"
 
 
 def take_statements(*, again: bool) -> tuple[str, ...]:
@@ -147,6 +150,7 @@ def take_statements(*, again: bool) -> tuple[str, ...]:
         _MORE_LOST if again else "INSERT INTO lost SELECT * FROM other.lost",
         "INSERT INTO lost SELECT *, 'in flight when merged' FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
         " FROM other.in_flight) WHERE requests > 0",
+        *((_SETTLED_THERE,) if again else ()),
         "INSERT INTO trial SELECT NULL, annotator, state, requests, audio_seconds, tokens_in, tokens_out, price, at"
         f" FROM other.trial t{_NEW_TRIALS if again else ''} ORDER BY id",
         "INSERT INTO planned_utterance (utterance) SELECT u.new FROM other.planned_utterance v"

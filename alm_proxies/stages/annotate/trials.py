@@ -25,6 +25,8 @@ class LedgerAccount:
         self._quiet = quiet
         self._booked: dict[int, tuple[TrialQuestion, Booked]] = {}
         self._announced = False
+        self._booked_at: dict[int, float] = {}
+        """When each trial was booked; it stays its time, by which a merge knows it in another state."""
 
     async def book(self, question: TrialQuestion) -> int:
         """Book one try of a question at its maximum cost."""
@@ -58,14 +60,15 @@ class LedgerAccount:
             text = f"probing the server could exceed {self.budget}, and the next question may cost up to"
             raise OverBudgetError(f"{text} {self.budget.in_money(most)}")
         number = self._ledger.next_trial()
-        row = Trial(number, self._annotator.name, state, requests, *use, most, time.time())
+        at = self._booked_at[number] = time.time()
+        row = Trial(number, self._annotator.name, state, requests, *use, most, at)
         await asyncio.to_thread(self._ledger.write, trials=[row])
         return number
 
     async def settle_at(self, number: int, state: str, requests: int, use: Use, booked: float) -> None:
         """Replace the booked amount by the cost of a use."""
         price = self._price(use)
-        row = Trial(number, self._annotator.name, state, requests, *use, price, time.time())
+        row = Trial(number, self._annotator.name, state, requests, *use, price, self._booked_at.pop(number))
         await asyncio.to_thread(self._ledger.write, trials=[row])
         self.budget.settle(booked, price)
 

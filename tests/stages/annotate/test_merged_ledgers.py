@@ -7,6 +7,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from wording import Wording
 
@@ -128,6 +129,53 @@ def test_what_trying_servers_out_cost_is_on_the_merged_bill(corpus: Make, annota
     with Ledger.look(tmp_path / "merged/ledger.sqlite") as ledger:
         assert ledger.tried_out() == (22, 1.0)
         assert ledger.spent() == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_trial_is_billed_once_in_its_latest_state_whatever_copies_and_merges_have_it(
+    seed: int, tmp_path: Path
+) -> None:
+    """Random histories of two ledgers that probe servers, are killed, copied and merged meanwhile."""
+    draw = np.random.default_rng(seed)
+    places = [tmp_path / name / "ledger.sqlite" for name in ("a", "b")]
+    known: dict[Path, dict[tuple[str, int], tuple[int, float]]] = {place: {} for place in places}
+    written: dict[tuple[str, int], Trial] = {}
+    for step in range(16):
+        place = places[draw.integers(2)]
+        ledger = place.parent.name
+        if draw.random() < 0.3:  # a copy, or a merge of two
+            sources = [list(known)[number] for number in draw.integers(len(known), size=draw.integers(1, 3))]
+            made = tmp_path / f"made{step}" / "ledger.sqlite"
+            known[made] = _latest([known[source] for source in sources])
+            with Ledger.open(made) as merged:
+                for source in filter(Path.exists, sources):
+                    merged.take(source)
+            continue
+        with Ledger.open(place) as opened:  # what was in flight when it was closed was killed
+            for key, (state, price) in known[place].items():
+                known[place][key] = max(state, 1), price
+            for number in range(1, int(draw.integers(1, 4))):
+                key = ledger, step * 10 + number
+                written[key] = Trial(key[1], ledger, "in flight", 1, 0.0, 0.0, 0.0, 8.0, float(key[1]) + 0.25)
+                opened.write(trials=[written[key]])
+                known[place][key] = 0, 8.0
+                if draw.random() < 0.5:
+                    price = float(draw.integers(1, 6))
+                    opened.write(trials=[written[key]._replace(state="answered", price=price)])
+                    known[place][key] = 2, price
+    there = [place for place in known if place.exists()]
+    with Ledger.open(tmp_path / "all" / "ledger.sqlite") as ledger_of_all:
+        for number in draw.permutation(len(there)):
+            ledger_of_all.take(there[number])
+        billed = ledger_of_all.tried_out()
+    expected = _latest([known[place] for place in there])
+    assert billed == (len(expected), sum(price for _, price in expected.values()))
+
+
+def _latest(several: list[dict[tuple[str, int], tuple[int, float]]]) -> dict[tuple[str, int], tuple[int, float]]:
+    return {
+        key: max(known[key] for known in several if key in known) for key in {key for known in several for key in known}
+    }
 
 
 def test_a_merge_that_goes_on_keeps_the_votes_of_the_earlier_one(corpus: Make, annotator: Make, tmp_path: Path) -> None:
