@@ -67,6 +67,35 @@ def test_datasets_loads_the_parquet_files_with_the_recordings_in_them(corpus: Co
     assert not (written.folder / "audio").exists()
 
 
+@pytest.mark.parametrize("name", ["huggingface", "huggingface_parquet"])
+def test_datasets_reads_splits_of_which_some_have_no_ratings_and_no_known_speakers(
+    corpus: Corpus, tmp_path: Path, name: str
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
+    from alm_proxies.tables import ATTRIBUTES
+
+    rated = pl.Series(range(30)) >= 20  # none of split train, not the first of split development
+    labels = corpus[0].frame.with_columns(pl.when(rated).then(pl.col(*ATTRIBUTES)))
+    utterances = corpus[1].frame.with_columns(pl.when(pl.col("split") != "test").then("speaker"))
+    tables = (Labels(labels, corpus[0].about), Utterances(utterances, corpus[1].about), corpus[2])
+    written = exported(tables, tmp_path, name)
+    builder = datasets.load_dataset_builder(str(written.folder), cache_dir=str(tmp_path / "cache"))
+    splits = builder._split_generators(datasets.DownloadManager())
+    if name == "huggingface":  # without torchcodec
+        rows = [row for split in splits for _, row in builder._generate_examples(**split.gen_kwargs)]
+    else:
+        loaded = datasets.load_dataset(str(written.folder), cache_dir=str(tmp_path / "cache"))
+        rows = [row for part in loaded.values() for row in part.remove_columns("audio")]
+    got = {row["utterance_id"]: (row["valence"], row["speaker"]) for row in rows}
+    valence = dict(labels.select("utterance_id", "valence").iter_rows())
+    assert got == {
+        each: (valence[each], speaker) for each, speaker in utterances["utterance_id", "speaker"].iter_rows()
+    }
+    assert sum(value is not None for value, _ in got.values()) == 10
+    for features in (builder.info.features["valence"], builder.info.features["speaker"]):
+        assert features.dtype != "null"
+
+
 def test_the_hub_reads_the_card(corpus: Corpus, tmp_path: Path) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is a development dependency")
     card = hub.DatasetCard.load(str(exported(corpus, tmp_path, "huggingface").folder / "README.md"))

@@ -4,66 +4,71 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from alm_proxies.stages.export.items import Items, apart, by_split_name
 from alm_proxies.stages.export.writers.manifests import write_lines
+from alm_proxies.tables import ATTRIBUTES
 
 SPLITS = {"development": "validation", "dev": "validation", "valid": "validation"}
 _ROWS = 2_000
 
 
 def audiofolder(items: Items, folder: Path) -> None:
-    """data/<split>/ with the recordings and metadata.jsonl."""
-    for split, part in by_split_name(items, SPLITS):
+    """data/<split>/ with the recordings and metadata.jsonl; with metadata.parquet where JSON lines lack a type."""
+    parts = {split: (part, _described(part, items)) for split, part in by_split_name(items, SPLITS)}
+    lacking = _lack_a_type([described for _, described in parts.values()])
+    for split, (part, described) in parts.items():
         place = folder / "data" / split
         place.mkdir(parents=True)
-        rows = []
-        for row in part.frame.iter_rows(named=True):
-            name = Path(row["file"]).name
-            (folder / row["file"]).rename(place / name)
-            rows.append({"file_name": name, **_described(row, items)})
-        write_lines(place / "metadata.jsonl", rows)
+        names = [Path(file).name for file in part.frame["file"]]
+        for file, name in zip(part.frame["file"], names, strict=True):
+            (folder / file).rename(place / name)
+        frame = described.select(pl.Series("file_name", names, dtype=pl.String), pl.all())
+        if lacking:
+            frame.write_parquet(place / "metadata.parquet")
+        else:
+            write_lines(place / "metadata.jsonl", frame.iter_rows(named=True))
     audio = folder / "audio"
     if audio.is_dir() and not any(audio.iterdir()):
         audio.rmdir()
+
+
+def _lack_a_type(tables: list[pl.DataFrame]) -> bool:
+    """Whether a column is empty in a split, or in its first rows, but not in all: datasets infers the types of JSON
+    lines from these rows, and refuses splits of different types.
+    """
+    filled = pl.concat(tables).select(pl.all().count() > 0).row(0)
+    at_first = [table.head(_ROWS).select(pl.all().count() > 0).row(0) for table in tables]
+    return any(filled != each for each in at_first)
 
 
 def parquet(items: Items, folder: Path) -> None:
     """data/<split>-*.parquet with the recordings as bytes."""
     place = folder / "data"
     place.mkdir(parents=True)
+    sound = pl.Struct({"bytes": pl.Binary, "path": pl.String})
     for split, part in by_split_name(items, SPLITS):
         count = -(-len(part) // _ROWS)
+        described = _described(part, items)
         for number in range(count):
-            rows = []
-            for row in part.frame.slice(number * _ROWS, _ROWS).iter_rows(named=True):
-                path = folder / row["file"]
-                sound = {"bytes": path.read_bytes(), "path": path.name}
-                rows.append({"audio": sound, **_described(row, items)})
-            schema: dict[str, Any] = {
-                "audio": pl.Struct({"bytes": pl.Binary, "path": pl.String}),
-                **dict.fromkeys(("label", "speaker", "gender", "language", "transcript", "ambiguity"), pl.String),
-                **dict.fromkeys(("concentration", *(f"p_{label}" for label in items.labels)), pl.Float64),
-            }
-            frame = pl.DataFrame(rows, schema_overrides=schema)
+            files = [folder / file for file in part.frame["file"].slice(number * _ROWS, _ROWS)]
+            sounds = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
+            frame = described.slice(number * _ROWS, _ROWS).select(pl.Series("audio", sounds, dtype=sound), pl.all())
             frame.write_parquet(place / f"{split}-{number:05d}-of-{count:05d}.parquet")
     for path in (folder / "audio").glob("*"):
         path.unlink()
     (folder / "audio").rmdir()
 
 
-def _described(row: dict[str, Any], items: Items) -> dict[str, Any]:
-    record = {"utterance_id": row["utterance_id"], "label": row["label"]}
-    record |= {f"p_{label}": row[f"p_{label}"] for label in items.labels}
-    record |= {name: row[name] for name in ("weight", "concentration", "ambiguity", "speaker", "gender", "language")}
-    record |= {"transcript": row["transcript"]}
-    record |= {name: row[name] for name in ("valence", "arousal", "dominance") if row[name] is not None}
-    if row["votes"] is not None:
-        record["votes"] = row["votes"]
-    return record
+def _described(part: Items, items: Items) -> pl.DataFrame:
+    """What is written of the items of one split. All splits have the same columns, which datasets needs."""
+    there = [name for name in (*ATTRIBUTES, "votes") if items.frame[name].count()]
+    return part.frame.select(
+        "utterance_id", "label", *(f"p_{label}" for label in items.labels), "weight", "concentration", "ambiguity",
+        "speaker", "gender", "language", "transcript", *there,
+    )  # fmt: skip
 
 
 def webdataset(items: Items, folder: Path) -> None:
@@ -78,9 +83,14 @@ def webdataset(items: Items, folder: Path) -> None:
     for split, part in by_split_name(items, {"development": "dev", "validation": "dev"}):
         for number, first in enumerate(range(0, len(part), _ROWS)):
             with tarfile.open(folder / f"{split}-{number:06d}.tar", "w") as tar:
-                for row in part.frame.slice(first, _ROWS).iter_rows(named=True):
+                rows = part.frame.slice(first, _ROWS)
+                described = _described(part, items).slice(first, _ROWS).iter_rows(named=True)
+                for row, record in zip(rows.iter_rows(named=True), described, strict=True):
                     path = folder / row["file"]
-                    text = json.dumps(_described(row, items), ensure_ascii=False).encode()
+                    known = {
+                        name: value for name, value in record.items() if value is not None or name not in ATTRIBUTES
+                    }
+                    text = json.dumps(known, ensure_ascii=False).encode()
                     for kind, content in ((path.suffix.lstrip("."), path.read_bytes()), ("json", text)):
                         entry = tarfile.TarInfo(f"{row['key']}.{kind}")
                         entry.size = len(content)
