@@ -2,7 +2,8 @@
 
 A run is the output of a pipeline (each run of its [vary] separately), a folder with a labels.parquet, or a labels file.
 Runs with predictions are compared by these, others by their fused labels. Only runs with the same held-out votes are
-paired: if a varied seed holds out other votes, or simulates another corpus, runs are compared within each set.
+paired: if a varied seed holds out other votes, or simulates another corpus, or the taxonomy is varied, runs are
+compared within each set.
 """
 
 from __future__ import annotations
@@ -98,13 +99,13 @@ def compare_runs(
         if not keys.height:
             fix = "Hold votes out when reading the corpus: [hold_out]."
             raise InputError("no vote is held out, so runs cannot be compared", where=run.name, fix=fix)
-        digest = digest_of({"votes": keys.sort(keys.columns).rows()})
+        digest = digest_of({"labels": table.taxonomy, "votes": keys.sort(keys.columns).rows()})
         sets.setdefault(digest, []).append((run, table, combine(*(Utterances.read(path) for path in people))))
     several = [members for members in sets.values() if len(members) > 1]
     alone = tuple(members[0][0].name for members in sets.values() if len(members) == 1)
     if not several:
-        fix = "Vary something that leaves the seed of [hold_out] and [simulate] as it is."
-        raise InputError("no two runs have the same held-out votes, so none can be paired", fix=fix)
+        fix = "Vary something that leaves the taxonomy and the seed of [hold_out] and [simulate] as they are."
+        raise InputError("no two runs have the same held-out votes and taxonomy, so none can be paired", fix=fix)
     from alm_proxies.stages.evaluate.stage import EvaluateSettings, evaluate
 
     evaluations = []
@@ -121,9 +122,9 @@ def compare_runs(
 def _not_paired(alone: Sequence[str]) -> Finding:
     """The runs that are left out, because no other has their held-out votes."""
     shown = ", ".join(alone[:_SHOWN]) + (" ..." if len(alone) > _SHOWN else "")
-    message = f"no other run has the held-out votes of {shown}: left out of the comparison"
-    return Finding.of("run_not_paired", message, "Compare runs of one corpus with the same hold_out and seed.",
-                      count=len(alone))  # fmt: skip
+    message = f"no other run has the held-out votes of {shown} in its taxonomy: left out of the comparison"
+    fix = "Compare runs of one corpus with the same taxonomy, hold_out and seed."
+    return Finding.of("run_not_paired", message, fix, count=len(alone))
 
 
 def compare_varied(folder: Path) -> Path | None:

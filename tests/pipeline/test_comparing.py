@@ -60,6 +60,36 @@ def test_the_end_of_a_vary_pairs_every_run_on_the_same_votes(folder: Path) -> No
     assert all(name in page for name in names)
 
 
+def test_runs_of_several_taxonomies_are_paired_within_each(tmp_path: Path) -> None:
+    words = ("angry", "happy", "sad")
+    answers = [
+        f"u{clip},s{clip % 4},r{rater},{words[(clip + rater // 3) % 3]}" for clip in range(12) for rater in range(5)
+    ]
+    (tmp_path / "votes.csv").write_text("\n".join(["id,who,rater,label", *answers]))
+    (tmp_path / "pipeline.toml").write_text(
+        """
+folder = "out"
+[[read]]
+format = "table"
+corpus = "mine"
+source = "votes.csv"
+columns = { utterance_id = "id", speaker = "who", annotator = "rater", label = "label" }
+[hold_out]
+keep = 2
+[fuse]
+[vary]
+taxonomy = ["angry,happy,sad", "angry,happy,sad,surprise"]
+"fuse.method" = ["human", "dirichlet"]
+"""
+    )
+    run(tmp_path / "pipeline.toml", quiet=True)
+    sets = json.loads((tmp_path / "out" / "compare.metrics.json").read_text())["sets"]
+    assert [(len(each["labels"]), each["held_out_votes"], len(each["methods"])) for each in sets] == [
+        (3, 36, 3),
+        (4, 36, 3),
+    ]
+
+
 def rows_of_pairs(folder: Path) -> list[tuple[Any, ...]]:
     compared = compare_runs(runs_in(folder))
     table = compared.page.sections[0].blocks[1]
@@ -134,7 +164,7 @@ def test_folders_stand_for_the_files_in_them_and_a_run_that_is_not_paired_is_nam
     result = json.loads(out)
     assert result["not_paired"] == ["other"]
     assert result["findings"]["run_not_paired"] == 1
-    assert "no other run has the held-out votes of other" in err
+    assert "no other run has the held-out votes of other in its taxonomy" in err
     assert command(["compare", *runs, *given, "-o", str(tmp_path / "page.html"), "--quiet"]) == 0
     assert "(1 of the runs left out)" in capsys.readouterr().out
 

@@ -87,10 +87,12 @@ class Vocabulary:
                 mass[label] += values
                 continue
             rows = int((values > 0).sum())
-            message = (
-                f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, which is not a label: left outside"
-            )
-            findings.append(finding("mass_outside", message, fix=_fix(word), where=where, count=rows))
+            message = f"{values.sum():.6g} utterances' worth of soft labels is {word!r}, "
+            if meaning[word].how == "outside":
+                findings.append(finding("outside", f"{message}left outside by the map", where=where, count=rows))
+            else:
+                message += "which is not a label: left outside"
+                findings.append(finding("mass_outside", message, fix=_fix(word), where=where, count=rows))
         findings += self._not_used(dict.fromkeys(shares, 1), "soft label names", where)
         return pl.DataFrame({f"p_{label}": values for label, values in mass.items()}), findings
 

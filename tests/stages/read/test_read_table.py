@@ -111,6 +111,19 @@ def test_soft_labels_are_read_as_labels_and_lost_mass_is_counted(tmp_path: Path)
     assert corpus.findings.counts() == {"mass_outside": 2, "no_label": 1, "shares_rounded": 1}
 
 
+def test_soft_labels_that_the_map_leaves_outside_are_no_warning(tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", "id,h,s,x,a\na,.5,.25,.25,0\nb,0,.5,0,.5\n")
+    shares = {"happy": "h", "sad": "s", "bewildered": "x", "angry": "a"}
+    outside = {"bewildered": "outside", "angry": "outside"}
+    corpus = table(path, columns={"utterance_id": "id"}, probabilities=shares, map=outside)
+    assert corpus.labels is not None
+    assert corpus.labels.frame.select("p_angry", "p_happy", "p_neutral", "p_sad").rows() == [
+        (0.0, pytest.approx(2 / 3), 0.0, pytest.approx(1 / 3)),
+        (0.0, 0.0, 0.0, 1.0),
+    ]
+    assert corpus.findings.frame.select("kind", "severity", "count").rows() == [("outside", "info", 1)] * 2
+
+
 def test_a_models_answers_are_proxy_votes_beside_the_votes_of_another_source(tmp_path: Path) -> None:
     people = TableSource.model_validate(
         {"format": "table", "corpus": "mine", "source": put(tmp_path / "t.csv", LONG), "columns": COLUMNS}
