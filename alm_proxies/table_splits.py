@@ -1,4 +1,4 @@
-"""Checks of a split: speakers who are on two sides of it."""
+"""Checks of a split: speakers who are on two sides of it, and utterances that may be of any side."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def speakers_on_two_sides(speakers: pl.Series, sides: pl.Series, where: str) -> 
         "Split by speaker (read --split speakers:.7,.1,.2): otherwise a model is tested on speakers it was trained on."
     )
     return [Finding.of("speaker_in_two_splits", message, fix, count=len(both))]
+
+
+def of_any_split(utterances: pl.DataFrame) -> pl.Series:
+    """The recorded utterances in no split because their speakers are not known: they may be of speakers of any split.
+
+    They are of corpora with a split by speaker, as read makes it, which has no utterance of an unknown speaker.
+    """
+    unknown, aside = pl.col("speaker").is_null(), pl.col("split").is_null()
+    corpus = pl.col("corpus").fill_null("")
+    by_speaker = (~aside).any().over(corpus) & ~(unknown & ~aside).any().over(corpus)
+    return utterances.filter(pl.col("recipe").is_null()).filter(unknown & aside & by_speaker)["utterance_id"]

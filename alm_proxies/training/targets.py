@@ -15,6 +15,7 @@ from alm_proxies.ballots import ballots_of, is_rater, only_held_out, refuse_othe
 from alm_proxies.errors import InputError
 from alm_proxies.seeds import generator
 from alm_proxies.table_checks import refuse_no_rows
+from alm_proxies.table_splits import of_any_split
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import trained_on_by, trained_on_of
 from alm_proxies.training.people import people_of
@@ -161,7 +162,7 @@ def labelled_rows(
     labels: Labels, utterances: Utterances, votes: Votes | None
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[Finding]]:
     """Labels of the utterances of split train (or none) and development, sorted by id; whose recordings these are made
-    of (people_of); left-out rows are counted.
+    of (people_of); left-out rows are counted. An utterance that may be of a speaker of any split is left out too.
     """
     shares = [f"p_{label}" for label in labels.taxonomy]
     people = people_of(utterances.frame)
@@ -177,11 +178,17 @@ def labelled_rows(
     if votes is not None:
         made_of = people.filter(pl.col("part").is_in(only_held_out(votes).implode()))["utterance_id"].unique()
         is_held_out = (pl.col("split") == "train") & pl.col("utterance_id").is_in(made_of.implode())
+    anyone = people.filter(pl.col("part").is_in(of_any_split(utterances.frame).implode()))["utterance_id"].unique()
     findings: list[Finding] = []
     for kind, which, message in (
         ("no_utterance", pl.col("split").is_null(), "labels of utterances that are not in the table of utterances"),
         ("no_weight", pl.col("weight") <= 0, "labels of weight 0"),
         ("only_held_out", is_held_out, "utterances of split train with held-out human votes only"),
+        (
+            "unknown_speaker",
+            pl.col("utterance_id").is_in(anyone.implode()),
+            "utterances in no split, whose unknown speakers may be of the test split, are not learned from",
+        ),
     ):
         out = joined.filter(which)
         if len(out):

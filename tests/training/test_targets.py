@@ -38,6 +38,23 @@ def test_rows_votes_and_raters_are_aligned(corpus: Corpus) -> None:
     assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
 
 
+def test_utterances_that_a_split_by_speaker_leaves_out_are_not_learned_from(corpus: Corpus) -> None:
+    """Their speakers may be those of the test split, so that no prediction of the corpus could be scored."""
+    unknown = pl.col("utterance_id").is_in(["tones/000", "tones/001"])
+    known = {name: pl.when(~unknown).then(name) for name in ("speaker", "split")}
+    targets = targets_of(corpus.labels, changed(corpus.utterances, **known), votes=corpus.votes)
+    assert len(targets) == 46
+    assert not {"tones/000", "tones/001"} & set(targets.ids)
+    assert targets.trained_on == {"tones": [f"tones/s{number}" for number in range(8)]}
+    assert [(finding.kind, finding.count) for finding in targets.findings] == [("unknown_speaker", 2)]
+    for columns in (
+        {"split": known["split"]},  # their speakers are known
+        {"speaker": known["speaker"], "split": pl.lit(None, pl.String)},  # there is no split
+        {"speaker": pl.lit(None, pl.String), "split": known["split"]},  # the split is not by speaker
+    ):
+        assert len(targets_of(corpus.labels, changed(corpus.utterances, **columns), votes=corpus.votes)) == 48
+
+
 def test_what_learns_from_predictions_was_trained_on_what_their_model_was(corpus: Corpus) -> None:
     """So that predictions of either on those speakers are no test of it."""
     made_by = MadeBy(stage="predict", settings={KEY: {"others": ["others/a"], "tones": ["tones/x"]}})

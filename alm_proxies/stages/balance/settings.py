@@ -97,8 +97,8 @@ class BalanceSettings(Settings):
     within: bool = False
     """Whether the class shares are also balanced within each level of ambiguity."""
     groups: dict[str, Literal["keep", "uniform"] | dict[str, Share]] | None = None
-    """Wanted shares of the values of a column of the utterances, such as gender = "uniform"; null = gender and corpus
-    keep their shares.
+    """Wanted shares of the values of a column of the utterances, such as gender = "uniform"; no value counts as
+    "unknown". null = gender and corpus keep their shares.
     """
     cap: Cap = Cap()
     """Limits on weights."""

@@ -152,5 +152,8 @@ def _group_targets(column: str, now: Mapping[str, float], wish: str | Mapping[st
     if unknown := [name for name in wish if name not in now]:
         message = f"groups has a share of {column} = {unknown[0]!r}, which no utterance has"
         raise SettingsError(message, fix=known_names(unknown[0], now))
+    if missing := [name for name in now if name not in wish]:
+        message = f"groups has no share of {column} = {missing[0]!r}, which utterances have"
+        raise SettingsError(message, fix="Give every value a share; 0 is allowed. Without a value it is 'unknown'.")
     total = sum(wish.values())
-    return {name: wish.get(name, 0.0) / total for name in now}
+    return {name: wish[name] / total for name in now}

@@ -9,6 +9,7 @@ from alm_proxies.ballots import only_held_out
 from alm_proxies.files import weights_digest
 from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
+from alm_proxies.table_splits import of_any_split
 from alm_proxies.training.settings import TrainSettings
 
 
@@ -53,7 +54,7 @@ def _used(ahead: Ahead, labels: float) -> str:
     if utterances is None:
         return f"at most {counted(labels, 'label')}: those of split train, or without a split, are learned from"
     split, ids = utterances.frame["split"].fill_null("train"), utterances.frame["utterance_id"]
-    learned = split == "train"
+    learned = (split == "train") & ~ids.is_in(of_any_split(utterances.frame).implode())
     if votes is not None:
         learned &= ~ids.is_in(only_held_out(votes).implode())
     added = max(0, round(labels) - len(ids))  # copies and generated items are of split train

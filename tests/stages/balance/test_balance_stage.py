@@ -163,6 +163,7 @@ def test_what_cannot_be_balanced_is_refused_with_what_to_write(tmp_path: Path) -
         (BalanceSettings(groups={"gendre": "uniform"}), "gender"),
         (BalanceSettings(groups={"utterance_id": "uniform"}), "50"),
         (BalanceSettings(groups={"gender": {"femal": 1.0}}), "female"),
+        (BalanceSettings(groups={"gender": {"female": 1.0}}), "no share of gender = 'male'"),
     ):
         with pytest.raises((InputError, SettingsError), match=words):
             balance(labels, utterances, tmp_path / "out", settings)
