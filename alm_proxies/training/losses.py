@@ -129,7 +129,8 @@ def most_likely(target: Tensor) -> Tensor:
 
 
 def class_weights(shares: Tensor, weights: Tensor, beta: float) -> Tensor:
-    """(1 - beta) / (1 - beta^n_k) for every class, scaled to a mean of 1 over rows; n_k = its weighted mass.
+    """(1 - beta) / (1 - beta^n_k) for every class, scaled to a mean of 1 over rows; n_k = its mass, the weights of rows
+    being taken in relation to their mean.
 
     beta = 0 gives all classes the same weight; beta towards 1 gives 1 / n_k. A class without rows has the weight of one
     row.
@@ -137,6 +138,7 @@ def class_weights(shares: Tensor, weights: Tensor, beta: float) -> Tensor:
     mass = (weights[:, None] * shares).sum(0).double()
     if not float(mass.sum()) > 0:
         raise InputError("no training row has a weight above 0", fix="Check the labels' weight column.")
+    mass = mass / weights.double().mean()
     n = mass.clamp(min=1.0)
     effective = (1 - beta) / (1 - beta**n) if beta else torch.ones_like(n)
     return (effective * (mass.sum() / (effective * mass).sum())).to(shares.dtype)

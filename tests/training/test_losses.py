@@ -164,6 +164,15 @@ def test_class_weights_follow_the_effective_number_and_average_to_one() -> None:
         losses.class_weights(shares, torch.zeros(100), 0.5)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 40.0])
+def test_class_weights_do_not_depend_on_the_scale_of_the_rows_weights(scale: float) -> None:
+    """Such as weights that sum to 1, of which all classes have less than one row's."""
+    shares, weights = torch.eye(3)[[0] * 60 + [1] * 30 + [2] * 10], torch.linspace(0.5, 1.5, 100)
+    wanted = losses.class_weights(shares, weights, 0.99)
+    assert wanted[2] > 2 * wanted[0]
+    torch.testing.assert_close(losses.class_weights(shares, weights * scale, 0.99), wanted, rtol=1e-5, atol=0)
+
+
 def test_the_concordance_is_lins_and_unknown_targets_do_not_count() -> None:
     chance = np.random.default_rng(0)
     x, y = chance.normal(0.5, 0.2, (40, 1)), chance.normal(0.4, 0.1, (40, 1))
