@@ -7,6 +7,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from functools import reduce
+from typing import Any
 
 import polars as pl
 
@@ -84,7 +85,7 @@ def refuse_two_sources(pairs: pl.DataFrame, where: str) -> None:
 
 
 def check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
-    """Raise for repeated votes and for draws whose weights do not sum to 1."""
+    """Raise for repeated votes, for draws whose weights do not sum to 1, and for those of which a part is held out."""
     draw = ["utterance_id", "annotator", "draw"]
     hashes = frame.select(draw).hash_rows()
     if hashes.n_unique() == frame.height:
@@ -93,12 +94,22 @@ def check_draws(frame: pl.DataFrame, key: Sequence[str], where: str) -> None:
         refuse_where(short, frame["weight"], message, where, fix)
         return
     refuse_repeats(frame, key, where)
-    sums = frame.group_by(draw).agg(pl.col("weight").sum()).filter((pl.col("weight") - 1.0).abs() > SUM_TOLERANCE)
-    if sums.height:
-        first = sums.sort(draw).row(0, named=True)
-        wrong = frame.select(pl.all_horizontal(*(pl.col(name) == first[name] for name in draw))).to_series()
+    held = pl.col("held_out")
+    draws = frame.group_by(draw).agg(pl.col("weight").sum(), parted=held.any() & ~held.all())
+    if (sums := draws.filter((pl.col("weight") - 1.0).abs() > SUM_TOLERANCE)).height:
+        wrong, first = _rows_of_first(frame, sums, draw)
         message = f"belongs to a draw whose weights sum to {first['weight']:.6g}"
         refuse_where(wrong, frame["weight"], message, where, "The weights of one draw sum to 1.")
+    if (parted := draws.filter("parted")).height:
+        wrong, _ = _rows_of_first(frame, parted, draw)
+        fix = "Hold out all rows of a draw, or none."
+        refuse_where(wrong, frame["held_out"], "belongs to a draw of which a part is held out", where, fix)
+
+
+def _rows_of_first(frame: pl.DataFrame, draws: pl.DataFrame, key: Sequence[str]) -> tuple[pl.Series, dict[str, Any]]:
+    """Which rows belong to the first of some draws, and that draw."""
+    first = draws.sort(key).row(0, named=True)
+    return frame.select(pl.all_horizontal(*(pl.col(name) == first[name] for name in key))).to_series(), first
 
 
 def sum_across(names: Iterable[str]) -> pl.Expr:

@@ -156,6 +156,13 @@ def test_a_draw_may_share_its_mass_over_rows() -> None:
     assert table.frame["weight"].sum() == pytest.approx(1.0)
 
 
+def test_no_part_of_a_draw_is_held_out_alone(wording: Wording) -> None:
+    shared: dict[str, list[object]] = {"utterance_id": ["a", "a"], "label": ["happy", "sad"], "weight": [0.25, 0.75]}
+    assert votes(**shared, draw=[0, 0], held_out=[True, True]).frame["held_out"].all()
+    with wording.refused(TableError):
+        votes(**shared, draw=[0, 0], held_out=[True, False])
+
+
 def test_utterances_keep_group_columns_and_refuse_wrong_times_and_recipes(wording: Wording) -> None:
     table = Utterances.of(pl.DataFrame({"utterance_id": ["a"], "age": [31]}))
     assert table.group_columns == ["age"]
