@@ -258,7 +258,7 @@ KINDS: dict[str, Kind] = {
     "no_held_out_votes": Kind("info", "Predictions without held-out votes cannot be scored."),
     "no_importance": Kind("warning", "Utterances without an importance are not counted.", "Give their weights."),
     "no_prediction": Kind("warning", "Utterances with held-out votes have no prediction.", "Predict them."),
-    "no_proxies": Kind("info", "There are no proxy votes: the report covers human votes only."),
+    "no_proxies": Kind("info", "There are no proxy votes for labels: the report covers human votes only."),
     "run_not_paired": Kind(
         "warning", "Runs share their held-out votes with no other and are not compared.", "Hold out the same votes."
     ),

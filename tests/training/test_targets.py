@@ -253,3 +253,14 @@ def test_labels_fused_from_human_votes_alone_are_named_and_others_not(corpus: Co
         in train(labels, corpus.utterances, tmp_path / name, given, votes=corpus.votes, quiet=True).findings.counts()
     ]
     assert named == ["alone"]
+
+
+def test_only_labels_that_are_used_are_counted_as_used_in_place_of_votes(corpus: Corpus, tmp_path: Path) -> None:
+    ids = pl.col("utterance_id")
+    utterances = changed(
+        corpus.utterances, split=pl.when(ids.is_in(["tones/000", "tones/001"])).then(pl.lit("test")).otherwise("split")
+    )
+    votes = Votes(corpus.votes.frame.filter(~ids.is_in(["tones/000", "tones/001", "tones/002"])), corpus.votes.about)
+    settings = TrainSettings(recipe="features", epochs=1, hidden=8, targets="votes")
+    done = train(corpus.labels, utterances, tmp_path / "out", settings, votes=votes, quiet=True)
+    assert done.findings.counts()["label_for_votes"] == 1

@@ -82,7 +82,9 @@ class Results:
                 Finding("align", "nothing_held_out", "no label can be checked, because no vote was held out", fix)
             )
         if not self.has_proxies:
-            findings.append(Finding("align", "no_proxies", "no proxy voted, so the report covers human votes only"))
+            findings.append(
+                Finding("align", "no_proxies", "no proxy voted for a label, so the report covers human votes only")
+            )
         findings += [unlike for proxy in self.proxies if (unlike := unlike_measured(proxy, self.cards.get(proxy.name)))]
         return [*findings, *(self.variance.findings if self.variance is not None else ())]
 

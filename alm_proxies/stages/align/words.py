@@ -74,8 +74,8 @@ def headline(results: Results) -> str:
 def _verdict(results: Results) -> str:
     if not results.has_proxies:
         if results.people is None:
-            return "No proxy voted: this report covers the human votes only."
-        return f"No proxy voted. {verdict(results.people)}"
+            return "No proxy voted for a label: this report covers the human votes only."
+        return f"No proxy voted for a label. {verdict(results.people)}"
     if results.scored is None:
         added = number(float(results.material.concentration_gain.mean()), 1)
         return (

@@ -69,7 +69,7 @@ def train(
     recipe = plugin("recipes", settings.recipe)
     findings: list[Finding] = []
     if settings.targets == "votes":
-        labels, findings = with_shares_of_votes(labels, votes, utterances)
+        labels, findings = with_shares_of_votes(_used(labels, utterances), votes, utterances)
     elif votes is not None and _fused_alone(labels):
         message = (
             "the labels are fused from human votes alone, so they are drawn to common labels, and a model learns that"
@@ -133,6 +133,12 @@ def _not_left_behind(recipe: Plugin, folder: Path) -> list[Finding]:
 def unit_of(settings: TrainSettings) -> str:
     """What a row of the scores is: the recipe features does three passes for each of its `epochs`, and lists these."""
     return "pass" if settings.recipe == "features" else "epoch"
+
+
+def _used(labels: Labels, utterances: Utterances) -> Labels:
+    """The labels without those of utterances of other splits than train and development."""
+    others = utterances.frame.filter(~pl.col("split").is_in(["train", "development"]))["utterance_id"]
+    return Labels(labels.frame.filter(~pl.col("utterance_id").is_in(others.implode())), labels.about)
 
 
 def _fused_alone(labels: Labels) -> bool:

@@ -55,7 +55,7 @@ def test_the_headline_without_proxies_gives_the_reliability_of_the_human_votes(r
         f"{share:.0f} % of the variance of the mean of an utterance's 3 human votes is due to the utterance, "
         "the rest depends on who voted."
     )
-    assert report.page.headline == f"No proxy voted. {sentence}"
+    assert report.page.headline == f"No proxy voted for a label. {sentence}"
     alpha = result["alpha"]["value"]
     assert share == pytest.approx(100 * 3 * alpha / (1 + 2 * alpha))
     assert result["median_votes_of_fit"] == 3
