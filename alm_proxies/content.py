@@ -61,8 +61,7 @@ class _Column:
             if held.len():
                 self._inner.update(held.explode())
         elif column.dtype.is_numeric() or column.dtype == pl.Boolean:
-            wide, order = (pl.Float64(), "<f8") if column.dtype.is_float() else (pl.Int64(), "<i8")
-            wide, order = (pl.UInt64(), "<u8") if column.dtype == pl.UInt64 else (wide, order)
+            wide, order = _wide_form(column.dtype)
             self._values.update(column.cast(wide).fill_null(0).to_numpy().astype(order).tobytes())
         elif column.dtype == pl.Binary:
             held = column.fill_null(b"")
@@ -79,6 +78,13 @@ class _Column:
         digests = [part.hexdigest() for part in (self._missing, self._lengths, self._values)]
         inner = [column.state() for _, column in self._fields] or ([self._inner.state()] if self._inner else [])
         return [str(self._type), *digests, *inner]
+
+
+def _wide_form(dtype: pl.DataType) -> tuple[pl.DataType, str]:
+    """The type of 64 bits that holds all numbers of a type, and its form in bytes."""
+    if dtype.is_float():
+        return pl.Float64(), "<f8"
+    return (pl.UInt64(), "<u8") if dtype == pl.UInt64 else (pl.Int64(), "<i8")
 
 
 def _in_full(column: pl.Series) -> pl.Series:
