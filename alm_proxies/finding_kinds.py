@@ -343,9 +343,7 @@ KINDS: dict[str, Kind] = {
         "learn from them.",
     ),
     "encoded_every_epoch": Kind(
-        "warning",
-        "A frozen encoder's states are too many to be kept, so clips are encoded again in every epoch.",
-        "Give fewer layers.",
+        "warning", "A frozen encoder's states are too many to keep: every epoch encodes again.", "Give fewer layers."
     ),
     "out_of_memory": Kind("warning", "A batch did not fit into memory and was processed in parts."),
     "proxy_trained_on": Kind(
@@ -362,6 +360,7 @@ KINDS: dict[str, Kind] = {
     "trained_on": Kind(
         "info", "Predictions for speakers that the model was trained on are not scored.", "Predict others too."
     ),
+    "trained_on_unknown": Kind("warning", "A model does not state what it was trained on.", "Let its recipe do so."),
     # exporting
     "counts_as_train": Kind(
         "warning",

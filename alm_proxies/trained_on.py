@@ -77,12 +77,17 @@ def meets(utterances: pl.DataFrame, trained_on: Mapping[str, Sequence[str]]) -> 
 def without_trained_on(labels: Labels, utterances: Utterances, *, stage: str) -> tuple[Labels, list[Finding]]:
     """Predictions without those for corpora and speakers their model was trained on, and a finding that counts them.
 
-    Labels without a model are returned unchanged. An utterance that is not in the table counts as trained on if its id
-    begins with the corpus's name.
+    Labels without a model are returned unchanged, and so are predictions of one that does not state its training, with
+    a finding. An utterance that is not in the table counts as trained on if its id begins with the corpus's name.
     """
     trained_on = trained_on_of(labels.about)
     if not trained_on:
-        return labels, []
+        made_by = labels.about.made_by
+        if made_by is None or made_by.stage != "predict":
+            return labels, []
+        message = f"the model {made_by.settings.get('model', '')!s} does not state the speakers that it was trained on"
+        fix = f"Let its recipe write {KEY} into model.json; predictions for these speakers would be no test of it."
+        return labels, [Finding(stage, "trained_on_unknown", message, fix)]
     met, apart = _met(labels.frame["utterance_id"], utterances, trained_on)
     findings = _apart_by_split(labels.frame["utterance_id"].filter(apart), trained_on, stage, "predictions")
     if not met.any():

@@ -106,6 +106,14 @@ def test_labels_that_no_model_made_stay_as_they_are() -> None:
     assert without_trained_on(labels, UTTERANCES, stage="fuse") == (labels, [])
 
 
+def test_predictions_of_a_model_that_does_not_state_its_training_are_kept_with_a_warning() -> None:
+    """A plug-in's recipe may leave the list out: then its own training speakers would be scored without a word."""
+    labels = predictions({}, ["a/1", "a/2"])
+    kept, findings = without_trained_on(labels, UTTERANCES, stage="evaluate")
+    assert kept == labels
+    assert [(finding.stage, finding.kind) for finding in findings] == [("evaluate", "trained_on_unknown")]
+
+
 def proxies(trained_on: dict[str, list[str]] | None) -> Votes:
     """A human vote and votes of two proxies on every utterance; the model of the first proxy was trained."""
     ids = FRAME["utterance_id"].to_list()

@@ -19,11 +19,10 @@ def labels_of(shares: np.ndarray, ids: list[str], strength: float | None = 8.0, 
     if strength is not None:
         frame = frame.with_columns(concentration=pl.lit(strength))
     labels = Labels.of(frame, taxonomy=LABELS)
-    return (
-        Labels(labels.frame, labels.about.with_(made_by=MadeBy(stage="predict", settings=dict(kept))))
-        if kept
-        else labels
-    )
+    if not kept:
+        return labels
+    stated = {"trained_on": {"others": ["others/a"]}, **kept}
+    return Labels(labels.frame, labels.about.with_(made_by=MadeBy(stage="predict", settings=stated)))
 
 
 def evaluated(tables: Tables, **settings: object) -> Evaluation:
