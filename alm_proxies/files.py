@@ -254,11 +254,9 @@ def digest_file(path: str | Path) -> str:
         raise could_not_read(path, error) from error
 
 
-def weights_digest(folder: Path, pattern: str = "*", *, throughout: bool = False) -> str:
-    """The digest of a model's folder: sixteen hexadecimal digits; of large files only size, beginning and end count.
-
-    With `throughout`, pieces from all over a large file count too: models of which only some layers were trained have
-    the same weights at beginning and end.
+def weights_digest(folder: Path, pattern: str = "*") -> str:
+    """The digest of a model's folder: sixteen hexadecimal digits; of large files size, beginning, end and pieces
+    between them count, since models of which only some layers were trained can have the same weights at both ends.
     """
     parts = []
     for path in sorted(path for path in folder.glob(pattern) if path.is_file()):
@@ -266,7 +264,7 @@ def weights_digest(folder: Path, pattern: str = "*", *, throughout: bool = False
         with open_file(path) as stream:
             content = stream.read(_READ_OF_WEIGHTS)
             if size > 2 * _READ_OF_WEIGHTS:
-                content += _pieces(stream, size) if throughout else b""
+                content += _pieces(stream, size)
                 stream.seek(size - _READ_OF_WEIGHTS)
             parts.append([path.name, size, hashlib.sha256(content + stream.read()).hexdigest()])
     return digest_of(parts)

@@ -257,7 +257,7 @@ def encoder_config(model: str | Path, revision: str | None = None) -> Any:
 def encoder_digest(model: str | Path, revision: str | None = None) -> str:
     """A digest of the encoder: of a folder's content, or of the commit of a name on the hub."""
     if Path(model).is_dir():
-        return weights_digest(Path(model), throughout=True)
+        return weights_digest(Path(model))
     commit = getattr(encoder_config(model, revision), "_commit_hash", None)
     return digest_of([str(model), str(commit or revision)])
 

@@ -376,6 +376,6 @@ def _batches(
 
 def _digest(settings: TrainSettings, start: str | Path, asked: AskedPrompt, targets: Targets, recordings: str) -> str:
     """The digest that a checkpoint and the run that resumes from it must share."""
-    base = weights_digest(Path(start), throughout=True) if Path(start).is_dir() else str(start)
+    base = weights_digest(Path(start)) if Path(start).is_dir() else str(start)
     prompt = [asked.prompts, asked.answers]  # whatever the prompt's file says now
     return digest_of([deciding(settings), base, prompt, list(targets.ids), targets.contents, recordings])

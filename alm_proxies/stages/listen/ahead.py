@@ -18,7 +18,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
     if model is None:
         return {}
     path = Path(model).expanduser()
-    return {"model": weights_digest(path, throughout=True) if path.is_dir() else str(model)}
+    return {"model": weights_digest(path) if path.is_dir() else str(model)}
 
 
 def foresee(ahead: Ahead) -> Foreseen:

@@ -19,11 +19,10 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
     digests: dict[str, str] = {}
     if settings.model is not None:
         path = Path(settings.model).expanduser()
-        digests["model"] = weights_digest(path, throughout=True) if path.is_dir() else settings.model
+        digests["model"] = weights_digest(path) if path.is_dir() else settings.model
     if settings.alm.new is not None and settings.alm.new.encoder is not None:
         encoder = Path(settings.alm.new.encoder).expanduser()
-        there = encoder.is_dir()
-        digests["encoder"] = weights_digest(encoder, throughout=True) if there else settings.alm.new.encoder
+        digests["encoder"] = weights_digest(encoder) if encoder.is_dir() else settings.alm.new.encoder
     if settings.recipe == "alm":
         from alm_proxies.annotators.prompts import prompt_of
 
