@@ -30,13 +30,12 @@ COVERED := 90
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
 
-# Three at a time on two processors, in this order, after the set-up: each waits for servers, disks and clocks for a fifth
-# of its time, and the longest goes first.
+# Two at a time, in this order, after the set-up: a vLLM takes one processor, as each half does, and the longest goes first.
 test: lint $(VENV)/ready $(S3)/ready $(if $(LINUX),$(VLLM)/ready)
 ifeq ($(LINUX),)
 	@echo 'The tests with a real vLLM are left out: they need Linux on x86-64.'
 endif
-	$(MAKE) --no-print-directory --jobs=3 --keep-going other-half half $(if $(LINUX),vllm) types served
+	$(MAKE) --no-print-directory --jobs=2 --keep-going other-half $(if $(LINUX),vllm) half types served
 
 tests: $(VENV)/ready $(S3)/ready
 	$(MAKE) --no-print-directory --jobs=2 --keep-going other-half half

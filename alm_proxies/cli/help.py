@@ -19,7 +19,7 @@ from alm_proxies.stages.registry import STAGES
 
 _WIDEST = 26
 _PAIRS = "NAME=VALUE,..."
-_KEYS = "https://alm-proxies.github.io/alm-proxies/reference/settings.html"
+_KEYS = "reference/settings.html"
 _ALWAYS = (
     ("--json", "Print the result as one line of JSON."),
     ("--quiet", "Show no progress on stderr."),
@@ -66,7 +66,7 @@ def _one(command: Command) -> Iterator[str]:
             for left, right in rows:
                 yield from _row(left, right or "")
     if any(_PAIRS in left for left, _ in flags):
-        yield f"\nWhat each NAME of a flag with NAME=VALUE means: {_KEYS}"
+        yield f"\nWhat each NAME of a flag with NAME=VALUE means: {_KEYS} in the documentation"
 
 
 def _row(left: str, right: str) -> Iterator[str]:
