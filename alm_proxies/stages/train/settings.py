@@ -33,4 +33,5 @@ STAGE = Stage(
     plugins={"recipe": "recipes"},
     depends="alm_proxies.stages.train.ahead:inputs_of",
     foresee="alm_proxies.stages.train.ahead:foresee",
+    revision=2,
 )  # fmt: skip
