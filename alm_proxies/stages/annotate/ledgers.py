@@ -134,12 +134,13 @@ def status(folder: str | Path) -> list[Status]:
 
 def ledgers_in(folder: str | Path) -> list[Path]:
     """The ledgers in a folder, or an error."""
-    if Path(folder).is_dir():
-        refuse_unreadable_folder(folder)
+    fix = "Name a folder that annotate has written to."
+    if not Path(folder).is_dir():
+        raise InputError("there is no such folder", where=str(folder), fix=fix)
+    refuse_unreadable_folder(folder)
     paths = sorted(Path(folder).glob("ledger*.sqlite"))
     if not paths:
-        message = "contains no ledger" if Path(folder).is_dir() else "there is no such folder"
-        raise InputError(message, where=str(folder), fix="Name a folder that annotate has written to.")
+        raise InputError("contains no ledger", where=str(folder), fix=fix)
     return paths
 
 

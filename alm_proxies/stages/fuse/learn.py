@@ -88,11 +88,13 @@ def _of_fit(estimator: Estimator) -> list[Finding]:
     learned = estimator.learned_part_
     if learned == 1.0:
         return unsettled(estimator)
-    message = "no utterance has two human votes: an agreement of 0.3 between listeners is assumed"
     if learned:
-        part = f"{100 * learned:.0f} %"
-        message = f"few utterances have two human votes: the agreement learned from them counts {part}, an assumed one "
-        message += "of 0.3 the rest"
+        message = (
+            f"few utterances have two human votes: the agreement learned from them counts {100 * learned:.0f} %, an "
+            "assumed one of 0.3 the rest"
+        )
+    else:
+        message = "no utterance has two human votes: an agreement of 0.3 between listeners is assumed"
     fix = "Have some utterances rated by two listeners or more."
     return [Finding("fuse", "assumed_agreement", message, fix=fix), *unsettled(estimator)]
 

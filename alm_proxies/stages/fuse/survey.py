@@ -141,9 +141,9 @@ class _Apart:
         """One for each proxy without an utterance that people rated, where people rated others."""
         message = "{!r} votes on {}, none of which has a human vote"
         fix = (
-            "If people rated these utterances, read it with their ids: corpus (--corpus) names the corpus of them, and "
+            "If people rated these utterances, read it with their ids: corpus (--corpus) names the corpus of them, "
+            "and ids of a folder of recordings are without the files' endings."
         )
-        fix += "ids of a folder of recordings are without the files' endings."
         return [
             Finding.of("proxy_apart", message.format(name, counted(count, "utterance")), fix, where=name, count=count)
             for name, count in sorted(self._voted.items())
