@@ -10,7 +10,7 @@ DESCRIPTIONS: dict[str, str] = {
     "speakers": "The number of known speakers.",
     "utterances_of_unknown_speakers": "The number of utterances whose speaker is not known.",
     "utterances_without_tie": "The utterances of accuracy, macro_f1 and uar: those with one most voted label.",
-    "utterances_without_label": "Utterances with held-out votes, none for a label: no measure counts them.",
+    "utterances_without_label": "Utterances with held-out votes, none for a label: only their ratings can be scored.",
     "resamples": "Resamples of the speakers; under 20, the number of speakers, each left out in turn.",
     "resamples_without_weights": "Those in which no weights reach equal shares; above 5 % there is no interval.",
     "votes": "The number of votes.",

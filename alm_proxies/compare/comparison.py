@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import Array
+from alm_proxies.ballots import Array, which_count
 from alm_proxies.compare.strata import OUTCOME, Words, has_speaker, in_order, speakers_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
@@ -153,7 +153,8 @@ def compare(
     held = votes.frame.filter("held_out")
     ids, counts, findings = held_out_counts(Votes(held, votes.about), consensus=consensus)
     ids, counts, more = _common(ids, counts, predictions)
-    kept = Votes(held.filter(pl.col("utterance_id").is_in(ids.implode())), votes.about)
+    compared = pl.concat([ids, _rated_alone(held, predictions, consensus=consensus)])
+    kept = Votes(held.filter(pl.col("utterance_id").is_in(compared.implode())), votes.about)
     speakers, known = speakers_of(ids, utterances), has_speaker(ids, utterances)
     test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, _importance(ids, importance), known)
     scored = {
@@ -207,6 +208,18 @@ def _common(ids: pl.Series, counts: Array, predictions: Mapping[str, Labels]) ->
             fix="Check the ids.",
         )
     return ids.filter(pl.Series(everywhere)), counts[everywhere], findings
+
+
+def _rated_alone(held: pl.DataFrame, predictions: Mapping[str, Labels], *, consensus: bool) -> pl.Series:
+    """The utterances that all methods predict and whose held-out votes are ratings without any label."""
+    labelled, rated = (
+        held.filter(which_count("held_out", consensus=consensus, answer=answer))["utterance_id"].unique()
+        for answer in ("label", "rating")
+    )
+    alone = rated.filter(~rated.is_in(labelled.implode())).sort()
+    for labels in predictions.values():
+        alone = alone.filter(alone.is_in(labels.frame["utterance_id"].implode()))
+    return alone
 
 
 def _importance(ids: pl.Series, importance: Labels | None) -> Array:

@@ -30,6 +30,7 @@ from alm_proxies.measures.divergence import (
 from alm_proxies.measures.earth_mover import emd_over_anchors
 from alm_proxies.measures.jsd_floor import jsd_floor, jsd_floor_of_votes
 from alm_proxies.measures.ranges import range_of_difference
+from alm_proxies.measures.ratings import Agreement, agreement_of, rated_of
 from alm_proxies.measures.scores import Scored, scores_of
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.taxonomy import ANCHORS, anchors, canonical
@@ -51,7 +52,8 @@ class HeldOut:
 
     scores: by, value, measure, estimate, low, high, method, speakers, utterances, votes; `by` is all, outcome (thirds
     of the held-out votes' entropy: the low one favours confident predictions), observable (ambiguity known before) or a
-    group column. per_utterance: one row each. concentration is None if no prediction has one.
+    group column. Attributes are scored on all utterances with held-out ratings, the other measures on those with a
+    held-out label; per_utterance has one row for each of the latter. concentration is None if no prediction has one.
     """
 
     scores: pl.DataFrame
@@ -74,6 +76,10 @@ class HeldOut:
         chosen = (pl.col("measure") == measure) & (pl.col("by") == "all")
         rows = self.scores.filter(chosen).select(pl.col("estimate", "low", "high").fill_null(math.nan)).rows()
         return Interval(float(rows[0][0]), float(rows[0][1]), float(rows[0][2])) if rows else None
+
+    def utterances(self, measure: str) -> int:
+        """The number of utterances that one score over all of them rests on."""
+        return int(self.scores.filter(measure=measure, by="all")["utterances"].sum())
 
 
 def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series, Array, list[Finding]]:
@@ -105,7 +111,11 @@ def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series
     if agreed:
         message = "held-out published consensus labels, which are not votes"
         findings.append(Finding.of("consensus", message, "Set consensus = true to count them.", count=agreed))
-    if without := frame.height - labelled.height - agreed:
+    rated = frame.filter(which_count("held_out", consensus=consensus, answer="either")).height - labelled.height
+    if rated:
+        message = "held-out votes without a label, whose ratings alone can be scored"
+        findings.append(Finding.of("no_label", message, count=rated))
+    if without := frame.height - labelled.height - agreed - rated:
         message = "held-out votes without a label, which cannot be used for scores"
         findings.append(Finding.of("no_label", message, count=without))
     if not len(ids):
@@ -148,7 +158,8 @@ def score_held_out(
             )
     table = pl.DataFrame({"utterance_id": ids}).with_row_index("row")
     both = table.join(predictions.frame, on="utterance_id", how="inner", maintain_order="left")
-    findings += _missing(table, both, predictions)
+    rated = rated_of(predictions, votes, consensus=consensus)
+    findings += _missing(table, pl.concat([both["utterance_id"], rated["utterance_id"]]).unique(), predictions)
     if not both.height:
         raise InputError(
             "no utterance has both a prediction and held-out votes", where="predictions", fix="Check the ids."
@@ -166,24 +177,32 @@ def score_held_out(
     observed = (predictions if before is None else before).frame.select("utterance_id", observable="ambiguity")
     per = per.with_columns(outcome=pl.Series([STRATA[place] for place in outcome], dtype=pl.String))
     per = per.join(observed, on="utterance_id", how="left", maintain_order="left")
-    weight = np.ones(len(ids))
-    if importance is not None:
-        weights = per.select("utterance_id").join(
-            importance.frame.select("utterance_id", "weight"), on="utterance_id", how="left", maintain_order="left"
-        )
-        weight = weights["weight"].fill_null(0.0).to_numpy()
-        findings += _count(
-            "no_importance", "utterances without an importance, which are not counted", weights["weight"]
-        )
+    weights = _importance(ids, importance)
+    findings += _count("no_importance", "utterances without an importance, which are not counted", weights)
+    weight = weights.fill_null(0.0).to_numpy()
     named = [name for name in _MEANS if name in per]
     means = {name: per[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in named}
-    scored = Scored(predicted, counts, _speakers(per), weight, means, _attributes(both, votes, ids, consensus))
+    scored = Scored(predicted, counts, _speakers(per), weight, means)
     slices = _slices(per, ["outcome", "observable", *groups])
     by_these_votes = scored if truth is not None else _without_floor(scored)
+    rated = _joined(rated, utterances, kept, groups)
+    rated = rated.join(observed, on="utterance_id", how="left", maintain_order="left")
+    rated = rated.join(per.select("utterance_id", "outcome"), on="utterance_id", how="left", maintain_order="left")
+    importances = _importance(rated["utterance_id"], importance).fill_null(0.0).to_numpy()
+    names = [name for name in ATTRIBUTES if (rated[name].is_not_null() & rated[f"rated_{name}"].is_not_null()).any()]
+    agreements = {
+        (by, value): agreement_of(
+            rated[chosen], _speakers(rated)[chosen], importances[chosen], names, level=level, seed=seed
+        )
+        for by, value, chosen in _slices(rated, ["outcome", "observable", *groups])
+    }
     scores = [
-        _table_of(by, value, (by_these_votes if by == "outcome" else scored).rows(chosen), level, seed)
+        _table_of(
+            by, value, (by_these_votes if by == "outcome" else scored).rows(chosen), agreements.get((by, value), ()),
+            level=level, seed=seed,
+        )
         for by, value, chosen in slices
-    ]
+    ]  # fmt: skip
     known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
     check = concentration_check(predicted[known], strength[known], counts[known]) if known.any() else None
     return HeldOut(pl.concat(scores), per, reliability_of(predicted, counts), check, Findings.gather(findings))
@@ -235,6 +254,14 @@ def _true_shares(ids: pl.Series, truth: Labels) -> tuple[NDArray[np.bool_], Arra
     known = joined["entropy"].is_not_null()
     shares = joined.filter(known).select([f"p_{label}" for label in truth.taxonomy]).to_numpy()
     return known.to_numpy(), shares
+
+
+def _importance(ids: pl.Series, importance: Labels | None) -> pl.Series:
+    """The importance weight of each utterance: 1 where none is given, null where this one has none."""
+    if importance is None:
+        return pl.repeat(1.0, len(ids), eager=True)
+    weights = importance.frame.select("utterance_id", "weight")
+    return ids.to_frame("utterance_id").join(weights, on="utterance_id", how="left", maintain_order="left")["weight"]
 
 
 def _without_floor(scored: Scored) -> Scored:
@@ -296,20 +323,6 @@ def _speakers(per: pl.DataFrame) -> NDArray[np.int64]:
     return named.select(pl.col("who").rank("dense")).to_series().to_numpy().astype(np.int64)
 
 
-def _attributes(scored: pl.DataFrame, votes: Votes, ids: pl.Series, consensus: bool) -> dict[str, tuple[Array, Array]]:
-    rated = votes.frame.filter(which_count("held_out", consensus=consensus, answer="rating"))
-    # a draw shared between labels has several rows, and one rating
-    each = rated.group_by("utterance_id", "annotator", "draw", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
-    voted = each.group_by("utterance_id", maintain_order=True).agg(pl.col(*ATTRIBUTES).mean())
-    voted = ids.to_frame("utterance_id").join(voted, on="utterance_id", how="left", maintain_order="left")
-    pairs = {}
-    for name in ATTRIBUTES:
-        mine, theirs = scored[name].fill_null(np.nan).to_numpy(), voted[name].fill_null(np.nan).to_numpy()
-        if (np.isfinite(mine) & np.isfinite(theirs)).any():
-            pairs[name] = (mine, theirs)
-    return pairs
-
-
 def _slices(per: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, str, NDArray[np.int64]]]:
     slices = [("all", "all", np.arange(per.height))]
     for column in columns:
@@ -321,20 +334,26 @@ def _slices(per: pl.DataFrame, columns: Sequence[str]) -> list[tuple[str, str, N
     return slices
 
 
-def _table_of(by: str, value: str, scored: Scored, level: float, seed: int) -> pl.DataFrame:
+def _table_of(
+    by: str, value: str, scored: Scored, agreements: Sequence[Agreement], *, level: float, seed: int
+) -> pl.DataFrame:
+    """One row a measure; the attributes' rows count the utterances and ratings that they rest on."""
+    size, votes = len(scored.votes), float(scored.votes.sum())
+    measured = [(name, i, size, votes) for name, i in scores_of(scored, level=level, seed=seed).items()]
+    for own in agreements:
+        measured += [(name, i, own.utterances, float(own.ratings)) for name, i in own.measures.items()]
     rows = [
-        (by, value, name, i.estimate, i.low, i.high, i.method, i.speakers, len(scored.votes), float(scored.votes.sum()))
-        for name, i in scores_of(scored, level=level, seed=seed).items()
+        (by, value, name, i.estimate, i.low, i.high, i.method, i.speakers, *behind) for name, i, *behind in measured
     ]
     names = ["by", "value", "measure", "estimate", "low", "high", "method", "speakers", "utterances", "votes"]
     return pl.DataFrame(rows, schema=names, orient="row")
 
 
-def _missing(table: pl.DataFrame, scored: pl.DataFrame, predictions: Labels) -> list[Finding]:
-    absent = table.filter(~pl.col("row").is_in(scored["row"].implode()))["utterance_id"]
+def _missing(table: pl.DataFrame, scored: pl.Series, predictions: Labels) -> list[Finding]:
+    absent = table.filter(~pl.col("utterance_id").is_in(scored.implode()))["utterance_id"]
     message, fix = "has held-out votes but no prediction, and is not scored", "Predict it, or leave it out."
     findings = [Finding.of("no_prediction", message, fix, utterance_id=utterance_id) for utterance_id in absent]
-    surplus = len(predictions) - scored.height
+    surplus = len(predictions) - len(scored)
     if surplus:
         message = "predictions without held-out votes, which cannot be scored"
         findings.append(Finding.of("no_held_out_votes", message, count=surplus))

@@ -26,8 +26,6 @@ class Scored:
     weight: Array
     means: dict[str, Array]
     """Scores that are a mean over utterances, by name."""
-    attributes: dict[str, tuple[Array, Array]]
-    """Predicted and rated means by attribute; NaN where either is unknown."""
 
     def rows(self, rows: NDArray[np.int64]) -> Scored:
         """The same for some utterances."""
@@ -37,7 +35,6 @@ class Scored:
             self.speakers[rows],
             self.weight[rows],
             {name: values[rows] for name, values in self.means.items()},
-            {name: (first[rows], second[rows]) for name, (first, second) in self.attributes.items()},
         )
 
 
@@ -47,8 +44,7 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     nll_per_vote: -ln q over all votes. The given means, over utterances where they are known. ece: of the top label
     against its share of votes. r2_over_utterances. accuracy, macro_f1 and uar: of the top label against the label with
     most votes (ties are left out), macro_f1 over the full list of labels and uar over those that occur;
-    macro_f1_with_ties and uar_with_ties: the same, where a tie counts in equal parts for each of its labels. ccc_ and
-    rmse_ of each attribute.
+    macro_f1_with_ties and uar_with_ties: the same, where a tie counts in equal parts for each of its labels.
 
     A mean of absolute gaps is too high, the more so the fewer the utterances: the interval of ece allows for that.
     """
@@ -72,12 +68,6 @@ def scores_of(scored: Scored, *, level: float = 0.95, seed: int = 0) -> dict[str
     for ties, statistics in ((False, WITHOUT_TIES), (True, WITH_TIES)):
         confusion = confusion_sums(scored.predicted, most_voted(scored.votes, ties=ties), weight, codes, count)
         scores |= {name: interval(name, confusion, statistic) for name, statistic in statistics.items()}
-    for name, (mine, theirs) in scored.attributes.items():
-        known = np.isfinite(mine) & np.isfinite(theirs)
-        w, x, y = weight * known, np.where(known, mine, 0.0), np.where(known, theirs, 0.0)
-        sums = summed([w, w * x, w * y, w * x * x, w * y * y, w * x * y])
-        scores[f"ccc_{name}"] = interval(f"ccc_{name}", sums, _concordance)
-        scores[f"rmse_{name}"] = interval(f"rmse_{name}", sums, _rmse)
     return scores
 
 
@@ -132,18 +122,3 @@ def _r2(sums: Array) -> Array:
     varies = total > 1e-12 * mass
     each = np.where(varies, 1.0 - residual / np.where(varies, total, 1.0), 0.0)
     return ratio(np.stack([each.sum(1), varies.sum(1).astype(np.float64)], axis=1))
-
-
-def _concordance(sums: Array) -> Array:
-    """Lin's concordance correlation: 2 cov / (var x + var y + (mean x - mean y)^2)."""
-    w = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
-    x, y, xx, yy, xy = (sums[:, column] / w for column in range(1, 6))
-    spread = xx - x**2 + yy - y**2 + np.square(x - y)
-    ccc: Array = 2.0 * (xy - x * y) / np.where(spread > 1e-15, spread, np.nan)
-    return ccc
-
-
-def _rmse(sums: Array) -> Array:
-    w = np.where(sums[:, 0] > 0, sums[:, 0], np.nan)
-    squared: Array = (sums[:, 3] + sums[:, 4] - 2.0 * sums[:, 5]) / w
-    return np.sqrt(np.maximum(squared, 0.0))

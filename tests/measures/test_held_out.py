@@ -313,6 +313,28 @@ def test_attributes_are_scored_where_predicted_and_voted(wording):
         scored.score("ccc_arousal")
 
 
+def test_attributes_are_scored_where_the_held_out_votes_have_no_label():
+    rng = np.random.default_rng(3)
+    heard, predicted = rng.random(60), rng.random(60)
+    ids = [f"c/{row:05d}" for row in range(60)]
+    frame = pl.DataFrame(
+        {
+            "utterance_id": ids,
+            "annotator": "c/a",
+            "label": [None if row % 3 == 0 else "sad" for row in range(60)],
+            "held_out": True,
+            "valence": heard,
+        }
+    )
+    votes, utterances = Votes.of(frame, taxonomy=LABELS), utterances_of(60, gender=["female", "male"] * 30)
+    scored = score_held_out(labels_of(np.full((60, 4), 0.25), valence=predicted), votes, utterances, groups=["gender"])
+    assert scored.score("rmse_valence") == pytest.approx(np.sqrt(np.mean((predicted - heard) ** 2)))
+    assert scored.findings.counts() == {"no_label": 20}
+    assert (scored.utterances("rmse_valence"), scored.utterances("nll_per_vote")) == (60, 40)
+    women = (predicted - heard)[::2]
+    assert scored.score("rmse_valence", "gender", "female") == pytest.approx(np.sqrt(np.mean(women**2)))
+
+
 def test_two_predictions_are_compared_in_pairs_by_speaker(world, wording):
     truth, counts, guess = world
     utterances = utterances_of(600)
@@ -390,7 +412,7 @@ def test_the_interval_of_the_calibration_error_holds_it_also_near_zero(speakers:
         right = random.binomial(2, confidence - gap)
         scored = Scored(
             np.stack([confidence, 1 - confidence], axis=1), np.stack([right, 2 - right], axis=1).astype(float),
-            np.repeat(np.arange(speakers), each), np.ones(speakers * each), {}, {},
+            np.repeat(np.arange(speakers), each), np.ones(speakers * each), {},
         )  # fmt: skip
         ece = scores_of(scored)["ece"]
         assert ece.method == "gaps"
@@ -404,5 +426,5 @@ def test_the_interval_of_a_large_calibration_error_is_above_zero():
     confidence = random.uniform(0.55, 0.95, 400)
     right = random.binomial(3, confidence - 0.3).astype(float)
     shares, votes = np.stack([confidence, 1 - confidence], axis=1), np.stack([right, 3 - right], axis=1)
-    ece = scores_of(Scored(shares, votes, np.arange(400) % 40, np.ones(400), {}, {}))["ece"]
+    ece = scores_of(Scored(shares, votes, np.arange(400) % 40, np.ones(400), {}))["ece"]
     assert 0.2 < ece.low < 0.3 < ece.high < 0.4

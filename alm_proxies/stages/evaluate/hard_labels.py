@@ -109,7 +109,7 @@ def _over(measured: Measured) -> str:
     if measured.without_label:
         without = counted(measured.without_label, "more utterance has", "more utterances have")
         parts.append(
-            f"{without} held-out votes, but none for a label: no measure counts them, as no prediction could be "
-            "right. To score such votes, read the corpus with a taxonomy that has a label for them."
+            f"{without} held-out votes, but none for a label: no measure of labels counts them, as no "
+            "prediction could be right. To score such votes, read the corpus with a taxonomy that has a label for them."
         )
     return " ".join(parts)

@@ -65,7 +65,7 @@ class Measured:
     with_ties: dict[tuple[str, str], dict[str, Paired]]
     """By first and second prediction: first minus second in each measure of hard labels that counts ties."""
     without_label: int
-    """Utterances with held-out votes of which none is for a label of the taxonomy: no measure counts them."""
+    """Utterances with held-out votes of which none is for a label of the taxonomy: only their ratings can be scored."""
 
     def less_baseline(self, name: str, measure: str) -> Paired | None:
         """A measure of hard labels that counts ties, minus that of the baseline; None for the baseline."""

@@ -173,7 +173,7 @@ def _conditions(measured: Measured) -> Section | None:
 def _ratings(measured: Measured, models: list[str]) -> Section | None:
     scores = {name: measured.comparison.held_out[name] for name in models}
     rows: list[list[Cell]] = [
-        [name, attribute, agreement, held_out.interval(f"rmse_{attribute}")]
+        [name, attribute, agreement, held_out.interval(f"rmse_{attribute}"), held_out.utterances(f"ccc_{attribute}")]
         for name, held_out in scores.items()
         for attribute in ATTRIBUTES
         if (agreement := held_out.interval(f"ccc_{attribute}")) is not None
@@ -184,6 +184,7 @@ def _ratings(measured: Measured, models: list[str]) -> Section | None:
         Column("Prediction"), Column("Attribute"),
         Column("CCC", 3, "Concordance correlation with the mean of the held-out ratings; 1 is best."),
         Column("RMSE", 3, "Root mean squared error, on the scale from 0 to 1."),
+        Column("Utterances", 0, "With a prediction and held-out ratings, whether or not a rater gave a label."),
     ]  # fmt: skip
     lead = "Arousal, valence and dominance against the mean of each utterance's held-out ratings."
     return Section("Ratings", lead, (Table.of(columns, rows),))

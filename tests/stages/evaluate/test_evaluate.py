@@ -160,6 +160,32 @@ def test_ratings_are_scored_by_concordance(tables: Tables) -> None:
     assert "Ratings" not in [section.title for section in evaluated(tables).page.sections]
 
 
+def test_ratings_of_votes_without_a_label_are_scored(tables: Tables) -> None:
+    truth, ids, votes, utterances = tables
+    heard = np.random.default_rng(4).random(600)
+    of_id = dict(zip(ids, heard.tolist(), strict=True))
+    silent = pl.col("held_out") & pl.col("utterance_id").is_in(ids[500:])
+    frame = votes.frame.with_columns(
+        label=pl.when(~silent).then("label"), valence=pl.col("utterance_id").replace_strict(of_id)
+    )
+    predictions = {}
+    for name, error in (("near", 0.1), ("far", 0.3)):
+        labels = labels_of(truth, ids, model=name)
+        predictions[name] = Labels.of(
+            labels.frame.with_columns(valence=pl.Series(heard * (1 - error))), about=labels.about
+        )
+    evaluation = evaluate(predictions, Votes.of(frame, taxonomy=LABELS), utterances)
+    held = frame.filter("held_out")["utterance_id"].unique().to_list()
+    assert evaluation.metrics["utterances"] == len(held) - 100
+    gaps = np.array([0.1 * of_id[utterance] for utterance in held])
+    assert evaluation.metrics["methods"]["near"]["rmse_valence"]["value"] == pytest.approx(np.sqrt(np.mean(gaps**2)))
+    fewer = Labels(predictions["far"].frame.filter(pl.col("utterance_id") != ids[599]), predictions["far"].about)
+    one_less = evaluate({**predictions, "far": fewer}, Votes.of(frame, taxonomy=LABELS), utterances)
+    gaps = np.array([0.1 * of_id[utterance] for utterance in held if utterance != ids[599]])
+    assert one_less.metrics["methods"]["near"]["rmse_valence"]["value"] == pytest.approx(np.sqrt(np.mean(gaps**2)))
+    assert evaluation.findings.counts()["no_label"] == frame.filter(silent).height
+
+
 def test_every_sentence_of_the_page_is_pinned(tables: Tables, wording: Wording) -> None:
     wording.page(rated(tables).page.html())
 

@@ -69,8 +69,9 @@ def test_utterances_whose_held_out_votes_are_for_no_label_are_counted(tables: Ta
     evaluation = evaluate({"good": labels_of(truth, ids)}, Votes(frame, votes.about), utterances)
     assert evaluation.metrics["utterances"] == 290
     assert evaluation.metrics["utterances_without_label"] == 10
-    assert "10 more utterances have held-out votes, but none for a label: no measure counts them" in hard_labels(
-        evaluation
+    assert (
+        "10 more utterances have held-out votes, but none for a label: no measure of labels counts them"
+        in hard_labels(evaluation)
     )
     assert evaluated(tables).metrics["utterances_without_label"] == 0
     assert "none for a label" not in hard_labels(evaluated(tables))
