@@ -40,6 +40,8 @@ PLACE = Mark("place")
 """The field is a path relative to the file it is in, or a name if there is no such path; it is in no digest."""
 HUB = Mark("hub")
 """With PLACE: OWNER/NAME is a name on the hub where there is no such folder; a path begins with ./, ../, / or ~."""
+NAMED = Mark("named")
+"""With PLACE: a word without a slash that does not end in .toml is a name, whatever files there are."""
 
 ARGUMENT = Mark("argument")
 """On the command line the field is a positional argument."""
@@ -89,8 +91,17 @@ def refuse_numbers(value: object) -> None:
 
 def deciding(settings: BaseModel) -> dict[str, Any]:
     """The settings that decide the result, as plain data: without paths and fields that change nothing."""
-    aside = {name for mark in (CHANGES_NOTHING, PLACE) for name in marked(type(settings), mark)}
-    return settings.model_dump(mode="json", exclude=aside, by_alias=True)
+    return settings.model_dump(mode="json", exclude=_aside(settings), by_alias=True)
+
+
+def _aside(settings: BaseModel) -> dict[str, Any]:
+    """The fields that decide nothing, inside nested settings too, as pydantic excludes them."""
+    aside: dict[str, Any] = {name: True for mark in (CHANGES_NOTHING, PLACE) for name in marked(type(settings), mark)}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings) and name not in aside and (inner := _aside(value)):
+            aside[name] = inner
+    return aside
 
 
 def marked(model: type[BaseModel], mark: Mark) -> list[str]:
@@ -105,8 +116,14 @@ def marks_of(field: FieldInfo) -> tuple[Any, ...]:
 
 
 def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
-    """The settings with every path resolved relative to a folder; ~ is the user's home, names are unchanged."""
+    """The settings with every path resolved relative to a folder, inside nested settings too; ~ is the user's home,
+    names are unchanged.
+    """
     changed: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Settings) and (only is None or name in only):
+            changed[name] = located(value, folder)
     for name in marked(type(settings), PLACE):
         if only is not None and name not in only:
             continue
@@ -115,11 +132,18 @@ def located(settings: M, folder: Path, only: Container[str] | None = None) -> M:
             continue
         if HUB in marks_of(type(settings).model_fields[name]) and _on_the_hub(value, folder):
             continue
+        if NAMED in marks_of(type(settings).model_fields[name]) and is_name(value):
+            continue
         if isinstance(value, tuple):
             changed[name] = tuple(_located(item, folder, name) for item in value)
         elif isinstance(value, str | Path):
             changed[name] = _located(value, folder, name)
     return settings.model_copy(update=changed) if changed else settings
+
+
+def is_name(value: str) -> bool:
+    """Whether a value marked NAMED is a name, not a path."""
+    return "/" not in value and not value.endswith(".toml")
 
 
 def _on_the_hub(value: Any, folder: Path) -> bool:

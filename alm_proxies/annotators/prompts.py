@@ -15,7 +15,7 @@ from alm_proxies.annotators.templates import PromptEnvironment, rendered
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugin
-from alm_proxies.settings import CHANGES_NOTHING, marked, read_settings
+from alm_proxies.settings import CHANGES_NOTHING, is_name, marked, read_settings
 
 Elicits = Literal["label", "primary_secondary", "distribution", "attributes"]
 Answer = Literal["codes", "words"]
@@ -181,7 +181,7 @@ class Prompt:
 
 def prompt_of(name: str, beside: Path | None = None) -> Prompt:
     """A shipped prompt by its name, or a prompt file by its path (relative to the folder `beside`)."""
-    if name.endswith(".toml") or "/" in name:
+    if not is_name(name):
         path = (beside or Path()) / Path(name).expanduser()
         if not path.is_file():
             fix = 'Write one (TOML with elicits = "label" and after = "... {{ choices }} ..."),'

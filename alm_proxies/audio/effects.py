@@ -240,9 +240,21 @@ def parameters_of(name: str, given: Mapping[str, Any], where: str | None = None)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        wrong = f"{field} = {first['input']!r}" if first["type"] != "missing" else field
+        if first["type"] == "missing":
+            raise SettingsError(f"the effect {name!r} needs {field}", where=where, fix=f"Give {field}.") from None
+        wrong = f"{field} = {first['input']!r}"
         fix = f"{first['msg'].replace('Input should be', 'It should be')}."
         raise SettingsError(f"the effect {name!r} cannot take {wrong}", where=where, fix=fix) from None
+
+
+def refuse_ranges(name: str, between: Mapping[str, tuple[float, float]], where: str) -> None:
+    """Raise if an effect cannot take both ends of the ranges that its parameters are drawn from."""
+    for parameter, (low, high) in between.items():
+        if low > high:
+            message = f"{parameter} of the effect {name!r} is drawn between {low:g} and {high:g}"
+            raise SettingsError(message, where=where, fix="Write the lower end first.")
+    for end in (0, 1):
+        parameters_of(name, {parameter: ends[end] for parameter, ends in between.items()}, where)
 
 
 def apply(

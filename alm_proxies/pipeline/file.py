@@ -203,7 +203,7 @@ class _Sections:
         except SettingsError as error:
             raise SettingsError(error.message, where=f"{self.path}{line_of(at, self.text)}", fix=error.fix) from None
         layers = self._layers_of_file(model) if wide else []
-        name = section.get("name")
+        name = _called(stage, section)
         put = {key: origin for key in section if (origin := self._origin(str(at[0]), name, key)) is not None}
         named = f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
         top = (*FileSettings.model_fields, *FILE_WIDE)
@@ -242,8 +242,8 @@ class _Sections:
             for key, value in values.items()
         ]
 
-    def _origin(self, verb: str, name: Any, key: str) -> str | None:
-        return self.origins.get((verb, str(name), key)) or self.origins.get((verb, key))
+    def _origin(self, verb: str, name: str, key: str) -> str | None:
+        return self.origins.get((verb, name, key)) or self.origins.get((verb, key))
 
 
 def _name_of(stage: Stage, settings: BaseModel) -> str:
@@ -251,6 +251,18 @@ def _name_of(stage: Stage, settings: BaseModel) -> str:
     if stage.choice is not None and "name" not in settings.model_fields_set:
         return str(getattr(settings, stage.choice.key))
     return str(getattr(settings, "name", ""))
+
+
+def _called(stage: Stage, block: Mapping[str, Any]) -> str:
+    """The name of a block as written in a dotted key: its name or corpus, otherwise its choice, otherwise the default.
+
+    read.mine.source is the source of the block with corpus = "mine", export.csv.targets that of format = "csv".
+    """
+    chosen = stage.choice.key if stage.choice is not None else ""
+    stated = next((block[key] for key in ("name", "corpus", chosen) if key in block), None)
+    if stated is not None or "name" not in stage.settings.model_fields:
+        return str(stated or "")
+    return str(stage.settings.model_fields["name"].default)
 
 
 def _found(path: Path) -> Path:
@@ -298,11 +310,13 @@ def _flattened(vary: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def _put(values: dict[str, Any], key: str, value: Any, where: str, origin: str) -> None:
-    """Set the value of a dotted key, in every block of a list or in the one of that name."""
+    """Set the value of a dotted key, in every block of a list or in those of that name."""
     *path, last = key.split(".")
     places: list[Any] = [values]
-    for part in path:
-        named = [place for place in places if isinstance(place, dict) and place.get("name") == part]
+    stage = stage_of(path[0]) if path and path[0] in STAGES else None
+    for depth, part in enumerate(path):
+        blocks = [place for place in places if isinstance(place, dict)] if depth == 1 and stage is not None else []
+        named = [block for block in blocks if stage is not None and _called(stage, block) == part]
         if named and part not in named[0]:
             places = named
             continue

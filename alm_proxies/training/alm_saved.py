@@ -21,6 +21,7 @@ from alm_proxies.models.families import WITHOUT_VLLM_ADAPTERS
 from alm_proxies.models.headed_lm import LANGUAGE_MODEL, Array, HeadedModel, save_head
 from alm_proxies.models.trained import ANNOTATOR, TrainedFile
 from alm_proxies.seeds import seed_of
+from alm_proxies.settings import is_name
 from alm_proxies.training.settings import TrainSettings
 
 ADAPTER = "adapter"
@@ -123,9 +124,8 @@ def _save_annotator(
     measured: Measured | None,
 ) -> None:
     prompt = settings.alm.prompt
-    given = Path(prompt).expanduser()
-    if given.is_file():
-        shutil.copyfile(given, folder / _PROMPT)
+    if not is_name(prompt):
+        shutil.copyfile(Path(prompt).expanduser(), folder / _PROMPT)
         prompt = f"./{_PROMPT}"
     file = asker.file.model_copy(
         update={

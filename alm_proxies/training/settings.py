@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from alm_proxies.plugins import checked
-from alm_proxies.settings import CHANGES_NOTHING, HUB, PLACE, Choices, Settings
+from alm_proxies.settings import CHANGES_NOTHING, HUB, NAMED, PLACE, Choices, Settings
 
 Recipe = Literal["encoder", "features", "alm"]
 """Our recipes; plug-ins can add others (`alm-proxies plugins`)."""
@@ -75,7 +75,7 @@ class AugmentSettings(_Part):
 class NewModel(_Part):
     """A small untrained Qwen2-Audio; heads are 32 wide."""
 
-    encoder: str | None = None
+    encoder: Annotated[str | None, PLACE, HUB] = None
     """A pretrained Whisper whose encoder is used, such as openai/whisper-small: a folder or a name on the hub; null =
     an untrained encoder."""
     hidden: int = Field(default=128, ge=64, multiple_of=64)
@@ -136,7 +136,7 @@ class AlmSettings(_Part):
     from the first token to all tokens of the prompt and an MLP, trained by `loss` (arXiv 2601.14620); such a model
     answers nothing: `predict` takes it, and the engine transformers, not vLLM.
     """
-    prompt: str = "listener"
+    prompt: Annotated[str, PLACE, NAMED] = "listener"
     """The prompt: a shipped prompt's name, or the path of a prompt file."""
     answer: Literal["codes", "words"] = "codes"
     """The answers: one letter per label, or the labels themselves; each must be one token of the model."""

@@ -54,7 +54,8 @@ _OF_TRAIN = {
     **{f"alm.lora.{key}": {"*": {**_ADAPTER, "alm": {"lora": {key: value}}}} for key, value in (
         ("rank", 4), ("alpha", 4.0), ("dropout", 0.5), ("targets", ["q_proj"]), ("rate", 0.5),
     )},
-    "layers": [1], "concentration_half": 2.0, "augment": [{"effect": "gain"}], "auxiliary": ["pitch_level"],
+    "layers": [1], "concentration_half": 2.0, "auxiliary": ["pitch_level"],
+    "augment": [{"effect": "gain", "between": {"decibels": [-6, 6]}}],
     "micro_batch": 4, "checkpoint_steps": 9, "tracker": "trackio", "revision": "abc",
     "curriculum.shares": [0.4, 0.6, 0.7, 0.85, 1.0],
     "curriculum.over": 3, "alm.new": {"*": {"recipe": "alm", "alm": {"new": {}}}},

@@ -10,6 +10,7 @@ import pytest
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import SettingsError
 from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.run import run
 from alm_proxies.pipeline.schema import annotator_schema, pipeline_schema
 from alm_proxies.tables import Labels
@@ -142,3 +143,30 @@ def test_the_schemas_know_every_section_and_accept_what_the_reader_accepts() -> 
     assert annotator_schema()["properties"]["votes"]["description"]
     references = [word for word in json.dumps(schema).split('"') if word.startswith("#/$defs/")]
     assert {word.removeprefix("#/$defs/") for word in references} <= set(schema["$defs"])
+
+
+def test_a_key_of_one_block_is_named_with_its_corpus_choice_or_name(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    blocks = """[[read]]\nformat = "crema_d"\nsource = "crema"\n[[read]]\nformat = "table"\ncorpus = "mine"
+source = "b.csv"\n[fuse]\n[[train]]\nrecipe = "features"\n[[train]]\nname = "b"\nrecipe = "features"
+[[export]]\nformat = "csv"\n"""
+    file.write_text(f'taxonomy = "crema6"\nfolder = "o"\n{blocks}')
+
+    def changed(key: str, value: object, verb: str, name: str) -> list[tuple[object, str]]:
+        found = read_pipeline(file, changes={key: value}).runs[0].sections[verb]
+        if verb == "read":
+            return [(getattr(block, name), "") for block in found[0].blocks]
+        return [(getattr(section.settings, name), section.origins.get(name, "")) for section in found]
+
+    beside = tmp_path / "crema", tmp_path / "b.csv"
+    assert [place for place, _ in changed("read.mine.source", str(tmp_path / "c"), "read", "source")] == [
+        beside[0], tmp_path / "c",
+    ]  # fmt: skip
+    assert [place for place, _ in changed("read.crema_d.source", str(tmp_path / "c"), "read", "source")] == [
+        tmp_path / "c", beside[1],
+    ]  # fmt: skip
+    assert changed("train.model.hidden", 9, "train", "hidden")[0] == (9, "flag")
+    assert changed("train.model.hidden", 9, "train", "hidden")[1][0] != 9
+    assert changed("train.b.hidden", 9, "train", "hidden")[1] == (9, "flag")
+    assert {value for value, _ in changed("train.hidden", 9, "train", "hidden")} == {9}
+    assert changed("export.csv.targets", "votes", "export", "targets") == [("votes", "flag")]

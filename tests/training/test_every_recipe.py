@@ -31,7 +31,7 @@ GIVEN: dict[str, dict[str, Any]] = {
 }
 """The least that each needs; a new recipe needs a line."""
 CHANGED = {
-    "augment": ({"effect": "gain"},),
+    "augment": ({"effect": "gain", "between": {"decibels": (-6, 6)}},),
     "alm": {"answer": "words"},
     "attributes": {"weight": 0.5},
     "curriculum": {"kind": "weight"},

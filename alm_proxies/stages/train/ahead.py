@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from alm_proxies.ballots import only_held_out
+from alm_proxies.errors import SettingsError
 from alm_proxies.files import weights_digest
 from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
@@ -31,7 +32,7 @@ def inputs_of(ahead: Ahead) -> dict[str, str]:
 
 
 def foresee(ahead: Ahead) -> Foreseen:
-    """The number of labels of each split that training uses, and missing packages."""
+    """The number of labels of each split that training uses; missing packages, effects and prompts."""
     labels = ahead.count("labels", "labels")
     needed = () if ahead.settings.recipe == "features" else ("torch", "transformers", "accelerate")
     if ahead.settings.recipe == "alm" and ahead.settings.alm.adapts:
@@ -41,10 +42,25 @@ def foresee(ahead: Ahead) -> Foreseen:
     facts = [_used(ahead, labels)] if labels else []
     if (reason := ahead.settings.not_predicted) is not None:
         facts.append(f"{reason[0]}, so that nothing is predicted and evaluated; annotate requests its votes")
-    return Foreseen(
-        facts=tuple(facts),
-        problems=(f"training needs {missing[0]}, which is not installed. {fix}",) if missing else (),
-    )
+    problems = [f"training needs {missing[0]}, which is not installed. {fix}"] if missing else []
+    try:
+        refuse_effects(ahead.settings)
+        if ahead.settings.recipe == "alm":
+            from alm_proxies.annotators.prompts import prompt_of
+
+            prompt_of(ahead.settings.alm.prompt)
+    except SettingsError as error:
+        problems.append(str(error))
+    return Foreseen(facts=tuple(facts), problems=tuple(problems))
+
+
+def refuse_effects(settings: TrainSettings) -> None:
+    """Raise for the first effect on training clips that does not exist or cannot take its ranges."""
+    if settings.augment:
+        from alm_proxies.audio.effects import refuse_ranges
+
+        for number, change in enumerate(settings.augment, start=1):
+            refuse_ranges(change.effect, change.between, f"augment of {settings.name!r}, effect {number}")
 
 
 def _used(ahead: Ahead, labels: float) -> str:

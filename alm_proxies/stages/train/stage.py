@@ -15,6 +15,7 @@ from alm_proxies.ballots import with_shares_of_votes
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.plugins import Plugin, plugin
 from alm_proxies.shown import Shown
+from alm_proxies.stages.train.ahead import refuse_effects
 from alm_proxies.stages.train.settings import STAGE, TrainSettings
 from alm_proxies.tables import Finding, Findings, Labels, Utterances, Votes, combine
 
@@ -67,6 +68,7 @@ def train(
     complete checkpoint with the same result. report.html in the folder shows the training.
     """
     recipe = plugin("recipes", settings.recipe)
+    refuse_effects(settings)
     findings: list[Finding] = []
     if settings.targets == "votes":
         labels, findings = with_shares_of_votes(_used(labels, utterances), votes, utterances)
