@@ -163,7 +163,8 @@ def _located(value: Any, folder: Path, name: str) -> Any:
     if isinstance(value, Path):
         return path_in(folder, value, name)
     path = path_in(folder, Path(value), name)
-    return str(path) if path.exists() or path.suffix or len(Path(value).parts) > 1 else value
+    is_path = path.exists() or path.suffix or len(Path(value).parts) > 1 or value.startswith((".", "~"))
+    return str(path) if is_path else value
 
 
 def path_in(folder: Path, path: Path, where: str) -> Path:
