@@ -8,7 +8,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.printable import counted
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.table_checks import refuse_no_rows
-from alm_proxies.table_splits import speakers_on_two_sides
+from alm_proxies.table_splits import of_any_split, speakers_on_two_sides
 from alm_proxies.tables import Finding, Labels, Utterances
 
 
@@ -18,6 +18,11 @@ def part_of(
     """The labels to balance, the same rows joined with their utterances, and findings."""
     joined, findings = _joined(labels, utterances)
     chosen = _chosen(joined, settings)
+    anyone = joined["utterance_id"].is_in(of_any_split(utterances.frame).implode())
+    if count := int((chosen & anyone).sum()):
+        message = "utterances in no split, whose unknown speakers may be of the test split, keep their weights"
+        findings.append(Finding("balance", "unknown_speaker", f"{message}: train leaves them out", count=count))
+    chosen = (chosen & ~anyone).rename("chosen")
     rows = joined.filter(chosen)
     if not rows.height:
         known = ", ".join(sorted(joined["split"].drop_nulls().unique())) or "none"

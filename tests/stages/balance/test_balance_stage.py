@@ -45,6 +45,23 @@ def share_of(labels: Labels, chosen: np.ndarray) -> np.ndarray:
     return weights @ labels.distributions()[chosen] / weights.sum()
 
 
+def test_utterances_that_training_leaves_out_keep_their_weights(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    nobody = (pl.col("speaker") == "made/s3") & (pl.col("split") == "train")
+    frame = utterances.frame.with_columns(
+        split=pl.when(~nobody).then("split"), speaker=pl.when(~nobody).then("speaker")
+    )
+    aside = frame["speaker"].is_null().to_numpy()
+    balanced = balance(labels, Utterances.of(frame), tmp_path / "out")
+    (finding,) = balanced.findings.frame.filter(kind="unknown_speaker").iter_rows(named=True)
+    assert finding["count"] == aside.sum() > 0
+    weights = balanced.labels.frame["weight"].to_numpy()
+    assert (weights[aside] == 1).all()
+    chosen = (frame["split"] == "train").fill_null(value=False).to_numpy()
+    np.testing.assert_allclose(share_of(balanced.labels, chosen), 0.25, atol=1e-3)
+    assert balanced.metrics["utterances"] == chosen.sum()
+
+
 def test_soft_class_shares_become_uniform_while_ambiguity_and_gender_stay_as_they_are(tmp_path: Path) -> None:
     labels, utterances = tables()
     balanced = balance(labels, utterances, tmp_path / "out")
