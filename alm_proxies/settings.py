@@ -252,7 +252,8 @@ def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[La
     if problem["type"] == "extra_forbidden":
         return unknown_key(key, str(path[-1]), keys_at(model, path[:-1]), place, _own_place(model, path, layer), more)
     if problem["type"] == "missing":
-        return SettingsError(f"{key!r} is missing{more}", where=place, fix="Write it.")
+        table = layer.where + line_of(full[:-1], layer.text)  # a line with such a key is that of another table
+        return SettingsError(f"{key!r} is missing{more}", where=table, fix="Write it.")
     message = _reason(problem)
     if not path:
         named = f"{key}: " if layer.at else ""

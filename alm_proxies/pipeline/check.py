@@ -150,11 +150,9 @@ def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
     section = node.section
     for name, value in section.settings.model_dump(mode="json", by_alias=True).items():
         yield name, (value, section.origins.get(name, "default"))
-    for number, block in enumerate(section.blocks):
-        stated = {type(block).model_fields[name].alias or name for name in block.model_fields_set}
+    for number, (block, origins) in enumerate(zip(section.blocks, section.block_origins, strict=True)):
         for name, value in block.model_dump(mode="json", by_alias=True).items():
-            origin = f"[[{section.stage.verb}]]" if name in stated else "default"
-            yield f"{number}.{name}", (value, origin)
+            yield f"{number}.{name}", (value, origins.get(name, "default"))
 
 
 def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:

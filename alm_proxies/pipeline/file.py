@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,16 +94,38 @@ def read_pipeline(
     if isinstance(values.get("folder"), str) and not shipped:
         values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
     puts = list(_puts_of(settings)) if settings is not None else []
-    puts += [(key, value, "flag") for key, value in (changes or {}).items()]
+    puts += [(key, _placed(key, value, Path(), "flag"), "flag") for key, value in (changes or {}).items()]
     if folder is not None:
         puts.append(("folder", str(folder), "flag"))
+    if any(key.split(".")[0] == "vary" for key in changes or {}):
+        fix = "Write it into the pipeline file, or run the file once for each value, each into its own folder."
+        raise SettingsError("[vary] cannot be set from outside the pipeline file", fix=fix)
     runs = []
+    beside = Path() if shipped else path.parent
     for chosen in _combinations(vary, str(path)):
         varied = [(key, value, "[vary]") for key, value in chosen.items()]
-        runs.append(_run(values, [*puts, *varied], chosen, path.absolute(), text, Path() if shipped else path.parent))
-    keys = set(dict(_flattened(vary)))
-    replaced = dict.fromkeys((key, origin) for key, _, origin in puts if key in keys)
+        file = _File(path.absolute(), text, beside.absolute(), None if settings is None else str(settings))
+        runs.append(_run(values, [*puts, *varied], chosen, file))
+    keys = dict(_flattened(vary))
+    replaced = dict.fromkeys((key, origin) for key, _, origin in puts if _is_varied(key, keys))
     return Pipeline(path.absolute(), tuple(runs), tuple(replaced))
+
+
+def _is_varied(key: str, keys: Iterable[str]) -> bool:
+    """Whether [vary] gives the value of a key: by the key itself, a table that it is in, or a key of all blocks."""
+    parts = key.split(".")
+    spellings = [parts]
+    if parts[0] in STAGES and stage_of(parts[0]).blocks != "one":
+        spellings.append([parts[0], *parts[2:]])  # without the name of the block
+    varied = [name.split(".") for name in keys]
+    return any(spelling[: len(name)] == name for spelling in spellings for name in varied)
+
+
+def _placed(key: str, value: Any, folder: Path, where: str) -> Any:
+    """A value from outside the file; of a path at the top of it, relative to where it was stated."""
+    if key == "cards" and isinstance(value, str | Path):
+        return str(path_in(folder.absolute(), Path(value), where))
+    return str(path_in(folder, Path(value), where)) if key == "folder" and isinstance(value, str | Path) else value
 
 
 def _puts_of(path: str | Path) -> Iterator[Put]:
@@ -115,12 +137,35 @@ def _puts_of(path: str | Path) -> Iterator[Put]:
             fix = f"Write [{key}] and the keys to be changed in all its blocks." if key in STAGES else "Leave it out."
             raise SettingsError(f"{key} cannot be put in place of the pipeline's", where=str(path), fix=fix)
         else:
-            yield key, value, str(path)
+            yield key, _placed(key, value, Path(path).parent, str(path)), str(path)
 
 
-def _run(
-    values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], path: Path, text: str, beside: Path
-) -> Run:
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A pipeline file, as errors name it and paths in it are resolved."""
+
+    path: Path
+    text: str
+    beside: Path
+    """The folder that paths in the file are relative to."""
+    settings: str | None = None
+    """The settings file, whose values override those of the pipeline file."""
+
+    def place(self, key: tuple[int | str, ...], origin: str | None = None) -> str:
+        """Where a key is: its line in the file; for one from elsewhere the settings file, or this file alone."""
+        if origin is None:
+            return f"{self.path}{line_of(key, self.text)}"
+        return origin if origin == self.settings else str(self.path)
+
+    def layer(self, key: str, value: Any, origin: str | None) -> Layer:
+        """A key at the top of the file; for one from elsewhere no line is named."""
+        if origin is None:
+            return Layer({key: value}, "the file", where=str(self.path), text=self.text)
+        return Layer({key: value}, origin, where=self.place((key,), origin))
+
+
+def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], file: _File) -> Run:
+    path = file.path
     changed = copy.deepcopy(values)
     origins: dict[tuple[str, ...], str] = {}
     for key, value, origin in puts:
@@ -132,17 +177,19 @@ def _run(
     known = [*dict.fromkeys([*top, *FILE_WIDE]), *STAGES, "vary"]
     for key in changed:
         if key not in known:
-            raise unknown_key(key, key, known, f"{path}{line_of((key,), text)}")
-    layer = Layer({key: changed[key] for key in top if key in changed}, "the file", where=str(path), text=text)
-    file, _ = settings_from(FileSettings, layer)
-    beside = beside.absolute()
-    cards = path_in(beside, file.cards, f"{path}: cards") if file.cards is not None else beside
+            origin = next((origin for parts, origin in origins.items() if parts[0] == key), None)
+            raise unknown_key(key, key, known, file.place((key,), origin))
+    _refuse_misplaced(changed, file)
+    layers = [file.layer(key, changed[key], origins.get((key,))) for key in top if key in changed]
+    # a missing key is missing in the file
+    own, _ = settings_from(FileSettings, *layers, Layer({}, "the file", where=str(path)))
+    cards = path_in(file.beside, own.cards, f"{path}: cards") if own.cards is not None else file.beside
     wide["cards"] = cards
-    if file.cards is None:
+    if own.cards is None:
         origins["cards",] = "default"
-    reader = _Sections(path, text, wide, origins, beside)
-    sections = {verb: own for verb in STAGES if (own := tuple(reader.read(stage_of(verb), changed.get(verb))))}
-    run = Run(file.folder, taxonomy_of(file.taxonomy).labels, sections, chosen, beside)
+    reader = _Sections(file, wide, origins)
+    sections = {verb: read for verb in STAGES if (read := tuple(reader.read(stage_of(verb), changed.get(verb))))}
+    run = Run(own.folder, taxonomy_of(own.taxonomy).labels, sections, chosen, file.beside)
     try:
         nodes_of(run)
     except SettingsError as error:
@@ -150,21 +197,27 @@ def _run(
     return run
 
 
+def _refuse_misplaced(values: Mapping[str, Any], file: _File) -> None:
+    """Raise for a key that the top of the file needs and that is in a table, which is easily written above it."""
+    for key in (name for name, field in FileSettings.model_fields.items() if field.is_required()):
+        verbs = [verb for verb in STAGES if isinstance(table := values.get(verb), dict) and key in table]
+        if key not in values and verbs:
+            fix = f"{key} = ... belongs at the top of the file, above the first table."
+            raise SettingsError(f"{key} is in [{verbs[0]}]", where=file.place((verbs[0], key)), fix=fix)
+
+
 @dataclass(frozen=True, slots=True)
 class _Sections:
     """Reads the sections of one file."""
 
-    path: Path
-    text: str
+    file: _File
     wide: Mapping[str, Any]
     origins: Mapping[tuple[str, ...], str]
-    beside: Path
-    """The folder that paths in the file are relative to."""
 
     def read(self, stage: Stage, section: Any) -> Iterator[Section]:
         """The sections of a stage: none, one, or one for each named block."""
         verb = stage.verb
-        place = f"{self.path}{line_of((verb,), self.text)}"
+        place = self.file.place((verb,), self.origins.get((verb,)))
         if stage.blocks == "one":
             if section is None:
                 if stage.follows:  # it runs whenever the other does
@@ -182,7 +235,8 @@ class _Sections:
         read = [self._one(stage, block, (verb, at), wide=wide) for at, block in enumerate(section or ())]
         if stage.blocks == "combined":
             own, origins = self._wide(stage)
-            yield Section(stage, "", own, tuple(settings for settings, _ in read), origins, stated=bool(read))
+            blocks, stated = tuple(settings for settings, _ in read), tuple(origins for _, origins in read)
+            yield Section(stage, "", own, blocks, origins, stated=bool(read), block_origins=stated)
             return
         names = [_name_of(stage, settings) for settings, _ in read]
         for name, (settings, origins) in zip(names, read, strict=True):
@@ -197,23 +251,23 @@ class _Sections:
         self, stage: Stage, section: Any, at: tuple[int | str, ...], *, wide: bool
     ) -> tuple[BaseModel, dict[str, str]]:
         if not isinstance(section, dict):
-            raise not_a_list(str(at[0]), section, f"{self.path}{line_of(at, self.text)}")
+            raise not_a_list(str(at[0]), section, self.file.place(at))
         try:
             model = stage.settings_for(section)
         except SettingsError as error:
-            raise SettingsError(error.message, where=f"{self.path}{line_of(at, self.text)}", fix=error.fix) from None
+            raise SettingsError(error.message, where=self.file.place(at), fix=error.fix) from None
         layers = self._layers_of_file(model) if wide else []
         name = _called(stage, section)
         put = {key: origin for key in section if (origin := self._origin(str(at[0]), name, key)) is not None}
         named = f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
         top = (*FileSettings.model_fields, *FILE_WIDE)
         own = {key: value for key, value in section.items() if key not in put}
-        layers.append(Layer(own, named, where=str(self.path), text=self.text, at=at, top=top))
+        layers.append(Layer(own, named, where=str(self.file.path), text=self.file.text, at=at, top=top))
         for key, origin in put.items():
-            where = str(self.path) if origin in ("flag", "[vary]") else origin
+            where = self.file.place(at, origin)
             layers.append(Layer({key: section[key]}, origin, where=where, at=at, top=top))
         # a missing key is missing in the section
-        layers.append(Layer({}, named, where=str(self.path), text=self.text, at=at, top=top))
+        layers.append(Layer({}, named, where=str(self.file.path), text=self.file.text, at=at, top=top))
         settings, origins = settings_from(model, *layers)
         return self._located(settings, origins), origins
 
@@ -222,25 +276,22 @@ class _Sections:
         by: dict[Path, set[str]] = {}
         for name in type(settings).model_fields:
             origin = origins.get(name, "")
-            file = Path(origin) if origin.endswith(".toml") else None
-            place = Path() if origin == "flag" else file.parent if file is not None else self.beside
+            place = Path() if origin == "flag" else self.file.beside
+            place = Path(origin).parent if origin == self.file.settings else place
             by.setdefault(place, set()).add(name)
         for place, names in by.items():
             settings = located(settings, place, names)
         return settings
 
     def _wide(self, stage: Stage) -> tuple[BaseModel, dict[str, str]]:
-        below = Layer({}, "", where=str(self.path))  # at least one, to name the file
+        below = Layer({}, "", where=str(self.file.path))  # at least one, to name the file
         settings, origins = settings_from(stage.settings, below, *self._layers_of_file(stage.settings))
-        return located(settings, self.beside), origins
+        return located(settings, self.file.beside), origins
 
     def _layers_of_file(self, model: type[BaseModel]) -> list[Layer]:
         """The keys at the top of the file that are also settings of a stage."""
         values = {key: value for key, value in self.wide.items() if key in model.model_fields}
-        return [
-            Layer({key: value}, self.origins.get((key,), "the file"), where=str(self.path), text=self.text)
-            for key, value in values.items()
-        ]
+        return [self.file.layer(key, value, self.origins.get((key,))) for key, value in values.items()]
 
     def _origin(self, verb: str, name: str, key: str) -> str | None:
         return self.origins.get((verb, name, key)) or self.origins.get((verb, key))
@@ -288,6 +339,9 @@ def _combinations(vary: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
             raise SettingsError(f"vary.{key} is not a list of values", where=where, fix=f'Write "{key}" = [a, b].')
         if key.split(".")[0] == "folder":
             raise SettingsError("the folder cannot be varied", where=where, fix="Each run gets its own place in it.")
+        if key.split(".")[0] == "vary":
+            fix = 'Write what varies under [vary]: "fuse.method" = ["human", "auto"].'
+            raise SettingsError(f"vary.{key} is no setting", where=where, fix=fix)
         if len({digest_of(value) for value in values}) < len(values):
             raise SettingsError(f"vary.{key} names a value twice", where=where, fix="Name each value once.")
         if len({spelled(value) for value in values}) < len(values):

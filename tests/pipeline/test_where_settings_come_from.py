@@ -128,6 +128,85 @@ def test_a_path_in_a_settings_file_is_relative_to_that_file(file: Path) -> None:
     assert command(["read", "table", "votes.csv", "--settings", "deep/r.toml", "-o", "read", "--quiet"]) == 0
 
 
+def test_a_key_of_a_read_block_has_the_origin_that_its_value_has(file: Path) -> None:
+    Path("more.csv").write_text(VOTES)
+    Path("s.toml").write_text('[read]\nsource = "more.csv"\n')
+    settings = check(file, settings="s.toml", changes={"read.map": {"joy": "happy"}}).settings["read"]
+    assert {key: settings[f"0.{key}"][1] for key in ("source", "map", "format", "split")} == {
+        "source": "s.toml", "map": "flag", "format": "[[read]]", "split": "default",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["s.toml", "s.conf", "settings"])
+def test_paths_of_a_pipelines_settings_file_are_relative_to_that_file(name: str, file: Path) -> None:
+    Path("deep/cards").mkdir(parents=True)
+    Path("deep/v.csv").write_text(VOTES + "c,r1,sad\n")
+    Path(f"deep/{name}").write_text('folder = "results"\ncards = "cards"\n[read]\nsource = "v.csv"\n')
+    checked = check(file, settings=f"deep/{name}")
+    assert checked.problems == ()
+    assert checked.facts[:2] == ("1 run into deep/results", "read: 3 utterances, 4 votes (1.3 each)")
+    assert checked.settings["read"]["cards"] == (str(Path("deep/cards").absolute()), f"deep/{name}")
+
+
+def test_a_folder_of_cards_that_a_flag_names_is_relative_to_the_current_folder(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("elsewhere/cards").mkdir(parents=True)
+    monkeypatch.chdir("elsewhere")
+    checked = check(file, changes={"cards": "cards"})
+    assert (checked.problems, checked.settings["read"]["cards"]) == ((), (str(Path("cards").absolute()), "flag"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes", "place"),
+    [
+        ("sed = 1\n", {}, "s.toml: unknown key 'sed'"),
+        ("", {"sed": 1}, "p.toml: unknown key 'sed'"),
+        ('seed = "x"\n', {}, "s.toml: seed = 'x'"),
+        ("", {"seed": "x"}, "p.toml: seed = 'x'"),
+        ("hold_out = 3\n", {}, "s.toml: hold_out = 3"),
+        ("", {"fuse": "pool"}, "p.toml: fuse is not a table"),
+    ],
+)
+def test_an_error_names_the_place_of_the_value_and_no_line_of_another(
+    settings: str, changes: dict[str, object], place: str, file: Path
+) -> None:
+    Path("s.toml").write_text(settings)
+    with pytest.raises(SettingsError) as error:
+        check(file, settings="s.toml", changes=changes)
+    assert str(error.value).removeprefix(f"{file.parent}/").startswith(place), str(error.value)
+
+
+def test_vary_is_written_in_the_pipeline_file_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["check", "p.toml", "--set", "vary.seed=[1, 2]"]) == 2
+    assert "[vary]" in capsys.readouterr().err
+    file.write_text(FILE + "[vary]\nvary.seed = [1, 2]\n")
+    with pytest.raises(SettingsError, match=r"vary\.vary\.seed"):
+        check(file)
+
+
+def test_a_flag_that_is_part_of_what_varies_has_no_effect_and_check_says_so(file: Path) -> None:
+    block = '[[train]]\nname = "a"\nrecipe = "features"\n'
+    file.write_text(FILE + block + '[vary]\n"train.epochs" = [2, 3]\nhold_out = [{ keep = 1 }, { keep = 2 }]\n')
+    changes = {"train.a.epochs": 4, "hold_out.keep": 5, "fuse.seed": 5}
+    warned = [text for text in check(file, changes=changes).warnings if "(flag) has no effect" in text]
+    assert [text.split(" ")[0] for text in warned] == ["train.a.epochs", "hold_out.keep"]
+
+
+def test_a_key_of_the_top_that_is_below_a_table_is_said_to_be_there(file: Path) -> None:
+    file.write_text('taxonomy = "happy,sad"\n[simulate]\nutterances = 9\nfolder = "out"\n')
+    with pytest.raises(SettingsError) as error:
+        check(file)
+    assert str(error.value).startswith(f"{file}, line 4: folder is in [simulate]")
+
+
+def test_a_key_that_one_block_lacks_is_not_said_to_be_on_the_line_of_another(file: Path) -> None:
+    file.write_text(FILE.replace("[fuse]", '[[read]]\nformat = "table"\n[fuse]'))
+    with pytest.raises(SettingsError) as error:
+        check(file)
+    assert str(error.value).startswith(f"{file}: 'read.1.source' is missing")
+
+
 def test_a_settings_file_for_a_pipeline_cannot_replace_its_blocks(file: Path) -> None:
     Path("s.toml").write_text('[[read]]\nformat = "crema_d"\n')
     with pytest.raises(SettingsError, match=r"Write \[read\] and the keys"):
