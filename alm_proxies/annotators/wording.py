@@ -82,6 +82,10 @@ _REFUSALS = re.compile(
     r"|\bi(?:'m| am) (?:sorry|afraid),? (?:but )?i\b",
     re.IGNORECASE,
 )
+_OF_ANOTHER = re.compile(
+    r"\b(?:s?he|they|who|speaker|person|(?:wo)?man|voice|caller|actor|actress)(?: (?!i\b|we\b)\w+)?$", re.IGNORECASE
+)
+"""What stands before "cannot continue" where the speaker, not the model, cannot."""
 _NOT_HEARD = re.compile(
     r"\b(?:can ?not|can't|could ?n[o']t|could not|unable to|don't|do not|didn't|did not) (?:\w+ )?(?:hear|listen)"
     r"|\bno (?:audio|recording|sound|speech)\b (?:\w+ )*?(?:provided|attached|given|included|present|found|heard)"
@@ -122,9 +126,10 @@ def coded_answer(answer: str, asked: AnswerFormat) -> tuple[str, str] | None:
 def refusal(answer: str) -> str | None:
     """The kind of refusal of an answer, or None."""
     plain = answer.replace("’", "'")
-    if _NOT_HEARD.search(plain):
-        return "not_heard"
-    return "declined" if _REFUSALS.search(plain) else None
+    for kind, words in (("not_heard", _NOT_HEARD), ("declined", _REFUSALS)):
+        if any(not _OF_ANOTHER.search(plain[: found.start()].rstrip()) for found in words.finditer(plain)):
+            return kind
+    return None
 
 
 def asserted(answer: str, asked: AnswerFormat) -> tuple[frozenset[str], frozenset[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,10 +117,17 @@ def _memory(table: Utterances, corpus: str, places: Places, own: Path | None) ->
     return Memory.of(["recordings", corpus, _root(table, corpus)], own, cached=places.keeps(corpus))
 
 
-def _name_of(audio: str) -> str:
-    """A recording's name in its corpus; an absolute path is a place, so that its last part is the name."""
-    path = audio.removeprefix("file://")
-    return path.rpartition("/")[2] if path.startswith("/") else path
+def _names_of(recordings: Iterable[str]) -> dict[str, str]:
+    """The name of each recording of a corpus. An absolute path is a place: its last part is the name, or what follows
+    the folder that all of them are in, where two have the same last part.
+    """
+    paths = {audio: audio.removeprefix("file://") for audio in recordings}
+    absolute = [path for path in paths.values() if path.startswith("/")]
+    last = {path: path.rpartition("/")[2] for path in absolute}
+    if len(set(last.values())) < len(last):
+        shared = os.path.commonpath([path.rpartition("/")[0] or "/" for path in last])
+        last = {path: os.path.relpath(path, shared) for path in last}
+    return {audio: last.get(path, path) for audio, path in paths.items()}
 
 
 def recordings_digest(
@@ -137,7 +144,8 @@ def recordings_digest(
         root, memory = _root(table, corpus), _memory(table, corpus, places, own)
         paths = {audio: os.path.join(root, audio.removeprefix("file://")) for audio in names}  # noqa: PTH118 - many
         digests = digests_of(paths, memory, message="reading recordings", quiet=quiet)
-        local += sorted([corpus, _name_of(audio), digest] for audio, digest in digests.items())
+        named = _names_of(digests)
+        local += sorted([corpus, named[audio], digest] for audio, digest in digests.items())
     remote = [(corpus, audio) for corpus, audio in _recordings(table) if is_remote(audio)]
     if not remote:
         return digest_of(local)

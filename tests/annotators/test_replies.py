@@ -175,6 +175,24 @@ def test_refusals_are_refused_and_not_read_for_labels(text: str) -> None:
     assert read_reply(text, AnswerFormat("distribution", MSP)).status == "refused"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "She can't continue, she sounds sad.",
+        "Sad: a woman who cannot answer.",
+        "The speaker is unable to respond, sad.",
+        "He didn't hear the question. He is sad.",
+    ],
+)
+def test_what_the_speaker_cannot_do_is_no_refusal(text: str) -> None:
+    assert label_of(text) == "sad"
+
+
+@pytest.mark.parametrize("text", ["Asked about the speaker I cannot answer, sad.", "She is sad, but I can't judge."])
+def test_a_refusal_may_mention_the_speaker(text: str) -> None:
+    assert read_reply(text, WORDS).status == "refused"
+
+
 def test_a_text_that_the_server_marks_as_a_refusal_is_refused_whatever_it_says() -> None:
     reading = read_reply("Happy or sad: not for me to say.", WORDS, "refusal")
     assert (reading.status, reading.kind, reading.stated) == ("refused", "declined", "Happy or sad: not for me to say.")

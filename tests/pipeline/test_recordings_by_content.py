@@ -216,3 +216,19 @@ def test_the_place_of_a_recording_with_an_absolute_path_does_not_count(tmp_path:
         row = {"utterance_id": "c/a", "corpus": "c", "audio": f"{scheme}{tmp_path / place / 'a.wav'}"}
         digests.add(recordings_digest(Utterances.of(pl.DataFrame([row]))))
     assert len(digests) == 1
+
+
+def test_recordings_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    rows = [
+        {"utterance_id": f"c/{name}", "corpus": "c", "audio": str(tmp_path / "here" / name / "a.wav")} for name in "xy"
+    ]
+    digests = []
+    for first, second in (("one", "two"), ("two", "one"), ("one", "two")):
+        for name, content in (("x", first), ("y", second)):
+            (tmp_path / "here" / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "here" / name / "a.wav").write_bytes(content.encode() * (len(digests) + 1))
+        digests.append(recordings_digest(Utterances.of(pl.DataFrame(rows))))
+    assert len(set(digests)) == 3
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = [{**row, "audio": row["audio"].replace("here", "there")} for row in rows]
+    assert recordings_digest(Utterances.of(pl.DataFrame(moved))) == digests[-1]
