@@ -113,6 +113,11 @@ KINDS: dict[str, Kind] = {
     ),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),
     "no_rater": Kind("info", "Answers without a rater were left out."),
+    "unknown_rater": Kind(
+        "warning",
+        "Votes name no rater and count as those of unknown ones.",
+        "Fill in who voted, and give raters other names than the words that mean no value.",
+    ),
     "not_a_clip": Kind("warning", "Answers about unknown clips, or files that are no clips, were left out."),
     "not_described": Kind(
         "warning", "Votes or labels refer to utterances that are not in the utterances table.", "Give their Utterances."
@@ -372,6 +377,10 @@ KINDS: dict[str, Kind] = {
         "warning",
         "The format has no weights, so all rows count the same: a balance by weights is lost.",
         "Balance by whole copies, or choose a format with weights.",
+    ),
+    "split_renamed": Kind("info", "Splits have another name in an export, as its reader takes other names only."),
+    "scale_not_stated": Kind(
+        "info", "Ratings are written on a scale that may not be theirs: ranks are none.", "Give the votes too."
     ),
     "without_ratings": Kind("info", "Utterances without ratings were left out of a table of ratings."),
     "cut": Kind("info", "Recordings were cut to their utterances."),

@@ -90,9 +90,9 @@ def _copies(card: Card, copied: bool) -> str:
 def _configs(kind: Format, splits: list[str]) -> list[str]:
     if kind.name not in ("huggingface", "huggingface_parquet"):
         return []
-    from alm_proxies.stages.export.writers.huggingface import SPLITS
+    from alm_proxies.stages.export.writers.huggingface import split_names
 
-    names = list(dict.fromkeys(SPLITS.get(split, split) for split in splits))
+    names = list(dict.fromkeys(split_names(splits).values()))
     pattern = "data/{}/**" if kind.name == "huggingface" else "data/{}-*.parquet"
     files = [{"split": name, "path": pattern.format(name)} for name in names]
     return [f"configs: {json.dumps([{'config_name': 'default', 'data_files': files}])}"]

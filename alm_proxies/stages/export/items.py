@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class Items:
     """The normalised entropies at which ambiguity is cut into low, medium and high."""
     target: Path = Path()
     """The folder of the finished export."""
+    scales: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    """The scale of each corpus's ratings, as the votes state it; none for ranks, or without votes."""
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -104,7 +106,8 @@ def items_of(
     joined = joined.with_columns(_votes(joined, labels.taxonomy, names, settings.map, votes))
     if settings.pseudonyms:
         joined = joined.with_columns(_pseudonym(joined[name], settings.seed) for name in ("speaker", "dialogue"))
-    return Items(joined, names, settings, utterances, labels.cuts), findings
+    scales = votes.about.scales if votes is not None else {}
+    return Items(joined, names, settings, utterances, labels.cuts, scales=scales), findings
 
 
 def with_one_label(items: Items) -> tuple[Items, list[Finding]]:

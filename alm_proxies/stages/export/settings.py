@@ -87,5 +87,5 @@ STAGE = Stage(
     states_places=True,
     depends="alm_proxies.stages.export.ahead:inputs_of",
     foresee="alm_proxies.stages.export.ahead:foresee",
-    revision=3,
+    revision=4,
 )

@@ -20,7 +20,7 @@ from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.recordings import recordings_under
 from alm_proxies.stages.read.remote import state_of_source
 from alm_proxies.stages.read.settings import ReadSettings, Source
-from alm_proxies.stages.read.stage import read, reader_of
+from alm_proxies.stages.read.stage import number_of, read, reader_of
 from alm_proxies.uris import remote_of
 
 _HASHED_WHOLE = 64 * 2**20
@@ -68,18 +68,18 @@ def foresee(ahead: Ahead) -> Foreseen:
     except AlmProxiesError as error:
         return Foreseen(problems=(str(error),))
     cast = without_consensus(corpus.votes)
-    mean = len(cast) / max(cast.frame["utterance_id"].n_unique(), 1)
+    mean = corpus.cast / max(cast.frame["utterance_id"].n_unique(), 1)
     published = f", {counted(corpus.consensus_labels, 'published consensus label')}" if corpus.consensus_labels else ""
-    votes_of = f"{counted(len(cast), 'vote')} ({mean:.1f} each){published}"
+    votes_of = f"{counted(corpus.cast, 'vote')} ({mean:.1f} each){published}"
     facts = [f"{counted(len(corpus.utterances), 'utterance')}, {votes_of}"]
     findings = corpus.findings.frame.filter(pl.col("kind") != "no_audio")  # every recording is looked at by check
     facts += findings.filter(pl.col("severity") == SEVERITIES[0])["message"].to_list()
     others = findings.filter(pl.col("severity") != SEVERITIES[0])
     warnings = tuple(sentence(message, fix) for message, fix in others.select("message", "fix").iter_rows())
-    counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + len(cast)}
+    counts = {"utterances": utterances + len(corpus.utterances), "votes": votes + corpus.cast}
     if simulated:
         return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts)
-    counts |= {"left_out": corpus.left_out, "held_out": int(cast.frame["held_out"].sum())}
+    counts |= {"left_out": corpus.left_out, "held_out": number_of(cast.frame.filter("held_out"))}
     tables = {"utterances": corpus.utterances, "votes": corpus.votes}
     return Foreseen(facts=tuple(facts), warnings=warnings, counts=counts, tables=tables)
 

@@ -13,7 +13,7 @@ from alm_proxies.errors import SettingsError, TableError
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
-from alm_proxies.stages.read.rows import Rows, each_key_once
+from alm_proxies.stages.read.rows import MISSING, Rows, each_key_once
 from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.table_checks import sum_across
@@ -73,6 +73,7 @@ def votes_of(
 ) -> tuple[pl.DataFrame, list[Finding]]:
     """The votes of all files, from counts or from one row per vote; none if neither is mapped."""
     where = str(source.source)
+    nameless = frame.filter(pl.col("annotator").is_null())["_row"] if "annotator" in frame.columns else None
     frame = _whose(frame, files, source.corpus)
     if mapping.counts is not None:
         tables = [_counts(file.rows, mapping.counts, vocabulary) for file in files]
@@ -111,10 +112,22 @@ def votes_of(
             fix = "Number the votes of each annotator on an utterance, or do not map draw."
             message = f"draw {again['draw'][0]:.0f} of {again['annotator'][0]!r} occurs twice"
             raise TableError(message, where=place(files, again["_row"][0]), fix=fix)
+    if nameless is not None:
+        findings += _of_no_rater(spoken.filter(pl.col("_row").is_in(nameless.implode())), files, where)
     if mapping.has("label"):
         findings += unlabelled(spoken, where)
     votes, losses = vocabulary.votes(spoken.drop("_row"), where)
     return votes, findings + _again(spoken, files, where) + losses
+
+
+def _of_no_rater(spoken: pl.DataFrame, files: list[File], where: str) -> list[Finding]:
+    """A finding with the number of votes whose column of raters is empty: they count as those of unknown raters."""
+    if not spoken.height:
+        return []
+    named, line = counted(spoken.height, "vote names", "votes name"), place(files, int(spoken["_row"][0]))
+    message = f"{named} no rater and count as those of unknown ones, the first in {line}: the column is empty there"
+    fix = f"Fill in who voted; raters called {', '.join(MISSING[1:])} need another name, as these words mean no value."
+    return [finding("unknown_rater", message, fix=fix, where=where, count=spoken.height)]
 
 
 def unlabelled(spoken: pl.DataFrame, where: str) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     empty = ~pl.any_horizontal(pl.col("word").is_not_null(), *rated)
     silent = answers.filter(empty & (pl.col("annotator") != consensus_of(corpus))).height
     answers = _agreed(answers.filter(~empty), corpus, findings)
+    findings += _answered_again(answers, corpus)
     if silent:
         message = f"{counted(silent, 'cell')} of raters without a vote: empty"
         findings.append(finding("no_vote", message, where=corpus, count=silent))
@@ -78,7 +80,9 @@ def read_audformat(source: AudformatSource, vocabulary: Vocabulary, card: Card) 
     votes = votes.sort("utterance_id", "annotator", "draw", "label", nulls_last=True)
     soft = None
     if gathered.shares:
-        soft, more = _soft(pl.concat(gathered.shares, how="diagonal"), vocabulary, corpus)
+        shares = pl.concat(gathered.shares, how="diagonal")
+        _refuse_several(shares, "that have shares of labels for", base)
+        soft, more = _soft(shares.drop("table"), vocabulary, corpus)
         lost = [*lost, *more]
     findings += gathered.findings
     fix = "Copy db.yaml again if it was cut, or delete what is left of an earlier database."
@@ -106,19 +110,24 @@ def _agreed(answers: pl.DataFrame, corpus: str, findings: list[Finding]) -> pl.D
     return pl.concat([answers.filter(~published), answers.filter(published).filter(~again & ~split)])
 
 
+def _answered_again(answers: pl.DataFrame, corpus: str) -> list[Finding]:
+    """A finding with the number of labels and ratings of raters who had given theirs for the utterance before."""
+    ours = pl.col("annotator").is_in([corpus + CROWD, consensus_of(corpus)])
+    again: list[str] = []
+    for name in (name for name in ("word", *ATTRIBUTES) if name in answers.columns):
+        given = answers.filter(~ours & pl.col(name).is_not_null())
+        again += given.filter(~pl.struct("utterance_id", "annotator").is_first_distinct())["utterance_id"].to_list()
+    words, rest = ("answer comes", "answers come"), "from a rater who had answered before; each counts as a vote"
+    fix = "Name the tables to read, if several hold the same answers: --tables NAME (tables)."
+    return listing("answered_again", again, words, rest, corpus, fix)
+
+
 def _counted_once(
     gathered: _Read, votes: pl.DataFrame, base: Database, corpus: str, findings: list[Finding]
 ) -> pl.DataFrame:
     """The counts, without those of utterances whose votes were read one by one; an error if two tables count them."""
     counts = pl.concat(gathered.counts)
-    tables = counts.group_by("utterance_id").agg(pl.col("table").unique().sort()).sort("utterance_id")
-    several = tables.filter(pl.col("table").list.len() > 1)
-    if several.height:
-        whose, names = several.row(0)
-        more = f" and {counted(several.height - 1, 'other')}" if several.height > 1 else ""
-        message = f"has several tables that count the votes on {whose!r}{more}: {', '.join(names)}"
-        fix = "Name those to read, such as the ones of the voice: --tables NAME (tables)."
-        raise InputError(message, where=str(base.path), fix=fix)
+    _refuse_several(counts, "that count the votes on", base)
     counts = counts.drop("table")
     single = votes.filter((pl.col("source") == "human") & (pl.col("annotator") != consensus_of(corpus)))
     again = pl.col("utterance_id").is_in(single["utterance_id"].implode())
@@ -127,6 +136,18 @@ def _counted_once(
         fix = "Name the tables to read: --tables NAME (tables)."
         findings.append(finding("counted_twice", message, fix=fix, where=corpus, count=count))
     return counts.filter(~again)
+
+
+def _refuse_several(rows: pl.DataFrame, which: str, base: Database) -> None:
+    """Raise if several tables have counts or shares of one utterance."""
+    tables = rows.group_by("utterance_id").agg(pl.col("table").unique().sort()).sort("utterance_id")
+    several = tables.filter(pl.col("table").list.len() > 1)
+    if several.height:
+        whose, names = several.row(0)
+        more = f" and {counted(several.height - 1, 'other')}" if several.height > 1 else ""
+        message = f"has several tables {which} {whose!r}{more}: {', '.join(names)}"
+        fix = "Name those to read, such as the ones of the voice: --tables NAME (tables)."
+        raise InputError(message, where=str(base.path), fix=fix)
 
 
 def _read_table(base: Database, table: DatabaseTable, corpus: str, gathered: _Read) -> None:
@@ -166,7 +187,7 @@ def _read_table(base: Database, table: DatabaseTable, corpus: str, gathered: _Re
             gathered.findings.append(finding("missing_number", message, where=rows.path, count=missing))
         wide = pl.DataFrame([place["utterance_id"], *cells])
         if many is table.shares:
-            kept.append(wide)
+            kept.append(wide.with_columns(table=pl.lit(table.name)))
             continue
         long = wide.unpivot(index="utterance_id", variable_name="word", value_name="count").drop_nulls("count")
         who = {"annotator": pl.lit(corpus + CROWD), "source": pl.lit("human"), "table": pl.lit(table.name)}
@@ -235,7 +256,6 @@ def _who(rater: Rater, corpus: str) -> dict[str, pl.Expr]:
 
 def _soft(shares: pl.DataFrame, vocabulary: Vocabulary, where: str) -> tuple[pl.DataFrame, list[Finding]]:
     """Soft labels that sum to 1; rows without a share of a label are counted."""
-    shares = shares.unique("utterance_id", keep="first", maintain_order=True)
     cells = {name: shares[name].fill_null(0.0) for name in shares.columns if name != "utterance_id"}
     soft, findings = vocabulary.shares(cells, where)
     total = soft.select(sum_across(soft.columns)).to_series()
@@ -249,8 +269,12 @@ def _soft(shares: pl.DataFrame, vocabulary: Vocabulary, where: str) -> tuple[pl.
 def _utterances(base: Database, gathered: _Read, corpus: str) -> tuple[pl.DataFrame, list[Finding]]:
     """The files and segments with votes, and what any table says of them or of their files."""
     places = pl.concat(gathered.voted).group_by("utterance_id", maintain_order=True).agg(
-        *(pl.col(name).first() for name in _KEY), pl.col("split").drop_nulls().first()
+        *(pl.col(name).first() for name in _KEY), pl.col("split").drop_nulls().first(),
+        splits=pl.col("split").drop_nulls().n_unique(),
     )  # fmt: skip
+    findings = _differing(places.filter(pl.col("splits") > 1)["utterance_id"].to_list(), "split", corpus)
+    places = places.drop("splits")
+    differing: dict[str, list[str]] = {}
     for frame in gathered.described:
         ours = [name for name in frame.columns if name not in ("utterance_id", *_KEY)]
         for key in ("utterance_id", "file"):
@@ -258,6 +282,9 @@ def _utterances(base: Database, gathered: _Read, corpus: str) -> tuple[pl.DataFr
             about = about.group_by(key).agg(pl.col(name).drop_nulls().first() for name in ours)
             places = places.join(about, on=key, how="left", suffix="_more", maintain_order="left")
             both = [name for name in ours if f"{name}_more" in places.columns]
+            for name in both:
+                unlike = places.filter(pl.col(name) != pl.col(f"{name}_more"))["utterance_id"]
+                differing.setdefault(name, []).extend(unlike)
             merged = [pl.coalesce(name, f"{name}_more").alias(name) for name in both]
             places = places.with_columns(merged).drop(f"{name}_more" for name in both)
     language = [_LANGUAGES.get(each, each) for each in base.languages]
@@ -271,7 +298,8 @@ def _utterances(base: Database, gathered: _Read, corpus: str) -> tuple[pl.DataFr
             stated = [None if each is None else str(each) for each in gender]
             places = places.with_columns(gender=pl.Series(stated, dtype=pl.String))
         places = places.with_columns(prefixed("speaker", corpus))
-    findings: list[Finding] = []
+    for name, differs in differing.items():
+        findings += _differing(dict.fromkeys(differs), name, corpus)
     if "gender" in places.columns:
         gender_of = pl.col("gender").str.to_lowercase().replace(_GENDERS)
         before = places["gender"].count()
@@ -281,3 +309,8 @@ def _utterances(base: Database, gathered: _Read, corpus: str) -> tuple[pl.DataFr
             findings.append(finding("unknown_gender", message, where=corpus, count=lost))
     places = places.rename({"file": "audio"}).with_columns(corpus=pl.lit(corpus))
     return places, findings + recordings_absent(places["audio"].to_list(), base.root)
+
+
+def _differing(items: Iterable[str], name: str, corpus: str) -> list[Finding]:
+    words = (f"utterance has another {name}", f"utterances have another {name}")
+    return listing("files_differ", items, words, "in a further table; the first is taken", corpus)

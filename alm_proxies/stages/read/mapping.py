@@ -115,13 +115,18 @@ def mapping_of(source: MappedSource, card: Card) -> Mapping:
 
 
 def same_names(mapping: Mapping, rows: Rows) -> Mapping:
-    """The mapping of a table without one: columns with our names, file_name as audio, p_<label> as shares."""
-    there = [name for name in FIELDS if name in rows.columns and name not in mapping.constants]
+    """The mapping of a table without one: columns with our names, file_name as audio, p_<label> as shares.
+
+    A table with shares is one of soft labels, such as fuse, predict and export write: its label is the most likely one
+    and its weight that of a trainer, neither a listener's vote.
+    """
+    shares = {name[2:]: name for name in rows.columns if name.startswith("p_")}
+    ours = [name for name in FIELDS if not (shares and name in (*VOTE_TEXT, *VOTE_NUMBERS))]
+    there = [name for name in ours if name in rows.columns and name not in mapping.constants]
     there = [name for name in there if name not in ATTRIBUTES or rows.frame[name].count()]
     columns = {name: name for name in there}
     if "file_name" in rows.columns and not mapping.has("audio"):
         columns["audio"] = "file_name"
-    shares = {name[2:]: name for name in rows.columns if name.startswith("p_")}
     mapped = replace(mapping, columns=columns, probabilities=shares or None)
     if not mapped.has("utterance_id", "audio"):
         listed = ", ".join(rows.columns[:30])

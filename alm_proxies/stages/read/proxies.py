@@ -135,6 +135,7 @@ def _fold_table(source: Source, utterances: pl.DataFrame) -> pl.DataFrame:
     rows = read_rows(path)
     column = "utterance_id" if "utterance_id" in rows.columns and "speaker" not in rows.columns else "speaker"
     rows.need(column, "fold")
-    folds = rows.frame.select(pl.col(column).cast(pl.String), fold=pl.col("fold").cast(pl.String).str.strip_chars())
-    rows.refuse(folds["fold"].is_null(), "fold", "is missing", "Fill that column in every row.")
+    folds = rows.frame.select(pl.col(column, "fold").cast(pl.String).str.strip_chars().replace("", None))
+    for name in (column, "fold"):
+        rows.refuse(folds[name].is_null(), name, "is missing", "Fill that column in every row.")
     return folds.with_columns(prefixed(column, source.corpus)).rename({column: "key"}).unique()

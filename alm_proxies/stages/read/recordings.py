@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -73,10 +73,11 @@ def found_in_folder(part: Part, folder: Path, where: str) -> Part:
     composed = known if all(map(str.isascii, there)) else _by_name(there, _composed)
     frame = part.utterances
     named = frame["audio"] if "audio" in frame.columns else pl.Series([None] * frame.height, dtype=pl.String)
-    audio: list[str | None] = []
-    for utterance_id, name in zip(frame["utterance_id"], named, strict=True):
-        own = str(name) if name is not None else str(utterance_id).partition("/")[2] or str(utterance_id)
-        audio.append(_found(own, known, composed, str(folder)))
+    names = [
+        str(name) if name is not None else str(utterance_id).partition("/")[2] or str(utterance_id)
+        for utterance_id, name in zip(frame["utterance_id"], named, strict=True)
+    ]
+    audio = _each_its_own(names, [_found(own, known, composed) for own in names], str(folder))
     lost = [utterance_id for utterance_id, path in zip(frame["utterance_id"], audio, strict=True) if path is None]
     if frame.height and len(lost) == frame.height:
         example = f"it holds {there[0]!r}" if there else f"it holds no file that ends in {', '.join(SOUNDS)}"
@@ -99,6 +100,36 @@ def found_in_folder(part: Part, folder: Path, where: str) -> Part:
     return replace(part, utterances=frame, findings=findings, root=root, about=about)
 
 
+def _each_its_own(names: Sequence[str], found: Sequence[list[str]], folder: str) -> list[str | None]:
+    """The recording of each name, of those found. One that another name has by its path is not taken by name alone; an
+    error where several are left, or where two names that differ in their folder have one by name alone.
+    """
+    elsewhere = [bool(paths) and _of_another_folder(name, paths[0]) for name, paths in zip(names, found, strict=True)]
+    by_path = {path for paths, other in zip(found, elsewhere, strict=True) if not other for path in paths}
+    by_name: dict[str, str] = {}
+    audio: list[str | None] = []
+    fix = "Name them by their path in the folder: --columns audio=..."
+    for name, paths, other in zip(names, found, elsewhere, strict=True):
+        left = [path for path in paths if not (other and path in by_path)]
+        if len(left) > 1:
+            raise InputError(f"holds {left[0]!r} and {left[1]!r}: which is {name!r}?", where=folder, fix=fix)
+        if left and other and (first := by_name.setdefault(left[0], name)) != name:
+            raise InputError(f"holds {left[0]!r}: is it {first!r} or {name!r}?", where=folder, fix=fix)
+        audio.append(left[0] if left else None)
+    return audio
+
+
+def _of_another_folder(name: str, path: str) -> bool:
+    """Whether a recording at a path was found by the last part of a name that has a folder."""
+    plain = PurePosixPath(name.removeprefix("file://"))
+    named = _composed(plain.as_posix()), _composed(_without_ending(plain))
+    return "/" in named[0] and not {_composed(path), _composed(_without_ending(PurePosixPath(path)))} & set(named)
+
+
+def _without_ending(path: PurePosixPath) -> str:
+    return (path.with_suffix("") if path.suffix.lower() in SOUNDS else path).as_posix()
+
+
 def _by_name(paths: Iterable[str], spelled: Callable[[str], str]) -> dict[str, list[str]]:
     """The recordings by each of the names that they may have, as `spelled`."""
     known: dict[str, list[str]] = {}
@@ -119,16 +150,11 @@ def _names(path: str) -> Iterator[str]:
     yield from (path, pure.with_suffix("").as_posix(), pure.name, pure.stem)
 
 
-def _found(name: str, known: dict[str, list[str]], composed: dict[str, list[str]], folder: str) -> str | None:
-    """The recording of the most exact name: by its path before its name alone, as it is spelled before composed."""
+def _found(name: str, known: dict[str, list[str]], composed: dict[str, list[str]]) -> list[str]:
+    """The recordings of the most exact name: by its path before its name alone, as it is spelled before composed."""
     plain = PurePosixPath(name.removeprefix("file://"))
-    ends = plain.suffix.lower() in SOUNDS
-    stem = plain.with_suffix("").as_posix() if ends else plain.as_posix()
+    stem = _without_ending(plain)
     for wanted in dict.fromkeys((plain.as_posix(), stem, plain.name, PurePosixPath(stem).name)):
-        paths = known.get(wanted) or composed.get(_composed(wanted), [])
-        if len(paths) > 1:
-            fix = "Name them by their path in the folder: --columns audio=..."
-            raise InputError(f"holds {paths[0]!r} and {paths[1]!r}: which is {name!r}?", where=folder, fix=fix)
-        if paths:
-            return paths[0]
-    return None
+        if paths := known.get(wanted) or composed.get(_composed(wanted)):
+            return paths
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import re
@@ -26,7 +27,8 @@ from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-_MISSING = ["", "NA", "NaN", "nan", "null"]
+MISSING = ["", "NA", "NaN", "nan", "null"]
+"""The text that stands for no value."""
 _WHOLE_COPY = "Write it again, or check that it was copied whole."
 _BATCH = 100_000
 
@@ -133,7 +135,7 @@ def _encoding(path: Path, encoding: str | None) -> str:
             "".encode(encoding)
         except (LookupError, UnicodeError):
             raise SettingsError(f"there is no text encoding {encoding!r}", fix='Write "utf-8" or "latin-1".') from None
-        return encoding
+        return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     return "utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
@@ -154,7 +156,7 @@ def _csv(path: Path, wanted: Sequence[str] | None, encoding: str, quoted: bool) 
     else:
         frame = _split(text, form.delimiter, len(header), places)
     frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-    frame = frame.with_columns(pl.all().replace(_MISSING, None))
+    frame = frame.with_columns(pl.all().replace(MISSING, None))
     return Rows(str(path), tuple(header), frame, text=form)
 
 
@@ -348,7 +350,7 @@ def _cell(value: Any) -> str | None:
     if value is None or value != value:
         return None
     if isinstance(value, str):
-        return None if value in _MISSING else value
+        return None if value in MISSING else value
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -375,10 +377,12 @@ def _plain(series: pl.Series, path: Path) -> pl.Series:
     if dtype == pl.Duration:
         return (series.cast(pl.Duration("ns")).cast(pl.Int64) / 1e9).alias(series.name)
     if dtype.is_nested():
-        values = [None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in series]
+        values = [
+            None if value is None else json.dumps(value, ensure_ascii=False, default=str) for value in series.to_list()
+        ]
         return pl.Series(series.name, values, dtype=pl.String)
     if dtype == pl.Binary or dtype == pl.Object:
         fix = "Map another column, or save it as text."
         raise TableError(f"is {dtype}, not text", where=f"{path}, column {series.name}", fix=fix)
     text = series.cast(pl.String)
-    return text.set(text.is_in(_MISSING), None)
+    return text.set(text.is_in(MISSING), None)

@@ -217,5 +217,5 @@ STAGE = Stage(
     depends="alm_proxies.stages.read.ahead:inputs_of",
     foresee="alm_proxies.stages.read.ahead:foresee",
     states_places=True,
-    revision=4,
+    revision=5,
 )

@@ -70,14 +70,17 @@ class Corpus(Shown):
     @property
     def line(self) -> str:
         """The number of utterances and votes."""
-        votes = len(self.votes) - self.consensus_labels
-        return f"{counted(len(self.utterances), 'utterance')}, {counted(votes, 'vote')}"
+        return f"{counted(len(self.utterances), 'utterance')}, {counted(self.cast, 'vote')}"
 
     @property
     def counts(self) -> dict[str, float]:
         """The number of utterances, votes and left-out votes."""
-        votes = len(self.votes) - self.consensus_labels
-        return {"utterances": len(self.utterances), "votes": votes, "left_out": self.left_out}
+        return {"utterances": len(self.utterances), "votes": self.cast, "left_out": self.left_out}
+
+    @property
+    def cast(self) -> int:
+        """The number of votes; one that is shared among labels has several rows."""
+        return number_of(without_consensus(self.votes).frame)
 
     @property
     def consensus_labels(self) -> int:
@@ -86,7 +89,7 @@ class Corpus(Shown):
 
     @property
     def left_out(self) -> int:
-        """The number of vote rows without a label of the taxonomy; they count even if a rating is kept."""
+        """The number of votes without a label of the taxonomy, or without some; they count even if a rating is kept."""
         votes = without_consensus(self.votes).frame
         lost = pl.col("label").is_null() & pl.col("stated").is_not_null()
         return votes.filter((pl.col("status") != "ok") | lost).height
@@ -101,6 +104,11 @@ class Corpus(Shown):
                 table.write(path)
                 written.append(path)
         return written
+
+
+def number_of(votes: pl.DataFrame) -> int:
+    """The number of votes in these rows, as one that is shared among labels has several."""
+    return votes.height if (votes["weight"] == 1).all() else votes.select(Votes.KEY[:-1]).n_unique()
 
 
 def read(sources: Source | Sequence[Source], settings: ReadSettings | None = None) -> Corpus:

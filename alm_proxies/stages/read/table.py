@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -30,13 +31,14 @@ from alm_proxies.stages.read.mapping import (
 )
 from alm_proxies.stages.read.recordings import recordings_absent
 from alm_proxies.stages.read.remote import without_secrets_in
-from alm_proxies.stages.read.rows import Rows, read_rows
+from alm_proxies.stages.read.rows import MISSING, Rows, read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import SPLITS, split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.tables import STATUSES, Finding
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_LABELS, _VOTES = "labels.parquet", "votes.parquet"
 _GENDERS = {
     "f": "female", "w": "female", "woman": "female", "m": "male", "man": "male", "diverse": "other",
 }  # fmt: skip
@@ -119,10 +121,21 @@ def _paths(source: TableSource, mapping: Mapping, findings: list[Finding]) -> li
     for pattern in ("", "*/", "*/*/"):
         paths = sorted(path for name in _METADATA for path in folder.glob(pattern + name))
         if paths:
+            _refuse_two_of_a_folder(paths)
             names = {"train", "test", "development", *SPLITS}
             return [(path, split_word(path.parent.name) if path.parent.name in names else None) for path in paths]
+    if (folder / _LABELS).is_file() and not (folder / _VOTES).is_file():  # of predict or fuse
+        return [(folder / _LABELS, None)]
     fix = f"Name the label file itself, list the files to read (files, --files), or add {_METADATA[0]}."
     raise InputError(f"is a folder without any of {', '.join(_METADATA)}", where=str(folder), fix=fix)
+
+
+def _refuse_two_of_a_folder(paths: Sequence[Path]) -> None:
+    """Raise where a folder has its rows in two files, as datasets does: each row would count twice."""
+    for first, other in pairwise(paths):
+        if first.parent == other.parent:
+            fix = "Remove one of them, or name the file to read."
+            raise InputError(f"has both {first.name} and {other.name}", where=str(first.parent), fix=fix)
 
 
 def _ignored(rows: Rows, wanted: list[str], findings: list[Finding]) -> None:
@@ -236,6 +249,7 @@ def _utterances(
                 raise TableError(message, where=place(files, row["_row"]), fix="Make them agree, or do not map it.")
     utterances = utterances.drop("_row").with_columns(corpus=pl.lit(source.corpus))
     if "speaker" in utterances.columns:
+        findings += _without_speaker(utterances, source)
         utterances = _known(
             utterances, "speaker", ~pl.col("speaker").str.to_lowercase().is_in(_NOBODY), "is unknown", findings, source
         )
@@ -246,6 +260,18 @@ def _utterances(
         fix = "Write female, male or other; f, w and m are understood too."
         utterances = _known(utterances, "gender", known, "is not female, male or other", findings, source, fix)
     return utterances
+
+
+def _without_speaker(utterances: pl.DataFrame, source: MappedSource) -> list[Finding]:
+    """A finding with the number of utterances without a speaker, where others have one."""
+    without = utterances.filter(pl.col("speaker").is_null())["utterance_id"]
+    if not 0 < len(without) < utterances.height:
+        return []
+    message = f"{counted(len(without), 'utterance has', 'utterances have')} no speaker, such as {without[0]!r}"
+    fix = (
+        f"Fill in who speaks; speakers called {', '.join(MISSING[1:])} need another name, as these words mean no value."
+    )
+    return [finding("unknown_speaker", message, fix=fix, where=str(source.source), count=len(without))]
 
 
 def _known(

@@ -315,3 +315,16 @@ def test_every_format_has_a_card_and_says_which_loss_fits_where_there_is_a_choic
         text = (exported(corpus, tmp_path, name).folder / "README.md").read_text(encoding="utf-8")
         assert "unsuitable uses" in text
         assert kind.losses.split(".")[0] in text
+
+
+@pytest.mark.parametrize("name", ["huggingface", "huggingface_parquet"])
+def test_datasets_takes_splits_of_any_name(corpus: Corpus, tmp_path: Path, name: str) -> None:
+    datasets = pytest.importorskip("datasets", reason="datasets is a development dependency")
+    called = {"train": "fold-1", "development": "all", "test": "mon été.."}
+    utterances = Utterances(corpus[1].frame.with_columns(pl.col("split").replace(called)), corpus[1].about)
+    written = exported((corpus[0], utterances, corpus[2]), tmp_path, name)
+    builder = datasets.load_dataset_builder(str(written.folder), cache_dir=str(tmp_path / "cache"))
+    splits = [split.name for split in builder._split_generators(datasets.DownloadManager())]
+    assert list(map(str, splits)) == ["fold_1", "all_", "mon_été__"]
+    assert written.findings.counts()["split_renamed"] == 3
+    assert "split_renamed" not in exported(corpus, tmp_path / "usual", name).findings.counts()

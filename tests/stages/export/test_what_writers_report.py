@@ -37,7 +37,7 @@ def test_what_a_format_has_no_place_for_is_a_finding_and_on_the_card(
     even, rows = pl.lit(1.0), pl.int_range(30)
     unrated = {"valence": pl.when(rows >= 4).then("valence"), "arousal": pl.when(rows != 9).then("arousal")}
     some = findings("odyssey", weight=even, **unrated)
-    assert some.select("kind", "count").rows() == [("without_ratings", 5)]
+    assert some.select("kind", "count").rows() == [("scale_not_stated", 25), ("without_ratings", 5)]
     no_rating = dict.fromkeys(("valence", "arousal", "dominance"), pl.lit(None, pl.Float64()))
     assert findings("odyssey", weight=even, **no_rating, entropy=pl.col("entropy")).height == 0
     light = {"weight": pl.when(rows < 6).then(0.0).otherwise(1.0)}
@@ -79,6 +79,10 @@ def test_items_without_a_split_and_those_of_splits_that_a_reader_leaves_out_are_
         ("counts_as_train", "warning", 4), ("split_not_read", "warning", 3),
     ]  # fmt: skip
     wording(*(f"{message}: {fix}" for message, fix in found.select("message", "fix").rows()))
+    folds = pl.when(row >= 27).then(pl.lit("fold1")).otherwise("split")
+    some = Utterances(corpus[1].frame.with_columns(split=folds), corpus[1].about)
+    counts = export(corpus[0], some, tmp_path / "folds", ExportSettings(format="odyssey")).findings.counts()
+    assert counts["split_not_read"] == 3
     none = Utterances(corpus[1].frame.with_columns(split=pl.lit(None, pl.String)), corpus[1].about)
     kinds = export(corpus[0], none, tmp_path / "none", ExportSettings(format="emo_superb")).findings.counts()
     assert not kinds.keys() & {"counts_as_train", "split_not_read"}
@@ -101,3 +105,14 @@ def test_a_writer_that_gives_something_else_than_findings_is_refused(
         export(corpus[0], corpus[1], tmp_path / "out", ExportSettings(format="odd"))
     assert not (tmp_path / "out").exists()
     plugins.cache_clear()
+
+
+def test_ratings_of_no_stated_scale_which_ranks_are_too_are_counted_by_odyssey(corpus: Corpus, tmp_path: Path) -> None:
+    def counted(votes: Votes | None, name: str) -> int:
+        settings = ExportSettings(format="odyssey")
+        written = export(corpus[0], corpus[1], tmp_path / name, settings, votes=votes)
+        return written.findings.counts().get("scale_not_stated", 0)
+
+    scales = {"sim": {"valence": (1.0, 7.0), "arousal": (1.0, 7.0), "dominance": (1.0, 7.0)}}
+    linear = Votes(corpus[2].frame, corpus[2].about.with_(scales=scales))
+    assert [counted(None, "none"), counted(corpus[2], "ranks"), counted(linear, "linear")] == [30, 30, 0]

@@ -186,3 +186,89 @@ def test_any_other_word_for_a_number_is_refused_with_how_to_write_that_there_is_
     path = put(tmp_path / "t.csv", "file,felt\na,2\nb,unrated\n")
     with wording.refused(TableError):
         table(path, columns={"utterance_id": "file", "valence": "felt"}, scales={"valence": [1, 3]})
+
+
+def test_votes_and_utterances_without_a_name_beside_named_ones_are_counted(tmp_path: Path) -> None:
+    text = "clip,who,rater,heard\na,s1,NA,happy\na,s1,r2,sad\nb,NA,,sad\nb,NA,r2,happy\nc,null,r2,sad\n"
+    columns = {"utterance_id": "clip", "speaker": "who", "annotator": "rater", "label": "heard"}
+    corpus = table(put(tmp_path / "t.csv", text), columns=columns)
+    assert corpus.findings.counts() == {"unknown_rater": 2, "unknown_speaker": 2}
+    (row,) = corpus.findings.frame.filter(kind="unknown_rater").rows(named=True)
+    assert (f"{tmp_path / 't.csv'}, line 2" in row["message"], row["severity"]) == (True, "warning")
+    assert sorted(corpus.votes.frame["annotator"]) == ["mine/crowd"] * 2 + ["mine/r2"] * 3
+    alone = table(put(tmp_path / "t.csv", text), columns={"utterance_id": "clip", "label": "heard"})
+    assert alone.findings.counts().keys() == {"columns_not_taken"}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.parquet", "labels.jsonl"])
+def test_a_table_of_labels_is_soft_labels_and_no_votes(tmp_path: Path, name: str) -> None:
+    frame = pl.DataFrame(
+        {"utterance_id": ["mine/a", "mine/b"], "label": ["happy", None], "p_sad": [0.1, 0.5], "p_happy": [0.9, 0.5],
+         "weight": [2.5, 0.0], "valence": [0.9, 0.2], "speaker": ["s1", "s2"]}
+    )  # fmt: skip
+    writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}
+    path = tmp_path / name
+    writers[path.suffix](path)
+    corpus = table(path)
+    assert (len(corpus.votes), corpus.utterances.frame["speaker"].to_list()) == (0, ["mine/s1", "mine/s2"])
+    assert corpus.labels is not None
+    assert corpus.labels.distributions().tolist() == [[0.9, 0.1], [0.5, 0.5]]
+    assert corpus.findings.counts() == {"columns_not_taken": 3}
+    proxy = table(path, **{"as": "proxy:x", "trained_on_these_votes": "no"})
+    assert proxy.votes.frame.select("label", "weight").rows() == [
+        ("happy", 0.9), ("sad", 0.1), ("happy", 0.5), ("sad", 0.5),
+    ]  # fmt: skip
+    assert (proxy.line, proxy.counts["votes"]) == ("2 utterances, 2 votes", 2)
+
+
+def test_a_folder_of_predictions_stands_for_its_labels_and_one_of_votes_does_not(tmp_path: Path) -> None:
+    labels = pl.DataFrame({"utterance_id": ["mine/a"], "p_sad": [0.25], "p_happy": [0.75]})
+    labels.write_parquet(put(tmp_path / "predictions" / "labels.parquet", ""))
+    stated = {"as": "proxy:x", "trained_on_these_votes": "no"}
+    votes = table(tmp_path / "predictions", **stated).votes
+    assert votes.frame.select("utterance_id", "label", "weight").rows() == [
+        ("mine/a", "happy", 0.75), ("mine/a", "sad", 0.25),
+    ]  # fmt: skip
+    put(tmp_path / "predictions" / "votes.parquet", "")
+    with pytest.raises(InputError, match="Name the label file itself"):
+        table(tmp_path / "predictions", **stated)
+
+
+def test_the_metadata_of_a_folder_in_two_files_is_refused_and_of_two_folders_is_not(tmp_path: Path) -> None:
+    put(tmp_path / "train" / "metadata.csv", "file_name,label\na.wav,happy\n")
+    put(tmp_path / "test" / "metadata.jsonl", '{"file_name": "b.wav", "label": "sad"}\n')
+    assert len(table(tmp_path).votes) == 2
+    put(tmp_path / "train" / "metadata.jsonl", '{"file_name": "a.wav", "label": "happy"}\n')
+    with pytest.raises(InputError, match=r"has both metadata\.csv and metadata\.jsonl") as refused:
+        table(tmp_path)
+    assert refused.value.where == str(tmp_path / "train")
+
+
+def test_lists_and_objects_of_a_parquet_file_are_read_as_those_of_json_lines(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {
+            "clip": ["a", "b", "c"],
+            "heard": [["happy", "sad"], ["sad"], None],
+            "counts": [[1, 2], [3, 0], None],
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    frame.write_ndjson(tmp_path / "t.jsonl")
+    for columns, more in (
+        ({"utterance_id": "clip", "label": "heard"}, {}),
+        ({"utterance_id": "clip"}, {"counts": "counts"}),
+    ):
+        first, other = (
+            table(tmp_path / name, columns=columns, **more).votes.frame.drop("stated")
+            for name in ("t.parquet", "t.jsonl")
+        )
+        assert first.equals(other)
+        assert (first.height, first["label"].null_count()) == ((6, 0) if more else (3, 0))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8", "utf_8"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column_where_utf_8_is_named(tmp_path: Path, encoding: str) -> None:
+    for name, text in (("t.csv", "clip,heard\na,happy\n"), ("t.jsonl", '{"clip": "a", "heard": "happy"}\n')):
+        path = put(tmp_path / name, f"\ufeff{text}")
+        corpus = table(path, columns={"utterance_id": "clip", "label": "heard"}, encoding=encoding)
+        assert corpus.votes.frame["label"].to_list() == ["happy"]

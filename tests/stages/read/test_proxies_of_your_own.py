@@ -340,3 +340,13 @@ def test_a_proxy_casts_no_vote_for_the_published_label_of_its_own_votes(tmp_path
     corpus = read(EmotionlinesSource.model_validate({"source": path, **stated}))
     assert corpus.votes.frame["label"].to_list() == ["neutral", *["happy"] * 4]
     assert corpus.findings.counts()["consensus"] == 1
+
+
+def test_spaces_around_the_names_of_folds_are_no_part_of_them_and_a_missing_one_is_refused(files: Path) -> None:
+    plain = read([HUMAN, classifier()], IEMOCAP).votes.about.annotators["classifier"].folds
+    text = Path("folds.csv").read_text()
+    Path("folds.csv").write_text(text.replace(",", " , ").replace(" , ", ",", 1).replace("\ns", "\n s"))
+    assert read([HUMAN, classifier()], IEMOCAP).votes.about.annotators["classifier"].folds == plain
+    Path("folds.csv").write_text(text.replace("s3,", "NA,"))
+    with pytest.raises(TableError, match="column speaker: None is missing"):
+        read([HUMAN, classifier()], IEMOCAP)

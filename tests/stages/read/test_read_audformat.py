@@ -66,6 +66,7 @@ def test_files_and_segments_are_utterances_with_their_speakers_and_splits(tmp_pa
     assert corpus.findings.counts() == {
         "columns_not_taken": 1,
         "counted_twice": 9,
+        "files_differ": 1,  # audio/b.wav is in the split of one table, and in another of a further one
         "no_audio": 1,
         "no_label": 1,
         "synonyms": corpus.findings.counts()["synonyms"],
@@ -221,3 +222,47 @@ def test_missing_counts_and_tables_without_rows_are_counted(tmp_path: Path) -> N
     table.write_text(whole.splitlines(keepends=True)[0])
     counts = read(AudformatSource(source=root, corpus="mine"), LABELS).findings.counts()
     assert counts["no_votes"] == 1
+
+
+def two_tables(root: Path, kind: str) -> AudformatSource:
+    """A database with two tables of one rater's labels, or of shares, and two that name a speaker."""
+    base = audformat.Database("two", "https://example.org", "research")
+    base.raters["ann"] = audformat.Rater("human")
+    base.schemes["emotion"] = audformat.Scheme(labels=["anger", "happiness", "neutral"])
+    base.schemes["speaker"] = audformat.Scheme("str")
+    base.schemes["share"] = audformat.Scheme("float", minimum=0, maximum=1)
+    for name, files in (("voice", ["a.wav", "b.wav"]), ("face", ["b.wav"])):
+        base.splits[name] = audformat.Split("train" if name == "voice" else "test")
+        table = base[name] = audformat.Table(audformat.filewise_index(files), split_id=name)
+        if kind == "votes":
+            table["ann"] = audformat.Column(scheme_id="emotion", rater_id="ann")
+            table["ann"].set(["anger"] * len(files))
+        for label in ("anger", "happiness") if kind == "shares" else ():
+            table[label] = audformat.Column(scheme_id="share")
+            table[label].set([float((label == "anger") == (name == "voice"))] * len(files))
+        about = base[f"{name}.people"] = audformat.Table(audformat.filewise_index(files))
+        about["speaker"] = audformat.Column(scheme_id="speaker")
+        about["speaker"].set([f"of {name}"] * len(files))
+    base.save(str(root), storage_format="csv")
+    return AudformatSource(source=root, corpus="mine")
+
+
+def test_a_raters_second_answer_in_a_further_table_and_what_tables_contradict_each_other_in_is_counted(
+    tmp_path: Path,
+) -> None:
+    corpus = read(two_tables(tmp_path, "votes"), LABELS)
+    assert len(corpus.votes) == 3
+    counts = corpus.findings.counts()
+    assert (counts["answered_again"], counts["files_differ"]) == (1, 2)  # b.wav: its speaker, and its split
+    assert corpus.utterances.frame.sort("utterance_id")["speaker"].to_list() == ["mine/of voice", "mine/of face"]
+    alone = read(two_tables(tmp_path, "votes").model_copy(update={"tables": ("face",)}), LABELS)
+    assert (len(alone.votes), "answered_again" in alone.findings.counts()) == (1, False)
+
+
+def test_shares_of_several_tables_for_a_file_are_refused_until_the_tables_are_named(tmp_path: Path) -> None:
+    source = two_tables(tmp_path, "shares")
+    with pytest.raises(InputError, match=r"several tables that have shares of labels for 'mine/b': face, voice"):
+        read(source, LABELS)
+    labels = read(source.model_copy(update={"tables": ("face",)}), LABELS).labels
+    assert labels is not None
+    assert labels.frame.select("utterance_id", "p_happy").rows() == [("mine/b", 1.0)]

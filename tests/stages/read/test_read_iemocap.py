@@ -159,6 +159,12 @@ def test_sessions_are_splits_and_folds(tmp_path: Path) -> None:
         IemocapSource.model_validate({"source": root, "split": "sessions:7"})
 
 
+@pytest.mark.parametrize("split", ["sessions:5,5", "sessions:6", "sessions:4,"])
+def test_a_session_cannot_be_development_and_test(tmp_path: Path, split: str) -> None:
+    with pytest.raises(ValueError, match="is not a valid split"):
+        IemocapSource(source=tmp_path, split=split)
+
+
 def test_four_classes_with_excited_merged_into_happy(tmp_path: Path) -> None:
     corpus = _read(iemocap(tmp_path, ODD), taxonomy="iemocap4", map={"Excited": "happy", "Other": "outside"})
     labels = corpus.votes.frame.filter(~pl.col("annotator").str.ends_with("consensus"))["label"].drop_nulls()

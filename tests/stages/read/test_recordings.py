@@ -126,3 +126,26 @@ def test_two_recordings_of_one_name_are_not_guessed_between(tmp_path: Path) -> N
         table(put(tmp_path / "t.csv", "id\na\n"), columns={"utterance_id": "id"}, recordings=tmp_path / "sounds")
     ids = "id,f\na,s1/a.wav\nb,s2/a.wav\n"
     assert found_in(tmp_path, ids, columns=COLUMNS, recordings=tmp_path / "sounds") == ["s1/a.wav", "s2/a.wav"]
+
+
+def test_a_recording_that_another_utterance_has_by_its_path_is_not_taken_by_name_alone(tmp_path: Path) -> None:
+    for name in ("s1/001.wav", "s2/002.wav", "s3/001.wav"):
+        put(tmp_path / "sounds" / name, "sound")
+    ids = "id\ns1/001\ns2/001\ns2/002\ns3/001\n"
+    assert found_in(tmp_path, ids, recordings=tmp_path / "sounds") == ["s1/001.wav", None, "s2/002.wav", "s3/001.wav"]
+    named = "id,f\na,old/s1/001.wav\nb,s1/001.mp3\nc,s3/001\n"
+    assert found_in(tmp_path, named, columns=COLUMNS, recordings=tmp_path / "sounds") == [
+        None,
+        "s1/001.wav",
+        "s3/001.wav",
+    ]
+
+
+def test_one_recording_is_not_given_to_two_names_of_different_folders(tmp_path: Path) -> None:
+    put(tmp_path / "sounds" / "001.wav", "sound")
+    path = put(tmp_path / "t.csv", "id\ns1/001\ns2/001\n")
+    with pytest.raises(InputError, match=r"holds '001\.wav': is it 's1/001' or 's2/001'"):
+        table(path, columns={"utterance_id": "id"}, recordings=tmp_path / "sounds")
+    parts = "id,f,start,end\n1,old/001.wav,0,1\n2,old/001.wav,1,2\n"
+    columns = {**COLUMNS, "start": "start", "end": "end"}
+    assert found_in(tmp_path, parts, columns=columns, recordings=tmp_path / "sounds") == ["001.wav"] * 2

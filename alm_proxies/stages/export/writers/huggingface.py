@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.stages.export.items import Items, apart, by_split_name
+from alm_proxies.printable import counted
+from alm_proxies.stages.export.items import Items, apart, by_split_name, refuse_split_names
 from alm_proxies.stages.export.writers.manifests import write_lines
-from alm_proxies.tables import ATTRIBUTES
+from alm_proxies.tables import ATTRIBUTES, Finding
 
-SPLITS = {"development": "validation", "dev": "validation", "valid": "validation"}
+_SPLITS = {"development": "validation", "dev": "validation", "valid": "validation", "all": "all_"}
 _ROWS = 2_000
 
 
-def audiofolder(items: Items, folder: Path) -> None:
+def split_names(splits: Iterable[str]) -> dict[str, str]:
+    """The name that `datasets` takes for each split: letters, digits, underscores and single dots; "all" is its own."""
+    return {split: _SPLITS.get(split, re.sub(r"[^\w.]|\.(?=\.|$)|^\.", "_", split)) for split in splits}
+
+
+def _by_split(items: Items) -> tuple[Iterator[tuple[str, Items]], list[Finding]]:
+    """The items of each split under its name for `datasets`, and a finding on those that got another name."""
+    splits = list(items.by_split())
+    refuse_split_names(splits)
+    names = split_names(splits)
+    other = {split: name for split, name in names.items() if split not in _SPLITS and name != split}
+    other |= {"all": names["all"]} if "all" in names else {}
+    renamed = ", ".join(f"{split!r} is {name!r}" for split, name in other.items())
+    message = f"{counted(len(other), 'split has', 'splits have')} another name, which datasets takes: {renamed}"
+    findings = [Finding.of("split_renamed", message, count=len(other))] if other else []
+    return by_split_name(items, names), findings
+
+
+def audiofolder(items: Items, folder: Path) -> list[Finding]:
     """data/<split>/ with the recordings and metadata.jsonl; with metadata.parquet where JSON lines lack a type."""
-    parts = {split: (part, _described(part, items)) for split, part in by_split_name(items, SPLITS)}
+    by_split, findings = _by_split(items)
+    parts = {split: (part, _described(part, items)) for split, part in by_split}
     lacking = _lack_a_type([described for _, described in parts.values()])
     for split, (part, described) in parts.items():
         place = folder / "data" / split
@@ -33,6 +55,7 @@ def audiofolder(items: Items, folder: Path) -> None:
     audio = folder / "audio"
     if audio.is_dir() and not any(audio.iterdir()):
         audio.rmdir()
+    return findings
 
 
 def _lack_a_type(tables: list[pl.DataFrame]) -> bool:
@@ -44,12 +67,13 @@ def _lack_a_type(tables: list[pl.DataFrame]) -> bool:
     return any(filled != each for each in at_first)
 
 
-def parquet(items: Items, folder: Path) -> None:
+def parquet(items: Items, folder: Path) -> list[Finding]:
     """data/<split>-*.parquet with the recordings as bytes."""
     place = folder / "data"
     place.mkdir(parents=True)
     sound = pl.Struct({"bytes": pl.Binary, "path": pl.String})
-    for split, part in by_split_name(items, SPLITS):
+    by_split, findings = _by_split(items)
+    for split, part in by_split:
         count = -(-len(part) // _ROWS)
         described = _described(part, items)
         for number in range(count):
@@ -60,6 +84,7 @@ def parquet(items: Items, folder: Path) -> None:
     for path in (folder / "audio").glob("*"):
         path.unlink()
     (folder / "audio").rmdir()
+    return findings
 
 
 def _described(part: Items, items: Items) -> pl.DataFrame:

@@ -10,7 +10,12 @@ import polars as pl
 
 from alm_proxies.stages.export.formats import MSP_CLASSES
 from alm_proxies.stages.export.items import Items
-from alm_proxies.stages.export.writers.reported import of_other_splits, without_ratings, without_weights
+from alm_proxies.stages.export.writers.reported import (
+    of_no_stated_scale,
+    of_other_splits,
+    without_ratings,
+    without_weights,
+)
 from alm_proxies.tables import Finding
 from alm_proxies.taxonomy import label_for
 
@@ -43,7 +48,9 @@ def odyssey(items: Items, folder: Path) -> list[Finding]:
         scale = {"EmoAct": "arousal", "EmoDom": "dominance", "EmoVal": "valence"}
         columns_of = [(1 + 6 * pl.col(mine)).round(4).alias(theirs) for theirs, mine in scale.items()]
         rated.select("FileName", *columns_of, "Split_Set").write_csv(folder / "labels_attributes.csv")
-    return without_weights(items, "the format") + without_ratings(items, rated, "labels_attributes.csv")
+    findings = without_weights(items, "the format") + without_ratings(items, rated, "labels_attributes.csv")
+    findings += of_no_stated_scale(items, rated, "1 to 7")
+    return findings + of_other_splits(frame["Split_Set"], _SPLITS.values(), "the challenge's code")
 
 
 def emo_superb(items: Items, folder: Path) -> list[Finding]:

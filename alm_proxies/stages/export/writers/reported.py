@@ -43,12 +43,29 @@ def without_ratings(items: Items, rated: pl.DataFrame, table: str) -> list[Findi
     return [Finding.of("without_ratings", message, count=lost)]
 
 
+def of_no_stated_scale(items: Items, rated: pl.DataFrame, scale: str) -> list[Finding]:
+    """A finding if ratings are written on a scale, and the votes do not state which they were given on: those that were
+    aligned by rank are ranks, and nothing else states that.
+    """
+    unknown = rated.filter(~pl.col("corpus").is_in(list(items.scales)))
+    if not unknown.height:
+        return []
+    corpora = ", ".join(unknown["corpus"].unique().sort())
+    message = (
+        f"ratings of {counted(unknown.height, 'utterance')} of {corpora} are written on {scale}, and the scale that "
+    )
+    message += "they were given on is not stated: those read with align_ratings = rank are ranks, not ratings"
+    fix = "Give the votes, which state the scale (--votes); read with align_ratings = linear for ratings."
+    return [Finding.of("scale_not_stated", message, fix, count=unknown.height)]
+
+
 def of_other_splits(splits: pl.Series, read: Collection[str], reader: str) -> list[Finding]:
     """A finding if rows are of splits that the format's reader does not read."""
     others = splits.filter(~splits.is_in(list(read)))
     if others.is_empty():
         return []
     names = ", ".join(others.unique().sort())
+    read = dict.fromkeys(read)
     message = f"{counted(len(others), 'row is', 'rows are')} of splits that {reader} does not read: {names}"
     fix = f"Name the splits of the utterances {', '.join(name.lower() for name in read)} to use them there."
     return [Finding.of("split_not_read", message, fix, count=len(others))]

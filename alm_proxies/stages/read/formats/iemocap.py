@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from alm_proxies.stages.read.settings import Reader, Source, checked_split
 
-_SESSIONS = re.compile(r"sessions(:[1-5](,[1-5])?)?")
+_SESSIONS = re.compile(r"sessions(:([1-5])(,(?!\2)[1-5])?)?")
 
 
 def _checked_split(given: str) -> str:
