@@ -87,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "mapped": Kind("info", "A word was mapped to a label by the map."),
     "mass_outside": Kind("warning", "Soft labels have a share for a word that is not a label.", "Add it to the map."),
     "misnamed": Kind("info", "A misspelt file name of the corpus was corrected."),
+    "same_name": Kind("info", "Different recordings have one name in the source, and were numbered."),
     "missing_number": Kind("warning", "A number is missing or not valid.", "Check the column."),
     "no_audio": Kind("warning", "Utterances have no recording.", "Name the folder of the recordings."),
     "no_file": Kind("info", "An optional file of the format is missing."),

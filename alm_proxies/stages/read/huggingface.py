@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ from alm_proxies.cards import Card
 from alm_proxies.errors import TableError, need
 from alm_proxies.files import is_there, write_bytes
 from alm_proxies.printable import counted
-from alm_proxies.stages.read.corpus_files import not_the_corpus
+from alm_proxies.stages.read.corpus_files import listing, not_the_corpus
 from alm_proxies.stages.read.formats.huggingface import HuggingfaceSource
 from alm_proxies.stages.read.rows import Rows
 from alm_proxies.stages.read.sources import Part, finding
@@ -35,7 +36,26 @@ class _Inside:
     """Recordings that are inside the data set's files."""
 
     extract: Path | None
-    names: list[str] = field(default_factory=list)
+    names: dict[str, None] = field(default_factory=dict)
+    contents: dict[str, dict[bytes, str]] = field(default_factory=dict)
+    """The name of each recording, by the name that the files give it and the digest of its content."""
+
+    @property
+    def numbered(self) -> list[str]:
+        """The recordings that got a number because another one has their name."""
+        return [own for named, known in self.contents.items() for own in known.values() if own != named]
+
+    def own(self, named: str, content: bytes) -> str:
+        """The name of a recording in the files; a further one of the same name gets a number."""
+        digest, known = hashlib.sha256(content).digest(), self.contents.setdefault(named, {})
+        if digest not in known:
+            place, number = PurePosixPath(named), max(2, len(known) + 1)
+            own = named
+            while own in self.names:
+                own, number = place.with_name(f"{place.stem}~{number}{place.suffix}").as_posix(), number + 1
+            known[digest] = own
+            self.names[own] = None
+        return known[digest]
 
 
 def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Card) -> Part:
@@ -48,17 +68,19 @@ def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Ca
     sounds = inside.extract.absolute() if inside.extract is not None else root
     paths = [(sounds / name, split_word(name)) for name in splits]
     part = mapped_part(source, vocabulary, card, sounds, paths, lambda path, wanted: splits[path.name])
-    part = replace(part, inputs=tuple(_files(place)))
+    words, rest = ("recording has", "recordings have"), "the name of another one, and got a number"
+    same = listing("same_name", inside.numbered, words, rest, str(place))
+    part = replace(part, inputs=tuple(_files(place)), findings=[*part.findings, *same])
     if not inside.names or inside.extract is not None:
         return part
     known = [reported for reported in part.findings if reported.kind != "no_audio"]
     message = (
         f"{counted(len(inside.names), 'recording is', 'recordings are')} inside the data set's files, such as "
-        f"{inside.names[0]!r}"
+        f"{next(iter(inside.names))!r}"
     )
     fix = "extract = FOLDER (--extract FOLDER) writes them out as they are."
     known.append(finding("no_audio", message, fix=fix, where=str(place), count=len(inside.names)))
-    audio = pl.when(~pl.col("audio").is_in(inside.names)).then("audio").alias("audio")
+    audio = pl.when(~pl.col("audio").is_in(list(inside.names))).then("audio").alias("audio")
     people = part.utterances.with_columns(audio) if "audio" in part.utterances.columns else part.utterances
     return replace(part, utterances=people, findings=known)
 
@@ -201,11 +223,10 @@ def _recording(value: Mapping[str, Any], path: Path, root: Path, number: int, in
     if name in ("", ".", ".."):
         sign = next((ending for start, ending in _SIGNS.items() if content.startswith(start)), ".wav")
         name = f"{number - 1:07d}{sign}"
-    own = f"{path.name}/{name}"
-    inside.names.append(own)
+    own = inside.own(f"{path.name}/{name}", content)
     if inside.extract is not None:
         target = inside.extract / own
-        if not (is_there(target) and target.stat().st_size == len(content)):
+        if not (is_there(target) and target.stat().st_size == len(content) and target.read_bytes() == content):
             write_bytes(target, content)
     return own
 

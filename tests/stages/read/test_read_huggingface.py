@@ -87,7 +87,7 @@ def test_class_labels_are_votes_and_recordings_are_not_decoded(tmp_path: Path, f
     assert corpus.utterances.frame["speaker"].to_list() == ["mine/0", "mine/1"] * 2
     assert corpus.utterances.frame["split"].to_list() == ["train"] * 4
     counts = corpus.findings.counts()
-    assert counts["no_audio"] == 12
+    assert counts["no_audio"] == 4
     assert counts["empty_label"] == 1
 
 
@@ -214,3 +214,31 @@ def test_the_packages_print_nothing_of_their_own(tmp_path: Path, capfd: pytest.C
     assert refused.value.where == str(tmp_path / "cut.jsonl")
     assert capfd.readouterr() == ("", "")
     assert (datasets.logging.get_verbosity(), datasets.utils.are_progress_bars_disabled()) == before
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, {**COLUMNS, "utterance_id": "id"}])
+def test_recordings_of_one_name_inside_the_files_stay_apart(tmp_path: Path, columns: dict[str, str]) -> None:
+    """Data sets on the hub keep the last part of a path alone, such as audio.wav for all rows."""
+    named = ["s1/001.wav", "s2/001.wav", "001~2.wav", "audio.wav", "audio.wav", "audio.wav"]
+    contents = [noise(clip) for clip in (0, 1, 2, 3, 4, 3)]
+    rows = [
+        {
+            "audio": {"path": path, "bytes": content},
+            "rater": f"r{row}",
+            "emotion": "sad",
+            "speaker": "x",
+            "id": str(row),
+        }
+        for row, (path, content) in enumerate(zip(named, contents, strict=True))
+    ]
+    path = tmp_path / "train.parquet"
+    datasets.Dataset.from_list(rows).cast_column("audio", datasets.Audio(decode=False)).to_parquet(str(path))
+    old = tmp_path / "out" / "train" / "audio.wav"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(bytes(len(contents[3])))  # as long as the one that takes its place
+    source = {"corpus": "mine", "source": path, "columns": columns, "extract": tmp_path / "out"}
+    corpus = read(HuggingfaceSource.model_validate(source), LABELS)
+    joined = corpus.votes.frame.join(corpus.utterances.frame, on="utterance_id").sort("annotator")
+    assert [(tmp_path / "out" / name).read_bytes() for name in joined["audio"]] == contents
+    assert corpus.utterances.frame["audio"].n_unique() == 5
+    assert corpus.findings.counts()["same_name"] == 3
