@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -26,9 +28,7 @@ def recordings_in(folder: str | Path) -> Utterances:
         fix = "Give a folder of recordings, or an Utterances table."
         raise InputError("is not a folder", where=str(root), fix=fix)
     paths = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SOUNDS and path.is_file() and not _is_hidden(path.relative_to(root))
+        path for path in files_below(root) if path.suffix.lower() in SOUNDS and not _is_hidden(path.relative_to(root))
     )
     if not paths:
         raise InputError("has no recordings", where=str(root), fix=f"Supported are: {', '.join(SOUNDS)}.")
@@ -37,6 +37,25 @@ def recordings_in(folder: str | Path) -> Utterances:
     ids = [f"{corpus}/{name}" for name in _own_ids(names)]
     frame = pl.DataFrame({"utterance_id": ids, "corpus": corpus, "audio": names})
     return Utterances.of(frame, about=About(roots={corpus: str(root.resolve())}))
+
+
+def files_below(folder: Path, above: tuple[tuple[int, int], ...] = ()) -> Iterator[Path]:
+    """The files in a folder and below it, in linked folders too; `above` are the folders that it is in, which a link
+    does not lead back to. Folders that may not be opened are passed over.
+    """
+    state = folder.stat()
+    if (own := (state.st_dev, state.st_ino)) in above:
+        return
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        return
+    for entry in listed:
+        if entry.is_dir():
+            yield from files_below(Path(entry.path), (*above, own))
+        elif entry.is_file():
+            yield Path(entry.path)
 
 
 def _is_hidden(path: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from alm_proxies.audio.folder import SOUNDS
+from alm_proxies.audio.folder import SOUNDS, files_below
 from alm_proxies.ballots import without_consensus
 from alm_proxies.cards import digests_of_cards
 from alm_proxies.errors import AlmProxiesError
@@ -98,7 +98,7 @@ def _state(source: Source, ahead: Ahead) -> str:
         if place.is_file() and place.stat().st_size <= _HASHED_WHOLE:
             return digest_file(place)
         place.stat()
-        files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.is_file())
+        files = [place] if place.is_file() else sorted(files_below(place))
         stats = {_spelled(path.relative_to(place)): (path, path.stat()) for path in files}
     except OSError as error:
         raise could_not_read(error.filename or place, error) from error

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from alm_proxies.audio.folder import files_below
 from alm_proxies.cards import Card
 from alm_proxies.errors import TableError, need
 from alm_proxies.files import is_there, write_bytes
@@ -236,4 +237,4 @@ def _files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     wanted = (*_BUILDERS, ".tsv", ".md")
-    return sorted(path for path in place.rglob("*") if path.suffix.lower() in wanted and path.is_file())
+    return sorted(path for path in files_below(place) if path.suffix.lower() in wanted)

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from alm_proxies.audio.folder import files_below
 from alm_proxies.cards import Card
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.corpus_files import (
@@ -132,5 +133,5 @@ def _ratings(text: str) -> tuple[float | None, float | None, float | None]:
 def _recordings(root: Path) -> dict[str, str]:
     """The recording of each turn, relative to the root."""
     folders = [name for name in names_in(root) if name.lower() == "audio"]
-    paths = (path for folder in folders for path in (root / folder).rglob("*.wav") if not path.name.startswith("."))
-    return {path.stem: path.relative_to(root).as_posix() for path in sorted(paths)}
+    paths = sorted(path for folder in folders for path in files_below(root / folder) if not path.name.startswith("."))
+    return {path.stem: path.relative_to(root).as_posix() for path in paths if path.suffix.lower() == ".wav"}

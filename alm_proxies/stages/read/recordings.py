@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from alm_proxies.audio.folder import SOUNDS
+from alm_proxies.audio.folder import SOUNDS, files_below
 from alm_proxies.errors import InputError
 from alm_proxies.files import is_there
 from alm_proxies.printable import counted
@@ -62,7 +62,7 @@ def recordings_under(folder: Path) -> list[str]:
         return recordings_at(uri)
     if not folder.is_dir():
         raise InputError("is no folder of recordings", where=str(folder), fix="Check recordings (--recordings).")
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SOUNDS and path.is_file()]
+    paths = [path for path in files_below(folder) if path.suffix.lower() in SOUNDS]
     return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 

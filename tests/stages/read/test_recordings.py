@@ -10,8 +10,11 @@ import polars as pl
 import pytest
 from long_table import put, table
 
+from alm_proxies.audio.folder import recordings_in
+from alm_proxies.cli.app import run
 from alm_proxies.errors import InputError
 from alm_proxies.stages.read.recordings import recordings_absent
+from alm_proxies.tables import Votes
 
 Form = Literal["NFC", "NFD"]
 COLUMNS = {"utterance_id": "id", "audio": "f"}
@@ -149,3 +152,41 @@ def test_one_recording_is_not_given_to_two_names_of_different_folders(tmp_path: 
     parts = "id,f,start,end\n1,old/001.wav,0,1\n2,old/001.wav,1,2\n"
     columns = {**COLUMNS, "start": "start", "end": "end"}
     assert found_in(tmp_path, parts, columns=columns, recordings=tmp_path / "sounds") == ["001.wav"] * 2
+
+
+def test_recordings_in_linked_folders_are_found_and_links_back_do_no_harm(tmp_path: Path) -> None:
+    for name in ("disk/s1/a.wav", "sounds/b.wav"):
+        put(tmp_path / name, "sound")
+    (tmp_path / "sounds" / "s1").symlink_to(tmp_path / "disk" / "s1")
+    (tmp_path / "sounds" / "s2").symlink_to(tmp_path / "disk" / "s1")
+    (tmp_path / "disk" / "s1" / "back").symlink_to(tmp_path / "sounds")
+    (tmp_path / "sounds" / "gone").symlink_to(tmp_path / "nowhere")
+    assert found_in(tmp_path, "id\ns1/a\ns2/a\nb\n", recordings=tmp_path / "sounds") == [
+        "b.wav",
+        "s1/a.wav",
+        "s2/a.wav",
+    ]
+    assert recordings_in(tmp_path / "sounds").frame["audio"].to_list() == ["b.wav", "s1/a.wav", "s2/a.wav"]
+
+
+def test_a_changed_label_file_in_a_linked_folder_is_read_again(tmp_path: Path) -> None:
+    path = put(tmp_path / "disk" / "t.csv", "id,emotion\na,happy\n")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "labels").symlink_to(tmp_path / "disk")
+    file = put(
+        tmp_path / "p.toml",
+        f"""
+taxonomy = "iemocap4"
+folder = "{tmp_path}/runs"
+[[read]]
+corpus = "mine"
+format = "table"
+source = "{tmp_path}/corpus"
+files = {{ "labels/t.csv" = "train" }}
+columns = {{ utterance_id = "id", label = "emotion" }}
+""",
+    )
+    for label in ("happy", "sad"):
+        path.write_text(f"id,emotion\na,{label}\n")
+        assert run(["run", str(file), "--quiet"]) == 0
+        assert Votes.read(tmp_path / "runs" / "read").frame["label"].to_list() == [label]
