@@ -36,12 +36,14 @@ def aligned(votes: Votes, utterances: Utterances, how: Alignment) -> tuple[Votes
         fix = 'align_ratings = "rank" compares ranks within each corpus instead.'
         return votes, [finding("ratings_aligned", message, fix=fix, count=len(several))]
     counts = dict.fromkeys(several, 0)
+    # a vote of several labels has a row each, with the same rating
+    once = frame.select(_FITTED & pl.struct(Votes.KEY[:-1]).is_first_distinct()).to_series().to_numpy()
     for name, each in rated.items():
         values = frame[name].to_numpy().copy() if name in frame.columns else np.empty(0)
         for corpus in each:
             here = (corpora == corpus).to_numpy() & ~np.isnan(values)
-            fitted = here & frame.select(_FITTED).to_series().to_numpy()
-            counts[corpus] += int(here.sum())
+            fitted = here & once
+            counts[corpus] += frame.filter(here).select(Votes.KEY[:-1]).n_unique()
             values[here] = ranks(np.sort(values[fitted]), values[here])
         if each:
             frame = frame.with_columns(pl.Series(name, values).fill_nan(None))

@@ -44,7 +44,7 @@ def kept_splits(source: Source, utterances: pl.DataFrame) -> dict[str, str]:
     rows = read_rows(path)
     rows.need("speaker", "split")
     known = shares_of(source.split_of_speakers)
-    table = rows.frame.select(pl.col("speaker", "split").cast(pl.String))
+    table = rows.frame.select(pl.col("speaker", "split").cast(pl.String).str.strip_chars().replace("", None))
     table = table.with_columns(prefixed("speaker", source.corpus))
     ours = table["speaker"].is_in(list(speakers)).fill_null(value=False)
     rows.refuse(

@@ -272,3 +272,20 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column_where_utf_8_is_named(t
         path = put(tmp_path / name, f"\ufeff{text}")
         corpus = table(path, columns={"utterance_id": "clip", "label": "heard"}, encoding=encoding)
         assert corpus.votes.frame["label"].to_list() == ["happy"]
+
+
+def test_ranks_of_ratings_do_not_depend_on_the_number_of_labels_beside_them(tmp_path: Path) -> None:
+    text = "clip,rater,heard,v\n" + "".join(
+        f"c{n},r{n % 3},{'happy;sad' if n < 6 else 'sad'},{n % 7 + 1}\n" for n in range(20)
+    )
+    path = put(tmp_path / "t.csv", text)
+    source = {"corpus": "mine", "source": path, "scales": {"valence": [1, 7]},
+              "columns": {"utterance_id": "clip", "annotator": "rater", "label": "heard", "valence": "v"}}  # fmt: skip
+    ranked = {}
+    for several in ("share", "first"):
+        settings = ReadSettings(taxonomy="happy,sad", align_ratings="rank")
+        corpus = read(TableSource.model_validate({**source, "several_labels": several}), settings)
+        ranked[several] = dict(corpus.votes.frame.select("utterance_id", "valence").iter_rows())
+        (row,) = corpus.findings.frame.filter(kind="ratings_aligned").rows(named=True)
+        assert row["count"] == 20
+    assert ranked["share"] == ranked["first"]

@@ -112,7 +112,7 @@ def test_a_grown_corpus_keeps_the_split_of_the_table_that_is_named(tmp_path: Pat
     after = splits_of(grown(tmp_path, keep_splits=tmp_path / "before"))
     assert {speaker: after[speaker] for speaker in splits_of(before)} == splits_of(before)
     assert len(after) == 12
-    (tmp_path / "own.csv").write_text("speaker,split\na,test\nc/b,development\nc,\n")
+    (tmp_path / "own.csv").write_text("speaker,split\na, test\n c/b ,development\nc,\n")
     after = splits_of(grown(tmp_path, keep_splits=tmp_path / "own.csv"))
     assert (after["c/a"], after["c/b"]) == ("test", "development")
     assert set(after.values()) == {"train", "development", "test"}
