@@ -86,8 +86,7 @@ KINDS: dict[str, Kind] = {
     "map_not_used": Kind("warning", "The map names a word that does not occur.", "Check its spelling."),
     "mapped": Kind("info", "A word was mapped to a label by the map."),
     "mass_outside": Kind("warning", "Soft labels have a share for a word that is not a label.", "Add it to the map."),
-    "misnamed": Kind("info", "A misspelt file name of the corpus was corrected."),
-    "same_name": Kind("info", "Different recordings have one name in the source, and were numbered."),
+    "misnamed": Kind("info", "A misspelt file name was corrected, or one that several recordings have got a number."),
     "missing_number": Kind("warning", "A number is missing or not valid.", "Check the column."),
     "no_audio": Kind("warning", "Utterances have no recording.", "Name the folder of the recordings."),
     "no_file": Kind("info", "An optional file of the format is missing."),
@@ -110,15 +109,11 @@ KINDS: dict[str, Kind] = {
     "odd_count": Kind("warning", "Utterances have another number of votes than the corpus states."),
     "no_vote": Kind("info", "Rows of the source have no vote."),
     "table_not_named": Kind(
-        "warning", "Files of tables are not read, as the header does not name them.", "Copy the header again."
+        "warning", "The header does not name files of tables, which are not read.", "Copy it again."
     ),
     "no_votes": Kind("warning", "Utterances, or labels, have no vote.", "Give every Votes file."),
     "no_rater": Kind("info", "Answers without a rater were left out."),
-    "unknown_rater": Kind(
-        "warning",
-        "Votes name no rater and count as those of unknown ones.",
-        "Fill in who voted, and give raters other names than the words that mean no value.",
-    ),
+    "unknown_rater": Kind("warning", "Votes name no rater and count as those of unknown ones.", "Fill in who voted."),
     "not_a_clip": Kind("warning", "Answers about unknown clips, or files that are no clips, were left out."),
     "not_described": Kind(
         "warning", "Votes or labels refer to utterances that are not in the utterances table.", "Give their Utterances."
@@ -134,7 +129,7 @@ KINDS: dict[str, Kind] = {
     ),
     "outside": Kind("info", "A word was left outside the taxonomy by the map."),
     "practice": Kind("info", "Answers about practice clips were left out."),
-    "ratings_aligned": Kind("info", "Ratings of several corpora were put on one scale."),
+    "ratings_aligned": Kind("info", "Ratings were put on one scale, of several corpora or of a format."),
     "translated": Kind("info", "Labels or ratings were translated for corpora that lack them."),
     "translation_error": Kind("info", "The error of a translation on held-out votes."),
     "repeated": Kind("info", "Second answers of a rater for a clip, or copies of lines or files, were left out."),
@@ -380,9 +375,6 @@ KINDS: dict[str, Kind] = {
         "Balance by whole copies, or choose a format with weights.",
     ),
     "split_renamed": Kind("info", "Splits have another name in an export, as its reader takes other names only."),
-    "scale_not_stated": Kind(
-        "info", "Ratings are written on a scale that may not be theirs: ranks are none.", "Give the votes too."
-    ),
     "without_ratings": Kind("info", "Utterances without ratings were left out of a table of ratings."),
     "cut": Kind("info", "Recordings were cut to their utterances."),
     "paths_tell": Kind("warning", "The paths of recordings may reveal who speaks.", "Set audio to copy."),

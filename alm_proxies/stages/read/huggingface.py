@@ -70,7 +70,7 @@ def read_huggingface(source: HuggingfaceSource, vocabulary: Vocabulary, card: Ca
     paths = [(sounds / name, split_word(name)) for name in splits]
     part = mapped_part(source, vocabulary, card, sounds, paths, lambda path, wanted: splits[path.name])
     words, rest = ("recording has", "recordings have"), "the name of another one, and got a number"
-    same = listing("same_name", inside.numbered, words, rest, str(place))
+    same = listing("misnamed", inside.numbered, words, rest, str(place))
     part = replace(part, inputs=tuple(_files(place)), findings=[*part.findings, *same])
     if not inside.names or inside.extract is not None:
         return part

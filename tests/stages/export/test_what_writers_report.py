@@ -37,7 +37,7 @@ def test_what_a_format_has_no_place_for_is_a_finding_and_on_the_card(
     even, rows = pl.lit(1.0), pl.int_range(30)
     unrated = {"valence": pl.when(rows >= 4).then("valence"), "arousal": pl.when(rows != 9).then("arousal")}
     some = findings("odyssey", weight=even, **unrated)
-    assert some.select("kind", "count").rows() == [("scale_not_stated", 25), ("without_ratings", 5)]
+    assert some.select("kind", "count").rows() == [("ratings_aligned", 25), ("without_ratings", 5)]
     no_rating = dict.fromkeys(("valence", "arousal", "dominance"), pl.lit(None, pl.Float64()))
     assert findings("odyssey", weight=even, **no_rating, entropy=pl.col("entropy")).height == 0
     light = {"weight": pl.when(rows < 6).then(0.0).otherwise(1.0)}
@@ -111,7 +111,7 @@ def test_ratings_of_no_stated_scale_which_ranks_are_too_are_counted_by_odyssey(c
     def counted(votes: Votes | None, name: str) -> int:
         settings = ExportSettings(format="odyssey")
         written = export(corpus[0], corpus[1], tmp_path / name, settings, votes=votes)
-        return written.findings.counts().get("scale_not_stated", 0)
+        return written.findings.counts().get("ratings_aligned", 0)
 
     scales = {"sim": {"valence": (1.0, 7.0), "arousal": (1.0, 7.0), "dominance": (1.0, 7.0)}}
     linear = Votes(corpus[2].frame, corpus[2].about.with_(scales=scales))

@@ -241,4 +241,4 @@ def test_recordings_of_one_name_inside_the_files_stay_apart(tmp_path: Path, colu
     joined = corpus.votes.frame.join(corpus.utterances.frame, on="utterance_id").sort("annotator")
     assert [(tmp_path / "out" / name).read_bytes() for name in joined["audio"]] == contents
     assert corpus.utterances.frame["audio"].n_unique() == 5
-    assert corpus.findings.counts()["same_name"] == 3
+    assert corpus.findings.counts()["misnamed"] == 3

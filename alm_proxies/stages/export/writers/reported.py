@@ -56,7 +56,7 @@ def of_no_stated_scale(items: Items, rated: pl.DataFrame, scale: str) -> list[Fi
     )
     message += "they were given on is not stated: those read with align_ratings = rank are ranks, not ratings"
     fix = "Give the votes, which state the scale (--votes); read with align_ratings = linear for ratings."
-    return [Finding.of("scale_not_stated", message, fix, count=unknown.height)]
+    return [Finding.of("ratings_aligned", message, fix, count=unknown.height)]
 
 
 def of_other_splits(splits: pl.Series, read: Collection[str], reader: str) -> list[Finding]:
