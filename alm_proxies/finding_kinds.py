@@ -72,12 +72,8 @@ KINDS: dict[str, Kind] = {
     "counted_twice": Kind("info", "Counts of votes that are read one by one as well were left out."),
     "distracted": Kind("info", "Answers with a late first click were left out, as by the corpus's authors."),
     "empty_label": Kind("warning", "Votes have no label.", "Fill them, or remove the rows."),
-    "files_differ": Kind(
-        "warning", "Label files of a corpus contradict each other; one of them is taken.", "Compare them."
-    ),
-    "rows_differ": Kind(
-        "warning", "Rows about one recording contradict each other; the first is taken.", "Compare them."
-    ),
+    "files_differ": Kind("warning", "Label files of a corpus contradict each other; one is taken.", "Compare them."),
+    "rows_differ": Kind("warning", "Rows about one recording contradict each other; one is taken.", "Compare them."),
     "known_fault": Kind(
         "warning",
         "The corpus's authors list a clip as faulty.",
