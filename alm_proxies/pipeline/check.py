@@ -11,7 +11,6 @@ from alm_proxies.audio.looking import look_at_all
 from alm_proxies.pipeline.file import read_pipeline
 from alm_proxies.pipeline.forecast import forecast_of
 from alm_proxies.pipeline.graph import Node, Run, nodes_of
-from alm_proxies.pipeline.places import MOVED
 from alm_proxies.pipeline.task import will_run
 from alm_proxies.pipeline.tasks import task_of
 from alm_proxies.printable import counted, in_money, one_currency
@@ -132,6 +131,9 @@ def _looked_at(
         return foreseen  # of a source that cannot be read, an earlier result has the recordings where they were
     result = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
     if not result.recordings and not result.remote:
+        if any(other.stage.verb == "train" for other in hearing):
+            fix = 'Name them in [[read]]: recordings = "FOLDER", or leave [[train]] out.'
+            problems.append(f"{node.title}: no utterance has a recording to train on. {fix}")
         return foreseen
     facts.extend(f"{node.title}: {fact}" for fact in result.facts())
     useless = result.all_useless and any(other.stage.verb in _NEEDS_SOUND for other in hearing)
@@ -191,8 +193,8 @@ def _together(costs: Iterable[tuple[float, str]]) -> str:
 
 
 def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[tuple[Node, str]]:
-    """Which stages are unchanged, and the first that would run, with the reason; later stages run too, except after a
-    move that leaves the content as it was."""
+    """Which stages are unchanged, and the first that would run, with the reason; later stages run too, except after
+    one whose result was moved or lost and is made again as it was."""
     changed: set[Path] = set()
     for node in nodes:
         if any(source.node.folder in changed for sources in node.inputs.values() for source in sources):
@@ -203,5 +205,7 @@ def _unchanged(nodes: tuple[Node, ...], run: Run, *, quiet: bool) -> Iterator[tu
             yield node, f"{node.title}: unchanged, will be skipped"
             continue
         changed.add(node.folder)
-        after = "later stages only if its content differs" if because == MOVED else "and so does what comes after it"
+        after = (
+            "later stages only if its content differs" if because.same_content else "and so does what comes after it"
+        )
         yield node, f"{node.title}: {because}, {after}"

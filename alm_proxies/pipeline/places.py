@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import polars as pl
@@ -30,7 +31,7 @@ def places_of(task: Task) -> dict[str, str]:
         return {}
     _, blocks = task.typed()
     places = {
-        f"{number}.{name}": remote_of(value) or str(value.absolute())
+        f"{number}.{name}": remote_of(value) or os.path.normpath(value.absolute())
         for number, block in enumerate(blocks)
         for name, value in block
         if isinstance(value, Path)

@@ -87,6 +87,18 @@ class Record:
     """Where the recordings are, if the result states it; no part of the digest."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a task runs."""
+
+    text: str
+    same_content: bool = False
+    """Whether all that its result depends on is as before, so that later stages see no change."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def ahead_of(task: Task, **more: Any) -> Ahead:
     """A task in the form that `foresee` and `depends` take."""
     settings, blocks = task.typed()
@@ -139,7 +151,7 @@ def do(task: Task, *, quiet: bool = False) -> Record:
         findings=done.findings.counts(),
         seconds=round(time.monotonic() - started, 3),
         complete=done.complete,
-        because=because or "",
+        because=str(because or ""),
         files=result,
         places=places_of(task),
     )
@@ -160,7 +172,7 @@ def _digest_of(depends: dict[str, Any]) -> str:
     return digest_of({**depends, "inputs": list(depends["inputs"].values())})
 
 
-def will_run(task: Task, *, quiet: bool = True) -> str | None:
+def will_run(task: Task, *, quiet: bool = True) -> Reason | None:
     """The reason why a task would run again, or None if it would be skipped."""
     folder = Path(task.folder)
     before = _marker(folder)
@@ -218,24 +230,24 @@ def _marker(folder: Path) -> Record | None:
         return None
 
 
-def _why(state: State, before: Record | None, files: Compared) -> str | None:
+def _why(state: State, before: Record | None, files: Compared) -> Reason | None:
     folder = Path(state.task.folder)
     if before is None:
-        return "runs for the first time" if not folder.exists() else "was not finished, runs again"
+        return Reason("runs for the first time" if not folder.exists() else "was not finished, runs again")
     if not before.complete:
-        return "continues where it stopped"
+        return Reason("continues where it stopped")
     if before.digest != state.digest:
         changed = _changes(before.depends, state.depends)
-        return f"runs again because {', '.join(changed[:4])}{' and more' if len(changed) > 4 else ''}"
+        return Reason(f"runs again because {', '.join(changed[:4])}{' and more' if len(changed) > 4 else ''}")
     for name, digest in before.outputs.items():
         path = folder / name
         if not path.exists():
-            return f"runs again because {name} is missing"
+            return Reason(f"runs again because {name} is missing", same_content=True)
         if path != folder and digest_file(path) != digest:
-            return f"runs again because {name} has changed"
+            return Reason(f"runs again because {name} has changed", same_content=True)
     if files.lost:
-        return f"runs again because {files.reason}"
-    return MOVED if before.places != places_of(state.task) else None
+        return Reason(f"runs again because {files.reason}", same_content=True)
+    return Reason(MOVED, same_content=True) if before.places != places_of(state.task) else None
 
 
 def _changes(old: Any, new: Any, path: str = "") -> list[str]:

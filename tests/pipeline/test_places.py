@@ -216,6 +216,26 @@ def test_renamed_recordings_are_found_where_they_are_and_what_is_unchanged_is_sk
     assert run(file, quiet=True).skipped == 3
 
 
+def test_a_file_that_is_named_by_another_path_has_its_corpus_where_it_was(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(file, quiet=True)
+    beside = file.parent / "beside"
+    beside.mkdir()
+    monkeypatch.chdir(beside)
+    for other in (Path("..") / file.name, file.parent / "a" / ".." / file.name, file):
+        assert [record.because for record in run(other, quiet=True).records] == ["unchanged", "unchanged"]
+
+
+def test_check_says_that_a_result_made_again_as_it_was_leaves_later_stages_alone(file: Path) -> None:
+    file.write_text(file.read_text() + '[[export]]\nname = "csv"\nformat = "csv"\n')
+    run(file, quiet=True)
+    (file.parent / "out" / "fuse" / "labels.parquet").unlink()
+    facts = [fact for fact in check(file).facts if fact.startswith("fuse: ")]
+    assert facts == ["fuse: runs again because labels.parquet is missing, later stages only if its content differs"]
+    assert [record.skipped for record in run(file, quiet=True).records] == [True, False, True]
+
+
 def test_a_moved_pipeline_with_its_corpus_states_where_they_are_now(file: Path, tmp_path: Path) -> None:
     recordings(file)
     run(file, quiet=True)

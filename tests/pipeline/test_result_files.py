@@ -33,7 +33,7 @@ def test_a_deleted_recording_is_spoken_again(corpus: Path) -> None:
     lost = corpus / "wav" / "000003.wav"
     intact = lost.read_bytes()
     lost.unlink()
-    assert will_run(simulate(corpus)) == "runs again because wav/000003.wav is missing"
+    assert str(will_run(simulate(corpus))) == "runs again because wav/000003.wav is missing"
     assert not do(simulate(corpus), quiet=True).skipped
     assert lost.read_bytes() == intact
     assert will_run(simulate(corpus)) is None
@@ -43,7 +43,7 @@ def test_a_replaced_recording_is_not_kept(corpus: Path) -> None:
     replaced = corpus / "wav" / "000003.wav"
     intact = replaced.read_bytes()
     replaced.write_bytes(intact[:-400] + bytes(400))
-    assert will_run(simulate(corpus)) == "runs again because wav/000003.wav has changed"
+    assert str(will_run(simulate(corpus))) == "runs again because wav/000003.wav has changed"
     do(simulate(corpus), quiet=True)
     assert replaced.read_bytes() == intact
 
@@ -62,7 +62,7 @@ def test_features_are_in_the_cache_whose_loss_is_no_reason_to_run_again(tmp_path
 
 def test_several_lost_files_are_counted(corpus: Path) -> None:
     shutil.rmtree(corpus / "wav")
-    assert will_run(simulate(corpus)) == "runs again because wav/000001.wav and 11 more are missing"
+    assert str(will_run(simulate(corpus))) == "runs again because wav/000001.wav and 11 more are missing"
 
 
 def test_a_copy_with_other_times_is_unchanged_and_read_once(

@@ -49,11 +49,11 @@ def test_what_changed_is_said(heard: Path) -> None:
         (task(heard, seed=2), "runs again because seed has changed (0 -> 2)"),
         (task(heard, seed=2, merge={"primary": 0.9, "secondary": 0.1}), "merge.primary has changed (1.0 -> 0.9)"),
     ):
-        assert because in (will_run(changed) or "")
+        assert because in str(will_run(changed))
         assert not do(changed, quiet=True).skipped
         assert will_run(changed) is None
     now = task(votes(heard, "sad", "sad", "happy"), seed=2, merge={"primary": 0.9, "secondary": 0.1})
-    assert will_run(now) == "runs again because read/votes.parquet has changed"
+    assert str(will_run(now)) == "runs again because read/votes.parquet has changed"
 
 
 def test_an_input_that_is_new_and_one_that_is_gone_are_named(heard: Path) -> None:
@@ -62,7 +62,7 @@ def test_an_input_that_is_new_and_one_that_is_gone_are_named(heard: Path) -> Non
     now = Task("fuse", task(heard).folder, {"method": "human"}, inputs={"votes": [str(other)]})
     assert will_run(now) is None, "the same content in another place changes nothing"
     votes(other, "sad", "sad", "sad")
-    assert will_run(now) == "runs again because annotate/votes.parquet is new, read/votes.parquet is gone"
+    assert str(will_run(now)) == "runs again because annotate/votes.parquet is new, read/votes.parquet is gone"
 
 
 def test_the_digest_knows_no_place_and_no_version(heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,10 +77,10 @@ def test_a_lost_or_changed_output_is_made_again(heard: Path) -> None:
     do(task(heard), quiet=True)
     labels = Path(task(heard).folder) / "labels.parquet"
     labels.write_text("by hand")
-    assert "labels.parquet has changed" in (will_run(task(heard)) or "")
+    assert "labels.parquet has changed" in str(will_run(task(heard)))
     do(task(heard), quiet=True)
     labels.unlink()
-    assert "labels.parquet is missing" in (will_run(task(heard)) or "")
+    assert "labels.parquet is missing" in str(will_run(task(heard)))
 
 
 @pytest.mark.parametrize("last", ["fitted", "findings"])
@@ -102,7 +102,7 @@ def test_an_unfinished_task_has_no_marker(heard: Path) -> None:
     with pytest.raises(InputError):
         do(task(heard), quiet=True)
     assert not (Path(task(heard).folder) / MARKER).exists()
-    assert "was not finished" in (will_run(task(heard)) or "")
+    assert "was not finished" in str(will_run(task(heard)))
 
 
 def test_a_marker_cut_short_or_of_another_shape_is_no_marker(heard: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_task_killed_in_its_work_runs_again(heard: Path) -> None:
         "task.do(task.Task.of_json(sys.stdin.read()))\n"
     )
     assert Forked.done("-c", script, written=task(heard).json()).returncode == -9
-    assert will_run(task(heard)) == "was not finished, runs again"
+    assert str(will_run(task(heard))) == "was not finished, runs again"
     assert not do(task(heard), quiet=True).skipped
 
 

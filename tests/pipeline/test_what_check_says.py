@@ -32,6 +32,7 @@ panel = ["dear.toml", "free.toml"]
 injection = 0
 stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }
 """
+TRAIN = '[[train]]\nrecipe = "features"\n'
 
 
 def corpus(folder: Path, suffix: str = "wav", count: int = 12, sections: str = ANNOTATE) -> Path:
@@ -103,6 +104,18 @@ def test_a_corpus_without_a_single_recording_is_a_problem_where_recordings_are_n
     path.write_text(FILE + '[fuse]\nmethod = "human"\n')
     assert check(path).problems == ()
     assert about_recordings(check(path)) == "", "nobody opens them"
+
+
+@pytest.mark.parametrize(("section", "heard"), [("[listen]\n", 0), ("[listen]\n", 19), (TRAIN, 0)])
+def test_what_needs_recordings_is_a_problem_where_no_table_names_them(section: str, heard: int, tmp_path: Path) -> None:
+    path = corpus(tmp_path, count=24, sections='[fuse]\nmethod = "human"\n' + section)
+    table = (tmp_path / "votes.csv").read_text().splitlines()
+    rows = [line if int(line[1 : line.index(",")]) < heard else line.rpartition(",")[0] + "," for line in table[1:]]
+    (tmp_path / "votes.csv").write_text("\n".join([table[0], *rows]))
+    (problem,) = check(path).problems
+    assert "recording" in problem
+    with pytest.raises(InputError, match="recording"):
+        run(path, quiet=True)
 
 
 def test_warnings_are_not_all_clear(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ def foresee(ahead: Ahead) -> Foreseen:
     if not votes.frame["held_out"].any():
         fix = "Write [hold_out], or leave [evaluate] out."
         return Foreseen(problems=(f"evaluate has nothing to score with: no vote is held out. {fix}",))
+    if not votes.frame.select(which_count("held_out").any()).item():
+        why = "no held-out vote is for a label of the taxonomy"
+        fix = "Map their words to labels: map = { ... } in [[read]]."
+        return Foreseen(problems=(f"evaluate has nothing to score with: {why}. {fix}",))
     scored = _scored(utterances, votes)
     if scored:
         are = counted(scored, "utterance with held-out votes is", "utterances with held-out votes are")
@@ -35,12 +39,12 @@ def foresee(ahead: Ahead) -> Foreseen:
 
 
 def _scored(utterances: Utterances, votes: Votes) -> int:
-    """The number of utterances with held-out votes of speakers that are not trained on.
+    """The number of utterances with held-out votes for a label, of speakers that are not trained on.
 
     Utterances of split train, development or none are trained on if they have votes that are not held out.
     """
     given = votes.frame.filter(which_count("human"))["utterance_id"]
-    held = votes.frame.filter("held_out")["utterance_id"]
+    held = votes.frame.filter(which_count("held_out"))["utterance_id"]
     frame = utterances.frame.select("utterance_id", "corpus", "speaker", "split")
     learns = pl.col("split").fill_null("train").is_in(["train", "development"])
     learned = with_dividing_splits(frame.with_columns(learns=learns)).filter(
