@@ -1,4 +1,6 @@
-"""Probed abilities are cached for a day by server, model and version, so that they are paid for once."""
+"""Probed abilities are cached for a day by server, model and version, so that they are paid for once; for ten minutes
+where the server failed meanwhile, as what it failed at may work later.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from alm_proxies.engines.faults import FaultError
 from alm_proxies.files import digest_of
 
 DAY = 24 * 3600.0
+_UNSURE = 600.0
 _SECONDS = 3.0
 _MANY = 1e6
 _STABLE = ("id", "root", "owned_by", "max_model_len")
@@ -33,13 +36,15 @@ async def key_of(get: Get, addresses: tuple[str, ...], assumed: Abilities) -> st
 
 
 def recall(key: str | None, assumed: Abilities) -> Abilities | None:
-    """The cached abilities, if they are readable and not older than a day.
+    """The cached abilities, if they are readable and not too old.
 
     Abilities that are not probed (whether audio stays on this machine, how many requests at once) come from `assumed`.
     """
     if key is None:
         return None
     cached = cache.read_json("abilities", key, seconds=DAY)
+    if cached is None:
+        cached = cache.read_json("abilities", _unsure(key), seconds=_UNSURE)
     names = {field.name for field in fields(Abilities)}
     if not isinstance(cached, dict) or set(cached) != names:
         return None
@@ -50,10 +55,10 @@ def recall(key: str | None, assumed: Abilities) -> Abilities | None:
     return Abilities(**{**values, **here})
 
 
-def remember(key: str | None, abilities: Abilities) -> None:
-    """Cache abilities."""
+def remember(key: str | None, abilities: Abilities, *, sure: bool = True) -> None:
+    """Cache abilities; not `sure`: the server failed during the probe."""
     if key is not None:
-        cache.write_json("abilities", key, asdict(abilities))
+        cache.write_json("abilities", key if sure else _unsure(key), asdict(abilities))
 
 
 def window(key: str | None) -> float | None:
@@ -74,6 +79,11 @@ def forget(key: str | None) -> None:
     """Delete cached abilities that turned out to be wrong."""
     if key is not None:
         cache.forget("abilities", key)
+        cache.forget("abilities", _unsure(key))
+
+
+def _unsure(key: str) -> str:
+    return digest_of([key, "unsure"])
 
 
 async def _version(get: Get, address: str, model: str) -> list[Any] | None:

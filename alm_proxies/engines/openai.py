@@ -28,7 +28,7 @@ from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.direct import Answered
 from alm_proxies.engines.engine import ASKED_AGAIN, LEFT_OPEN, Abilities, Failure, Question, Reply, Request
 from alm_proxies.engines.faults import FaultError, Sent
-from alm_proxies.engines.probe import FIXES, probe
+from alm_proxies.engines.probe import FIXES, Failing, probe
 from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import TrialQuestion, asking, showing_faults
@@ -88,14 +88,14 @@ class OpenAI:
         """Probe the server's abilities with a few small requests."""
         engine = cls.unprobed(model, serve)
         engine._trial = trial = Bill()
-        assumed = engine._abilities
+        assumed, asked = engine._abilities, Failing(engine)
         try:
             engine._known_as = await known.key_of(engine._get, serve.base_urls, assumed)
             abilities = known.recall(engine._known_as, assumed)
             if abilities is None:
                 with asking("trying out what the server can do"):
-                    abilities = await probe(engine, assumed)
-                known.remember(engine._known_as, abilities)
+                    abilities = await probe(asked, assumed)
+                known.remember(engine._known_as, abilities, sure=not asked.failed)
             engine._abilities = abilities
             engine.traffic.open_to(known.window(engine._known_as))
         except FaultError as fault:

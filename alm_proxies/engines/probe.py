@@ -61,6 +61,34 @@ class Asks(Protocol):
         ...
 
 
+class Failing:
+    """A server that is probed, and whether it failed at a request: what it failed at may work later."""
+
+    def __init__(self, engine: Asks) -> None:
+        self._engine = engine
+        self.failed = False
+
+    async def complete(
+        self,
+        question: Question,
+        fields: Mapping[str, Any],
+        *,
+        seconds: float,
+        answer: str | None = None,
+        words: bool = True,
+    ) -> Sent[Completion]:
+        """One chat completion."""
+        try:
+            return await self._engine.complete(question, fields, seconds=seconds, answer=answer, words=words)
+        except FaultError as fault:
+            self.failed |= fault.failure.kind == "server_error"
+            raise
+
+    async def tokenize(self, text: str) -> tuple[int, ...] | None:
+        """The tokens of a text."""
+        return await self._engine.tokenize(text)
+
+
 async def probe(engine: Asks, assumed: Abilities) -> Abilities:
     """The abilities of a server: audio, sampling fields, n, seeds, log-probabilities, imposed answers."""
     tone = 0.1 * np.sin(2 * np.pi * 440.0 * np.arange(8_000) / 16_000)

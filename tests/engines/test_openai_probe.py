@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -187,6 +189,48 @@ def test_what_a_server_is_asked_before_any_vote_is_shown(fault_server):
         with_engine(fault_server, "full")
     probing, tokens = "trying out what the server can do", "asking for tokens, which is optional"
     assert shown == [probing, tokens, probing, ""]  # it has no address for tokens, and is not asked again
+
+
+def test_what_a_server_failed_at_is_tried_again_soon_and_the_rest_a_day_later(monkeypatch):
+    failing, asked = {"now": True}, []
+
+    async def answer(reader, writer):
+        request = await reader.readuntil(b"\r\n\r\n")
+        length = int(request.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+        body = json.loads(await reader.readexactly(length) or b"{}")
+        status, said = b"200 OK", {"data": [{"id": "m"}]}
+        if body:
+            asked.append(body)
+            formed = "response_format" in body
+            status = b"500 Oops" if formed and failing["now"] else status
+            message = {"role": "assistant", "content": '{"zq": "qz"}' if formed else "A"}
+            choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+            said = {"choices": choices, "usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+        content = json.dumps(said).encode()
+        writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(content)))
+        writer.write(content)
+        await writer.drain()
+        writer.close()
+
+    async def run():
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+            async def opened():
+                asked.clear()
+                engine = await open_engine("m", OpenAIServe(base_urls=(url,), tries=1))
+                await engine.close()
+                return engine.abilities.schema, bool(asked)
+
+            found = [await opened()]
+            failing["now"] = False
+            found.append(await opened())
+            monkeypatch.setattr(time, "time", lambda now=time.time: now() + 1000.0)
+            found += [await opened(), await opened()]
+            monkeypatch.setattr(time, "time", lambda now=time.time: now() + 1000.0)
+            return [*found, await opened()]
+
+    assert asyncio.run(run()) == [(False, True), (False, False), (True, True), (True, False), (True, False)]
 
 
 def test_what_a_server_that_fails_always_answers_is_shown_while_it_is_tried_again():
