@@ -311,7 +311,7 @@ KINDS: dict[str, Kind] = {
         "warning", "A listener's folds of speakers do not all have human votes.", "Have more speakers rated."
     ),
     "not_learned_from": Kind(
-        "info", "Utterances without human votes are not learned from, by a listener or by the likelihood of votes."
+        "info", "Utterances without human votes, or labels without an attribute, are not learned from where they count."
     ),
     # training and predicting
     "development_set_aside": Kind("info", "No development split is given; some speakers were set aside for it."),

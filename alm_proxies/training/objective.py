@@ -18,7 +18,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models.speech_model import Answer
 from alm_proxies.nearest import known_names
 from alm_proxies.progress import Progress
-from alm_proxies.tables import Finding, Utterances
+from alm_proxies.tables import ATTRIBUTES, Finding, Utterances
 from alm_proxies.training import losses
 from alm_proxies.training.batches import Part
 from alm_proxies.training.settings import TrainSettings
@@ -64,6 +64,8 @@ class Objective:
         auxiliary, findings = _measured(targets, utterances, cache, settings, quiet=quiet)
         if settings.loss == "dirichlet_multinomial":
             findings = (*findings, *_without_votes(targets))
+        if settings.attributes.weight:
+            findings = (*findings, *_without_attributes(targets))
         shares = torch.from_numpy(targets.shares).float()
         train = torch.from_numpy(targets.train)
         order = np.argsort(targets.rater_votes.row, kind="stable")
@@ -150,6 +152,17 @@ def label_losses(settings: TrainSettings, logits: Tensor, target: Tensor, class_
         return losses.jsd_entropy(logits, target, settings.entropy_weight)
     simple = {"kld": losses.kld, "ce": losses.cross_entropy, "jsd": losses.jsd}
     return simple[kind](logits, target)
+
+
+def _without_attributes(targets: Targets) -> list[Finding]:
+    known = np.isfinite(targets.attributes[targets.train])
+    return [
+        Finding(
+            "train", "not_learned_from", f"training labels without {name}, which is not learned from them", count=lost
+        )
+        for name, lost in zip(ATTRIBUTES, (~known).sum(0).tolist(), strict=True)
+        if 0 < lost < len(known)
+    ]
 
 
 def _without_votes(targets: Targets) -> list[Finding]:

@@ -70,6 +70,20 @@ def test_attributes_that_no_label_has_cannot_be_learned(corpus: Corpus, tmp_path
         train(without, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
 
 
+def test_labels_without_an_attribute_that_is_learned_are_counted(corpus: Corpus, tmp_path: Path) -> None:
+    of = pl.col("utterance_id").is_in(["tones/000", "tones/001"])
+    frame = corpus.labels.frame.with_columns(arousal=pl.when(~of).then("arousal"))
+    settings = small_settings(corpus.encoder, attributes={"weight": 0.3}, epochs=1)
+    some = Labels.of(frame, about=corpus.labels.about)
+    done = train(some, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+    (finding,) = done.findings.frame.filter(kind="not_learned_from").iter_rows(named=True)
+    assert finding["count"] == 2
+    assert "arousal" in finding["message"]
+    assert (
+        "not_learned_from" not in fit(corpus, tmp_path / "all", attributes={"weight": 0.3}, epochs=1).findings.counts()
+    )
+
+
 def test_a_frozen_encoder_has_no_layers_to_unfreeze(corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="remove unfreeze"):
         small_settings(corpus.encoder, freeze=True, unfreeze=1)
