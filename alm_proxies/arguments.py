@@ -1,8 +1,9 @@
-"""A public function that was given another table, or other settings, than it takes says so in a sentence."""
+"""A public function that was given another table, path or settings than it takes says so in a sentence."""
 
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -17,7 +18,7 @@ _PLAIN = (str, Path, list, tuple, dict)
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, with its tables and settings looked at first, by the names in its annotations."""
+    """The function, with its tables, paths and settings looked at first, by the names in its annotations."""
     takes = {name: str(kind).split(" | ") for name, kind in function.__annotations__.items()}
     signature = inspect.signature(function)
 
@@ -42,6 +43,9 @@ def _wrong(name: str, value: Any, takes: list[str]) -> AlmProxiesError | None:
         return None if path_is_good else _wrong_table(name, value, wanted)
     if wanted := next((kind for kind in takes if kind.endswith("Settings")), None):
         return _wrong_settings(name, value, wanted)
+    if set(takes) == {"str", "Path"} and not isinstance(value, str | os.PathLike):
+        fix = f'Give a path: {name}="results". Settings come after it.'
+        return SettingsError(f"{name} is {_kind_of(value)}, not a path", fix=fix)
     return None
 
 

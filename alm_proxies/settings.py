@@ -229,7 +229,22 @@ def read_toml(text: str, where: str) -> dict[str, Any]:
         match = re.search(r"\(at line (\d+)", str(error))
         place = f"{where}, line {match[1]}" if match else where
         message = re.sub(r" \(at .*\)$", "", str(error)) or "it is nested too deeply"
-        raise SettingsError(f"is not TOML: {message}", where=place, fix='Write key = "value", one per line.') from None
+        fix = next(
+            (fix for words, fix in _TOML_FIXES.items() if words in message), 'Write key = "value", one per line.'
+        )
+        message = re.sub(r"\(('[^)]*)\)", lambda name: f"[{'.'.join(re.findall(_QUOTED, name[1]))}]", message)
+        raise SettingsError(f"is not TOML: {message}", where=place, fix=fix) from None
+
+
+_QUOTED = re.compile("'([^']*)'")
+_BACKSLASH = "Write / in place of \\, or the value in single quotes."
+_TOML_FIXES = {
+    "Cannot declare": "Write that table once, with all its keys.",
+    "Cannot overwrite": "Write that key once.",
+    "Unescaped": _BACKSLASH,
+    "Invalid hex value": _BACKSLASH,
+}
+"""How to correct what tomllib says in these words."""
 
 
 def settings_of(model: type[M], values: dict[str, Any], where: str, text: str = "") -> M:
@@ -317,7 +332,9 @@ def _shown(given: object) -> str:
 
 
 def _reason(problem: Any) -> str:
-    """What is wrong with a value, in words also where it does not match the pattern of a name."""
+    """What is wrong with a value, in words also where it is no path or does not match the pattern of a name."""
+    if problem["type"] == "path_type":
+        return "a path is text, in quotation marks"
     name = re.fullmatch(r".*\[[^]]+\]\[((?:A-Z)?)a-z0-9([_./-]*)\]\*.*", problem.get("ctx", {}).get("pattern", ""))
     if problem["type"] != "string_pattern_mismatch" or name is None:
         return str(problem["msg"]).removeprefix("Value error, ").rstrip(".")

@@ -12,8 +12,10 @@ import alm_proxies
 from alm_proxies import (
     AlignSettings,
     FuseSettings,
+    ListenSettings,
     SettingsError,
     TableError,
+    TrainSettings,
     Utterances,
     Votes,
     align,
@@ -69,6 +71,23 @@ def test_another_table_is_refused_with_what_to_give(call: Any, wrong: str, fix: 
     assert wrong in caught.value.message
     assert fix in (caught.value.fix or "")
     assert caught.value.where in alm_proxies.__all__
+
+
+NO_FOLDER: Any = ListenSettings()
+
+
+@pytest.mark.parametrize(
+    ("call", "kind"),
+    [
+        (lambda: listen(UTTERANCES, VOTES, NO_FOLDER), "ListenSettings"),
+        (lambda: train(LABELS, UTTERANCES, NO_LABELS, TrainSettings(recipe="features")), "Votes"),
+        (lambda: train(LABELS, UTTERANCES, folder=NO_LABELS, settings=TrainSettings(recipe="features")), "Votes"),
+    ],
+)
+def test_what_is_no_folder_is_refused_before_a_path_is_made_of_it(call: Any, kind: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        call()
+    assert (caught.value.message, caught.value.__context__) == (f"folder is of type {kind}, not a path", None)
 
 
 @pytest.mark.parametrize(

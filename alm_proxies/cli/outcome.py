@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,4 +174,6 @@ def _ranked(findings: Findings) -> tuple[list[tuple[dict[str, Any], int]], list[
 
 
 def _says(message: str, count: int) -> bool:
-    return str(count) in message or f"{count:,}" in message
+    """Whether a message states the number, not as a part of another."""
+    spelled = "|".join(dict.fromkeys((str(count), f"{count:,}")))
+    return re.search(rf"(?<![\d.,])({spelled})(?![\d]|[.,]\d)", message) is not None

@@ -96,6 +96,7 @@ class Outputs:
         frames = [pl.DataFrame(rows, schema=_CLIPS)]
         frames += [_of_votes(path) for path in self.tables["votes"] if path.parent not in annotated]
         findings = self.findings().filter(pl.col("utterance_id").is_not_null() & (pl.col("severity") != "info"))
+        findings = findings.filter(pl.col("count") == 1)  # one of several utterances names only an example
         if annotated:  # the ledger has all of them, the findings only an example of each kind
             findings = findings.filter(pl.col("stage") != "annotate")
         frames.append(

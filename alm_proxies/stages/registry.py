@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, wraps
 from importlib import import_module
 from pathlib import Path
@@ -65,10 +66,10 @@ def beside_runs(verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
         from alm_proxies.alone import beside_others
         from alm_proxies.files import folder_to_fill
 
-        try:
-            folder = signature.bind(*words, **named).arguments["folder"]
-            around = Path(folder)
-        except TypeError:  # the function says what is wrong with its arguments
+        around: Path | None = None
+        with suppress(TypeError):  # the function says what is wrong with its arguments
+            around = Path(signature.bind(*words, **named).arguments["folder"])
+        if around is None:
             return function(*words, **named)
         with folder_to_fill(around), beside_others(runs_around(around, stage, a_file=False)):
             return function(*words, **named)

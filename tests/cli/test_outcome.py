@@ -39,6 +39,25 @@ def test_a_kind_found_often_takes_one_line_that_says_how_often(capsys: pytest.Ca
     assert "all findings: here" in output
 
 
+@pytest.mark.parametrize(
+    ("message", "count", "says"),
+    [
+        ("3 votes are gone", 3, True),
+        ("1,300 votes are gone", 1300, True),
+        ("votes of the class '3'", 3, True),
+        ("votes of the 4 (13 are kept)", 3, False),
+        ("votes below 0.3", 3, False),
+        ("votes above 3.5", 3, False),
+        ("votes of 2,300 clips", 300, False),
+    ],
+)
+def test_a_number_that_is_part_of_another_is_not_the_count(
+    message: str, count: int, says: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell(Findings.gather([Finding("read", "odd", message, count=count)]), quiet=False)
+    assert (" times)" in capsys.readouterr().err) is not says
+
+
 def test_a_recording_that_is_lost_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     lost = Finding("predict", "missing", "there is no such file", "Check the path.", "sim/a", "/sim/wav/a.wav")
     tell(Findings.gather([lost]), quiet=False)

@@ -245,6 +245,14 @@ def test_folders_of_single_commands_are_looked_into_alike(
         explain("work", "mine/zz")
 
 
+def test_a_finding_of_several_utterances_is_no_error_of_the_one_that_it_names(tmp_path: Path) -> None:
+    several = Finding("export", "no_audio", "80 rows have none, such as a", utterance_id="a", count=80)
+    alone = Finding("predict", "missing", "there is no such file", utterance_id="b")
+    Findings.gather([several, alone]).write(tmp_path / "findings.parquet")
+    standing = standing_of(tmp_path)
+    assert (standing.clips, standing.findings["warning"] + standing.findings["problem"]) == (1, 2)
+
+
 def _patient(folder: Path) -> Path:
     path = folder / "patient.toml"
     path.write_text("stop = { collapse = 1.0, failed = 1.0, refused = 1.0 }\n")

@@ -166,6 +166,7 @@ def test_a_folder_of_cards_that_a_flag_names_is_relative_to_the_current_folder(
         ("", {"seed": "x"}, "p.toml: seed = 'x'"),
         ("hold_out = 3\n", {}, "s.toml: hold_out = 3"),
         ("", {"fuse": "pool"}, "p.toml: fuse is not a table"),
+        ("", {"folder": 2026}, "p.toml: folder = 2026: a path is text"),
     ],
 )
 def test_an_error_names_the_place_of_the_value_and_no_line_of_another(

@@ -168,8 +168,10 @@ def _in_our_words(
         frame = frame.with_columns(utterance_id=pl.col("audio").str.replace(r"\.[A-Za-z0-9]{1,5}$", ""))
     nameless = frame["utterance_id"].is_null()
     if nameless.any():
-        row = int(nameless.arg_true()[0])
-        raise TableError("has no utterance id", where=rows.place(row), fix="Fill that column in every row.")
+        row, rest = int(nameless.arg_true()[0]), int(nameless.sum()) - 1
+        more = f" (and {counted(rest, 'more row')})" if rest else ""
+        fix = "Fill that column in every row, and delete rows that are empty."
+        raise TableError(f"has no utterance id{more}", where=rows.place(row), fix=fix)
     for name, low, high in (("turn", -_FEW, _FEW), ("draw", 0, _FEW)):
         if name in frame.columns:
             _refuse(rows, frame[name], (frame[name] % 1 != 0) | ~frame[name].is_between(low, high), "a whole number")

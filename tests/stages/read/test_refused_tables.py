@@ -25,6 +25,7 @@ from alm_proxies.stages.read.stage import Corpus, ReadSettings, Source, read
         (LONG, {"columns": {**COLUMNS, "start": "rater"}}, "line 2, column rater", "not a number for start"),
         (LONG, {"columns": {**COLUMNS, "intended": "answer"}}, "line 3", "another row has 'Happy'"),
         (LONG, {"columns": {**COLUMNS, "utterance_id": "val"}}, "line 5", "has no utterance id"),
+        ("id,l\na,sad\n,\n,\n", {"columns": {"utterance_id": "id", "label": "l"}}, "line 3", "(and 1 more row). Fill"),
         (LONG, {"columns": {**COLUMNS, "status": "sex"}}, "line 2", "'f' is not a valid status"),
         (LONG, {"columns": {**COLUMNS, "source": "sex"}}, "line 2", "human, proxy"),
         (LONG, {"columns": {"utterance_id": "clip"}, "counts": {"sad": "val"}}, "line 3", "occurs twice"),
