@@ -121,9 +121,11 @@ def _each_its_own(names: Sequence[str], found: Sequence[list[str]], folder: str)
 
 def _of_another_folder(name: str, path: str) -> bool:
     """Whether a recording at a path was found by the last part of a name that has a folder."""
+    if "/" not in name or path.startswith(name):  # most names, and much faster
+        return False
     plain = PurePosixPath(name.removeprefix("file://"))
     named = _composed(plain.as_posix()), _composed(_without_ending(plain))
-    return "/" in named[0] and not {_composed(path), _composed(_without_ending(PurePosixPath(path)))} & set(named)
+    return not {_composed(path), _composed(_without_ending(PurePosixPath(path)))} & set(named)
 
 
 def _without_ending(path: PurePosixPath) -> str:
