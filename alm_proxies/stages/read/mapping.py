@@ -123,7 +123,7 @@ def same_names(mapping: Mapping, rows: Rows) -> Mapping:
     shares = {name[2:]: name for name in rows.columns if name.startswith("p_")}
     ours = [name for name in FIELDS if not (shares and name in (*VOTE_TEXT, *VOTE_NUMBERS))]
     there = [name for name in ours if name in rows.columns and name not in mapping.constants]
-    there = [name for name in there if name not in ATTRIBUTES or rows.frame[name].count()]
+    there = [name for name in there if name not in _NUMBERS or rows.frame[name].count()]
     columns = {name: name for name in there}
     if "file_name" in rows.columns and not mapping.has("audio"):
         columns["audio"] = "file_name"

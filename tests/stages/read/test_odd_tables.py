@@ -204,7 +204,7 @@ def test_votes_and_utterances_without_a_name_beside_named_ones_are_counted(tmp_p
 def test_a_table_of_labels_is_soft_labels_and_no_votes(tmp_path: Path, name: str) -> None:
     frame = pl.DataFrame(
         {"utterance_id": ["mine/a", "mine/b"], "label": ["happy", None], "p_sad": [0.1, 0.5], "p_happy": [0.9, 0.5],
-         "weight": [2.5, 0.0], "valence": [0.9, 0.2], "speaker": ["s1", "s2"]}
+         "weight": [2.5, 0.0], "start": [None, None], "valence": [0.9, 0.2], "speaker": ["s1", "s2"]}
     )  # fmt: skip
     writers = {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".jsonl": frame.write_ndjson}
     path = tmp_path / name
@@ -213,7 +213,7 @@ def test_a_table_of_labels_is_soft_labels_and_no_votes(tmp_path: Path, name: str
     assert (len(corpus.votes), corpus.utterances.frame["speaker"].to_list()) == (0, ["mine/s1", "mine/s2"])
     assert corpus.labels is not None
     assert corpus.labels.distributions().tolist() == [[0.9, 0.1], [0.5, 0.5]]
-    assert corpus.findings.counts() == {"columns_not_taken": 3}
+    assert corpus.findings.counts() == {"columns_not_taken": 4}
     proxy = table(path, **{"as": "proxy:x", "trained_on_these_votes": "no"})
     assert proxy.votes.frame.select("label", "weight").rows() == [
         ("happy", 0.9), ("sad", 0.1), ("happy", 0.5), ("sad", 0.5),
