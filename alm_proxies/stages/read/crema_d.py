@@ -151,7 +151,11 @@ def _responses(path: Path, source: CremaDSource, vocabulary: Vocabulary) -> Tabl
     left_out(pl.col("localid").is_not_null(), "no_rater", "they have no rater")
     clicks = path.parent / FIRST_CLICKS
     if clicks.is_file():
-        left_out(~_asked().is_in(_slow(clicks).implode()), "distracted", "the first click took over 10 seconds")
+        left_out(
+            ~_asked().is_in(_slow(clicks).implode()).fill_null(False),
+            "distracted",
+            "the first click took over 10 seconds",
+        )
     else:
         message = f"answers with a first click after more than 10 seconds are kept, because {FIRST_CLICKS} is missing"
         fix = f"Put {FIRST_CLICKS} beside it to get the same votes as in {TABULATED}."

@@ -251,6 +251,9 @@ def test_answers_of_a_distracted_rater_are_left_out_where_first_clicks_are_there
     )
     assert corpus.votes.frame["annotator"].to_list() == ["crema_d/r2", "crema_d/r3"]
     assert kinds(corpus) == {"no_audio": 1, "distracted": 1}
+    # of an answer without a number of its question, no first click is known
+    corpus = responses(tmp_path, answer("r1", "A_1", quest=4), answer("r2", "N_1", quest=5).replace(",5,", ",NA,"))
+    assert corpus.votes.frame["annotator"].to_list() == ["crema_d/r2"]
 
 
 @pytest.mark.parametrize(
