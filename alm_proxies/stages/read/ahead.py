@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from alm_proxies.remembered import REMEMBERED, Memory, digests_of
 from alm_proxies.stage import Ahead, Foreseen
 from alm_proxies.stages.read.recordings import recordings_under
 from alm_proxies.stages.read.remote import state_of_source
-from alm_proxies.stages.read.settings import ReadSettings, Source
+from alm_proxies.stages.read.settings import Reader, ReadSettings, Source
 from alm_proxies.stages.read.stage import number_of, read, reader_of
 from alm_proxies.uris import remote_of
 
 _HASHED_WHOLE = 64 * 2**20
+_OF_LABELS = ("processedresults", "labels", "label")
+"""Names of folders of label files, in a corpus whose other files are in the folder above."""
 _SOUND_OR_PICTURE = frozenset(
     {*SOUNDS, ".m4a", ".sph", ".avi", ".mp4", ".mov", ".mkv", ".flv", ".webm", ".jpg", ".png"}
 )
@@ -95,11 +98,12 @@ def _state(source: Source, ahead: Ahead) -> str:
     if named:
         return digest_of([[path.name, digest_file(path)] for path in named])
     try:
-        if place.is_file() and place.stat().st_size <= _HASHED_WHOLE:
-            return digest_file(place)
         place.stat()
-        files = [place] if place.is_file() else sorted(files_below(place))
-        stats = {_spelled(path.relative_to(place)): (path, path.stat()) for path in files}
+        files = _files_of(place, reader_of(source))
+        if files == [place] and place.stat().st_size <= _HASHED_WHOLE:
+            return digest_file(place)
+        base = place.parent if place.is_file() else place
+        stats = {_spelled(Path(os.path.relpath(path, base))): (path, path.stat()) for path in files}
     except OSError as error:
         raise could_not_read(error.filename or place, error) from error
     heavy = {name: _of_heavy(path, stat) for name, (path, stat) in stats.items()}
@@ -107,6 +111,20 @@ def _state(source: Source, ahead: Ahead) -> str:
     memory = Memory.of(["source", str(place.absolute())], ahead.folder / REMEMBERED, cached=False)
     contents = digests_of(read, memory)
     return digest_of([[name, heavy[name] or contents.get(name)] for name in stats])
+
+
+def _files_of(place: Path, reader: Reader) -> list[Path]:
+    """The files in a folder and below it, or a label file, with what its reader reads beside them."""
+    own = sorted(files_below(place)) if place.is_dir() else [place]
+    if not reader.beside:
+        return own
+    folder = place.absolute() if place.is_dir() else place.absolute().parent
+    folders = [] if place.is_dir() else [folder]
+    folders += [folder.parent] if folder.name.lower() in _OF_LABELS else []
+    named = re.compile(reader.beside, re.IGNORECASE)
+    found = [path for each in folders for path in each.iterdir() if named.fullmatch(path.name)]
+    beside = [path for each in found for path in (files_below(each) if each.is_dir() else [each])]
+    return [*own, *sorted(path for path in beside if path != place.absolute() and path.is_file())]
 
 
 def _of_heavy(path: Path, stat: os.stat_result) -> list[int] | None:

@@ -200,6 +200,10 @@ class Reader:
     """module:function(source, vocabulary, card) -> Part."""
     files: tuple[str, ...] = ()
     """The files it reads in a folder. By default every file of the folder counts as an input."""
+    beside: str = ""
+    """A pattern for the names, in any case, of what it reads beside a source that is a label file, and in the folder
+    above a folder of labels.
+    """
 
 
 STAGE = Stage(

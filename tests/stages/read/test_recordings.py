@@ -14,7 +14,8 @@ from alm_proxies.audio.folder import recordings_in
 from alm_proxies.cli.app import run
 from alm_proxies.errors import InputError
 from alm_proxies.stages.read.recordings import recordings_absent
-from alm_proxies.tables import Votes
+from alm_proxies.stages.read.stage import Corpus
+from alm_proxies.tables import Findings, Utterances, Votes
 
 Form = Literal["NFC", "NFD"]
 COLUMNS = {"utterance_id": "id", "audio": "f"}
@@ -169,24 +170,38 @@ def test_recordings_in_linked_folders_are_found_and_links_back_do_no_harm(tmp_pa
     assert recordings_in(tmp_path / "sounds").frame["audio"].to_list() == ["b.wav", "s1/a.wav", "s2/a.wav"]
 
 
+def read_by_pipeline(folder: Path, source: str) -> Corpus:
+    """What a pipeline has read of a source of two lines of TOML, run once more."""
+    text = f'taxonomy = "iemocap4"\nfolder = "{folder}/runs"\n[[read]]\ncorpus = "mine"\n{source}'
+    assert run(["run", str(put(folder / "p.toml", text)), "--quiet"]) == 0
+    place = folder / "runs" / "read"
+    return Corpus(Utterances.read(place), Votes.read(place), Findings.read(place))
+
+
 def test_a_changed_label_file_in_a_linked_folder_is_read_again(tmp_path: Path) -> None:
-    path = put(tmp_path / "disk" / "t.csv", "id,emotion\na,happy\n")
+    (tmp_path / "disk").mkdir()
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "labels").symlink_to(tmp_path / "disk")
-    file = put(
-        tmp_path / "p.toml",
-        f"""
-taxonomy = "iemocap4"
-folder = "{tmp_path}/runs"
-[[read]]
-corpus = "mine"
+    source = f"""
 format = "table"
 source = "{tmp_path}/corpus"
 files = {{ "labels/t.csv" = "train" }}
 columns = {{ utterance_id = "id", label = "emotion" }}
-""",
-    )
+"""
     for label in ("happy", "sad"):
-        path.write_text(f"id,emotion\na,{label}\n")
-        assert run(["run", str(file), "--quiet"]) == 0
-        assert Votes.read(tmp_path / "runs" / "read").frame["label"].to_list() == [label]
+        put(tmp_path / "disk" / "t.csv", f"id,emotion\na,{label}\n")
+        assert read_by_pipeline(tmp_path, source).votes.frame["label"].to_list() == [label]
+
+
+@pytest.mark.parametrize("source", ["Labels/labels_detailed.csv", "Labels", ""])
+def test_changed_files_beside_a_label_file_or_its_folder_are_read_again(tmp_path: Path, source: str) -> None:
+    head = "FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct,EmoVal,EmoDom\n"
+    put(tmp_path / "msp" / "Labels" / "labels_detailed.csv", f"{head}MSP-PODCAST_0001_0001.wav,WORKER1,Happy,,5,5,5\n")
+    for split in ("Train", "Development"):
+        put(tmp_path / "msp" / "Partitions.txt", f"{split}; MSP-PODCAST_0001_0001.wav\n")
+        corpus = read_by_pipeline(tmp_path, f'format = "msp_podcast"\nsource = "{tmp_path}/msp/{source}"\n')
+        assert corpus.utterances.frame["split"].to_list() == [split.lower()]
+    put(tmp_path / "msp" / "notes.txt", "nothing that is read")
+    before = (tmp_path / "runs" / "read" / "votes.parquet").stat().st_mtime_ns
+    read_by_pipeline(tmp_path, f'format = "msp_podcast"\nsource = "{tmp_path}/msp/{source}"\n')
+    assert ((tmp_path / "runs" / "read" / "votes.parquet").stat().st_mtime_ns == before) == bool(source)

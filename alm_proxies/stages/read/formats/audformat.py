@@ -22,4 +22,4 @@ class AudformatSource(Source):
     """
 
 
-READER = Reader(AudformatSource, "alm_proxies.stages.read.audformat:read_audformat")
+READER = Reader(AudformatSource, "alm_proxies.stages.read.audformat:read_audformat", beside=r"db\..*")

@@ -18,4 +18,8 @@ class CremaDSource(Source):
     """What the raters judged: CREMA-D has votes on the voice, the face, and both."""
 
 
-READER = Reader(CremaDSource, "alm_proxies.stages.read.crema_d:read_crema_d")
+READER = Reader(
+    CremaDSource,
+    "alm_proxies.stages.read.crema_d:read_crema_d",
+    beside=r"finishedEmoResponses\.csv|VideoDemographics\.csv|AudioWAV|AudioMP3",
+)

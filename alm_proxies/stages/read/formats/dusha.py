@@ -18,4 +18,4 @@ class DushaSource(Source):
     """
 
 
-READER = Reader(DushaSource, "alm_proxies.stages.read.dusha:read_dusha")
+READER = Reader(DushaSource, "alm_proxies.stages.read.dusha:read_dusha", beside="wavs")

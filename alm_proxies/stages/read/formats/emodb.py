@@ -14,4 +14,4 @@ class EmodbSource(Source):
     """EMO-DB, as its authors publish it."""
 
 
-READER = Reader(EmodbSource, "alm_proxies.stages.read.emodb:read_emodb")
+READER = Reader(EmodbSource, "alm_proxies.stages.read.emodb:read_emodb", beside=r"wav|.*\.wav")

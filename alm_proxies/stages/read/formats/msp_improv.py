@@ -14,4 +14,4 @@ class MspImprovSource(Source):
     """MSP-IMPROV, as it is unpacked."""
 
 
-READER = Reader(MspImprovSource, "alm_proxies.stages.read.msp_improv:read_msp_improv")
+READER = Reader(MspImprovSource, "alm_proxies.stages.read.msp_improv:read_msp_improv", beside="audio")

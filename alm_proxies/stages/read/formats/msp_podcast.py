@@ -16,4 +16,8 @@ class MspPodcastSource(Source):
     """Read the transcripts from Transcripts/<clip>.txt, one small file per clip, if that folder is there."""
 
 
-READER = Reader(MspPodcastSource, "alm_proxies.stages.read.msp_podcast:read_msp_podcast")
+READER = Reader(
+    MspPodcastSource,
+    "alm_proxies.stages.read.msp_podcast:read_msp_podcast",
+    beside=r"labels(_con[sc]ensus|_detailed)?\.(csv|json|txt)|(partitions|speaker_ids)\.txt|audios?|transcripts",
+)
