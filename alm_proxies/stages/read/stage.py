@@ -121,8 +121,18 @@ def read(sources: Source | Sequence[Source], settings: ReadSettings | None = Non
     if not sources:
         raise SettingsError("there is nothing to read", fix="Add a source: a [[read]] block, or FORMAT and SOURCE.")
     named = [_named(source) for source in sources]
+    _refuse_one_folder_for_two(named)
     with fetched(named, [reader_of(source) for source in named]) as (local, hand):
         return _read(local, [remote_of(source.source) for source in named], settings, hand)
+
+
+def _refuse_one_folder_for_two(sources: Sequence[Source]) -> None:
+    """Raise if the recordings of two sources would be written into one folder, where names may be the same."""
+    places = [extract.absolute() for source in sources if (extract := getattr(source, "extract", None)) is not None]
+    if len(set(places)) < len(places):
+        place = next(place for place in places if places.count(place) > 1)
+        message = "recordings of two sources would be written into one folder, where one may replace another"
+        raise SettingsError(message, where=str(place), fix="Give each source a folder of its own (extract).")
 
 
 def _read(named: Sequence[Source], uris: Sequence[str | None], settings: ReadSettings, hand: AtHand) -> Corpus:

@@ -242,3 +242,22 @@ def test_recordings_of_one_name_inside_the_files_stay_apart(tmp_path: Path, colu
     assert [(tmp_path / "out" / name).read_bytes() for name in joined["audio"]] == contents
     assert corpus.utterances.frame["audio"].n_unique() == 5
     assert corpus.findings.counts()["misnamed"] == 3
+
+
+def test_recordings_of_two_data_sets_are_not_written_into_one_folder(tmp_path: Path) -> None:
+    for number in (1, 2):
+        votes(number).to_parquet(str(tmp_path / f"{number}.parquet"))
+    sources = [
+        HuggingfaceSource.model_validate(
+            {
+                "corpus": f"c{number}",
+                "source": tmp_path / f"{number}.parquet",
+                "columns": COLUMNS,
+                "extract": tmp_path / "out",
+            }
+        )
+        for number in (1, 2)
+    ]
+    with pytest.raises(SettingsError, match="recordings of two sources") as refused:
+        read(sources, LABELS)
+    assert (refused.value.where, (tmp_path / "out").exists()) == (str(tmp_path / "out"), False)
