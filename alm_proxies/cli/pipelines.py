@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from alm_proxies.cli.outcome import Common, LeftOut, Outcome, say_too_much, tell
 from alm_proxies.errors import SettingsError
@@ -57,7 +57,7 @@ def check(
     folder: Path | None = None,
     settings: Path | None = None,
     changes: Changes = None,
-    ask: int = 0,
+    ask: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     defaults: bool = False,
     common: Common = _COMMON,
 ) -> Outcome:

@@ -103,7 +103,7 @@ def check(
     facts += _costs(foreseen, pipeline.folder)
     return Checked(
         facts=tuple(facts),
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
         planned_votes=sum(forecast.planned_votes for forecast in foreseen.values()),
         expected_price=sum(forecast.price for forecast in foreseen.values()),
         warnings=tuple(dict.fromkeys(warnings)),

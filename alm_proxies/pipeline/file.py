@@ -177,8 +177,8 @@ def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], fi
     known = [*dict.fromkeys([*top, *FILE_WIDE]), *STAGES, "vary"]
     for key in changed:
         if key not in known:
-            origin = next((origin for parts, origin in origins.items() if parts[0] == key), None)
-            raise unknown_key(key, key, known, file.place((key,), origin))
+            stated = next((origin for parts, origin in origins.items() if parts[0] == key), None)
+            raise unknown_key(key, key, known, file.place((key,), stated))
     _refuse_misplaced(changed, file)
     layers = [file.layer(key, changed[key], origins.get((key,))) for key in top if key in changed]
     # a missing key is missing in the file

@@ -167,6 +167,14 @@ def test_a_pilot_gives_the_price_of_the_rest(tmp_path: Path) -> None:
     assert f"annotate: {sentence}" in checked.facts
 
 
+def test_a_price_that_is_not_known_before_there_is_speech_is_not_said_to_be_nothing(tmp_path: Path) -> None:
+    path = corpus(tmp_path)
+    path.write_text('taxonomy = "crema6"\nfolder = "out"\n[simulate]\nutterances = 9\n' + ANNOTATE)
+    checked = check(path)
+    assert (checked.planned_votes, checked.expected_price, checked.problems) == (36, 0.0, ())
+    assert [warning.partition(" is not")[0] for warning in checked.warnings] == ["annotate: the price of dear"]
+
+
 def test_a_budget_counts_what_was_paid(tmp_path: Path) -> None:
     path = corpus(tmp_path)
     assert command(["run", str(path), "--quiet", "--set", "annotate.limit=10"]) == 0

@@ -97,6 +97,9 @@ def foresee(ahead: Ahead) -> Foreseen:
             if card is not None and card.digest == ready.digest and card.injected is not None:
                 facts.append(f"{ready.name}: the previous run measured that {card.injected}")
             if utterances is None:
+                if ready.file.price.of(audio_seconds=1, tokens_in=1, tokens_out=1):
+                    when = "is not known before the synthetic corpus exists, and counts as 0 here"
+                    warnings.append(f"the price of {ready.name} {when}. Set a budget, or check again when it exists.")
                 known = int(ahead.count("utterances", "utterances"))
                 count = (min(known, settings.limit) if settings.limit else known) * ready.votes
                 expected[ready.name] = Expectation(count, 0, 0.0, 0.0, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from alm_proxies.about import about_of
 from alm_proxies.ballots import which_count
 from alm_proxies.printable import counted
 from alm_proxies.stage import Ahead, Foreseen
@@ -15,6 +16,8 @@ _FIX = 'Split by speaker: write split = "speakers:.7,.1,.2" in [[read]]'
 
 def foresee(ahead: Ahead) -> Foreseen:
     """A problem if no prediction could be scored: no vote is held out, or models are trained on all who are tested."""
+    if problem := _other_truth(ahead):
+        return Foreseen(problems=(problem,))
     utterances, votes = ahead.table("utterances"), ahead.table("votes")
     if utterances is None or votes is None:
         return Foreseen()
@@ -36,6 +39,19 @@ def foresee(ahead: Ahead) -> Foreseen:
     else:
         why, fix = "models are trained on the speaker of every utterance with held-out votes", _FIX
     return Foreseen(problems=(f"evaluate has nothing to score: {why}. {fix}, or leave [evaluate] out.",))
+
+
+def _other_truth(ahead: Ahead) -> str | None:
+    """What is wrong if the truth of the synthetic corpus has other labels than all other tables."""
+    known, paths = ahead.table("truth"), ahead.inputs.get("truth", ())
+    about = known if known is not None else about_of(paths[0]) if paths and paths[0].exists() else None
+    if about is None or not about.taxonomy or not ahead.labels or about.taxonomy == ahead.labels:
+        return None
+    named = ", ".join(f'"{label}"' for label in about.taxonomy)
+    message = (
+        f"evaluate cannot score by the truth of the synthetic corpus, whose labels are not {', '.join(ahead.labels)}"
+    )
+    return f"{message}. Write taxonomy = [{named}], or leave [evaluate] out."
 
 
 def _scored(utterances: Utterances, votes: Votes) -> int:

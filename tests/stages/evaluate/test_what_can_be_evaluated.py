@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from alm_proxies.errors import InputError
 from alm_proxies.pipeline.check import check
+from alm_proxies.pipeline.run import run
 from alm_proxies.printable import counted
 
 PIPELINE = """
@@ -69,3 +71,21 @@ def test_a_held_out_vote_for_no_label_scores_nothing(
     are = counted(scored, "utterance with held-out votes is", "utterances with held-out votes are")
     assert any(fact.endswith(f"{are} apart from what models are trained on") for fact in checked.facts) == (scored > 0)
     assert any("evaluate has nothing to score" in problem for problem in checked.problems) == (scored == 0)
+
+
+@pytest.mark.parametrize(("taxonomy", "refused"), [("iemocap4", True), ("crema6", False)])
+def test_the_truth_of_a_synthetic_corpus_has_the_labels_of_the_pipeline(
+    taxonomy: str, refused: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.toml"
+    stages = '[fuse]\nmethod = "human"\n[[train]]\nrecipe = "features"\n[evaluate]\n'
+    corpus = "[simulate]\nutterances = 12\nspeakers = 12\ndense = 2\n"
+    path.write_text(f'taxonomy = "{taxonomy}"\nfolder = "out"\n{corpus}{stages}')
+    path.write_text(path.read_text() + "[vary]\nseed = [1, 2]\n")
+    problems = check(path).problems
+    assert [problem.count("truth") for problem in problems if "truth" in problem] == ([1] if refused else [])
+    if refused:
+        with pytest.raises(InputError, match="truth"):
+            run(path, quiet=True)
+        assert not (tmp_path / "out" / "fuse").exists(), "nothing is fused or trained before"
+        assert any("truth" in problem for problem in check(path).problems), "also by the corpus that is there now"
