@@ -287,7 +287,8 @@ METRICS: dict[str, Metric] = {
     "worth": Metric(WORTH, "The number of human votes that predict as well as the fused labels, those given included.",
                     "votes", by=("stratum", "part")),
     "worth_in_human_votes": Metric(WORTH, "What the proxies were worth beyond the human votes given, with its "
-                                   "interval; null is beyond the curve.", "votes", "", "higher",
+                                   "interval; null is beyond the curve, and the number of votes at its start less "
+                                   "those given stands for all that is less.", "votes", "", "higher",
                                    by=("stratum", "part")),
     "beyond": Metric(WORTH, "The votes after those given at which the learning curve ends.", "votes"),
     "concentration_gain": Metric(WORTH, "Concentration with less without proxies; not in human votes.", "votes of "

@@ -27,7 +27,6 @@ from alm_proxies.tables import Labels
 THIRDS = ("clear", "between", "ambiguous")
 OTHERS, FIT = "held-out votes that are not scored", "votes of the fit"
 """The votes that form thirds of ambiguity."""
-_SMALLEST = 1e-6
 _OPEN = 12
 """A table with more rows than this is folded."""
 Thirds = dict[str, dict[str, tuple[Interval, Interval | None]]]
@@ -70,7 +69,8 @@ def recovered_of(shares: Array, strength: Array, comparison: Comparison) -> Reco
     if known.any():
         who = None if speakers is None else speakers[known]
         likelihood = mean_by_speaker(loss[known], who, weights=counts.sum(1)[known], seed=comparison.seed)
-    return Recovered(likelihood, ambiguity(counts, shares, speakers, seed=comparison.seed))
+    squares = comparison.test.squares
+    return Recovered(likelihood, ambiguity(counts, shares, speakers, squares=squares, seed=comparison.seed))
 
 
 def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array | None = None) -> Halved:
@@ -97,7 +97,7 @@ def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array
     for by, (cuts, scored, rows) in parts.items():
         level = _thirds(cuts)
         predicted = {name: values[rows] for name, values in shares.items()}
-        if within := _within(level, scored, predicted, people[rows], comparison):
+        if within := _within(level, scored, predicted, rows, people[rows], comparison):
             scores[by] = within
             sizes = {third: len(np.unique(rows[level == place])) for place, third in enumerate(THIRDS)}
             few[by] = {third: size for third, size in sizes.items() if third not in within}
@@ -193,14 +193,15 @@ def halved_section(halved: Halved, comparison: Comparison) -> Section | None:
 
 
 def _within(
-    level: NDArray[np.int64], scored: Array, shares: Mapping[str, Array], who: NDArray[np.str_], comparison: Comparison
-) -> Thirds:
+    level: NDArray[np.int64], scored: Array, shares: Mapping[str, Array], utterances: NDArray[np.int64],
+    who: NDArray[np.str_], comparison: Comparison,
+) -> Thirds:  # fmt: skip
     losses = {name: _nll(values, scored) for name, values in shares.items()}
     weights, seed = scored.sum(1), comparison.seed
     scores: Thirds = {}
     for place, third in enumerate(THIRDS):
         rows = level == place
-        if rows.sum() < FEWEST:
+        if len(np.unique(utterances[rows])) < FEWEST:
             continue
         own = losses[comparison.baseline][rows]
         scores[third] = {}
@@ -210,14 +211,17 @@ def _within(
             )
             gain = None
             if name != comparison.baseline:
-                gain = mean_by_speaker(values[rows] - own, who[rows], weights=weights[rows], seed=seed)
+                with np.errstate(invalid="ignore"):
+                    apart = values[rows] - own
+                gain = mean_by_speaker(apart, who[rows], weights=weights[rows], seed=seed)
             scores[third][name] = nll, gain
     return scores
 
 
 def _nll(shares: Array, counts: Array) -> Array:
     """Log loss in nats: the mean of -ln p(vote) over the votes of each row."""
-    logs = np.log(np.maximum(shares, _SMALLEST))
+    with np.errstate(divide="ignore"):
+        logs = np.where(counts > 0, np.log(shares), 0.0)
     losses: Array = -(counts * logs).sum(1) / np.maximum(counts.sum(1), 1e-12)
     return losses
 

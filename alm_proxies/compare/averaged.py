@@ -60,7 +60,7 @@ class Replicates:
         return Worth(float(read[0]), low, high, at[-1], self.utterances)
 
     def _interval(self, values: Array) -> Interval:
-        if self.speakers < FEWEST_SPEAKERS:
+        if self.speakers < FEWEST_SPEAKERS or not np.isfinite(values[0]):
             return Interval(float(values[0]), float("nan"), float("nan"), "none", self.speakers)
         low, high = (float(np.quantile(values[1:], end)) for end in self._ends())
         return Interval(float(values[0]), low, high, "percentile", self.speakers)
@@ -80,7 +80,9 @@ class Averaged:
     votes: dict[str, Array]
     """By stratum: draws x speakers."""
     apart: dict[str, Array]
-    """By stratum: the labels' loss minus that of the refitted fusion, and the number of votes, speakers x 2."""
+    """By stratum: the labels' loss minus that of the refitted fusion, the number of votes, and the number of utterances
+    with an infinite loss, which the first leaves out; speakers x 3.
+    """
     members: dict[str, int]
     methods: int
     given: int
@@ -124,10 +126,10 @@ class Averaged:
                 ]
             )
             kept = rows[0]
-            difference = (labels - refitted)[kept]
-            apart[name] = np.stack(
-                [summed(speakers[kept], difference, count), summed(speakers[kept], votes[kept], count)], axis=1
-            )
+            finite = np.isfinite(labels[kept])
+            difference = np.where(finite, labels[kept] - refitted[kept], 0.0)
+            parts = [difference, votes[kept], (~finite).astype(np.float64)]
+            apart[name] = np.stack([summed(speakers[kept], part, count) for part in parts], axis=1)
             members[name] = int(kept.sum())
         return cls(sums, sizes, apart, members, len(first), given)
 
@@ -162,14 +164,14 @@ class Averaged:
             # a loop over draws saves memory: there may be as many speakers as utterances
             total = sum(drawn[:, [d]] * (weights @ sums[d]) for d in range(draws))
             votes = sum(drawn[:, d] * (weights @ self.votes[name][d]) for d in range(draws))
-            apart, of = (weights @ self.apart[name]).T
+            apart, of, infinite = (weights @ self.apart[name]).T
             known = (np.asarray(votes) > 0) & (of > 0)
             if not known[0] or known[1:].sum() < RESAMPLES // 2:
                 continue
             mean = (np.asarray(total)[known] / np.asarray(votes)[known, None]).reshape(
                 int(known.sum()), self.methods, -1
             )
-            labels = apart[known] / of[known]
+            labels = np.where(infinite[known] > 0, np.inf, apart[known] / of[known])
             if self.methods > 1:
                 labels = labels + mean[:, 1, self.given]
             there = int((self.votes[name].sum(0) > 0).sum())

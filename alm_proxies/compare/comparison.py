@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import Array, which_count
+from alm_proxies.ballots import Array, ballots_of, which_count
 from alm_proxies.compare.strata import OUTCOME, Words, has_speaker, in_order, speakers_of
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
@@ -21,6 +21,7 @@ from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_sp
 from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
 from alm_proxies.measures.held_out import HeldOut, held_out_counts, score_held_out
 from alm_proxies.measures.ranges import range_of, range_of_difference
+from alm_proxies.measures.tally import Tally
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
 
 FEWEST = 20
@@ -53,6 +54,8 @@ class TestSet:
     """The importance weight of each utterance; 1 by default."""
     has_speaker: NDArray[np.bool_]
     """Whether the speaker of each utterance is known."""
+    squares: Array
+    """The summed squared shares of each utterance's held-out votes: their number, if none is shared among labels."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -156,7 +159,9 @@ def compare(
     compared = pl.concat([ids, _rated_alone(held, predictions, consensus=consensus)])
     kept = Votes(held.filter(pl.col("utterance_id").is_in(compared.implode())), votes.about)
     speakers, known = speakers_of(ids, utterances), has_speaker(ids, utterances)
-    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, _importance(ids, importance), known)
+    squares = Tally.of(ballots_of(kept, ids, "held_out", consensus=consensus)).squares
+    weight = _importance(ids, importance)
+    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, weight, known, squares)
     scored = {
         name: score_held_out(
             labels, kept, utterances, before=predictions[baseline] if before is None else before, truth=truth,

@@ -20,18 +20,18 @@ from alm_proxies.metrics import AVERAGES
 
 BEYOND = "beyond the end of the learning curve, `beyond` votes after those given"
 ENDS = "an interval takes three speakers or more, five on a learning curve, and an estimate that is known"
-_INFINITE = "infinite: a label with votes was given no probability"
+INFINITE = "infinite: a label with votes was given no probability"
 _INFINITE_DIFFERENCE = "infinite, or of two that are: a label with votes was given no probability"
 _DISAGREEMENT = "the predicted or the observed disagreement is the same for all utterances"
 _BY_NAME = {
     "low": ENDS,
     "high": ENDS,
     "less_baseline": "it is the baseline",
-    "nll_per_vote/value": _INFINITE,
-    "kld_nats/value": _INFINITE,
-    "kld_nats_to_truth/value": _INFINITE,
+    "nll_per_vote/value": INFINITE,
+    "kld_nats/value": INFINITE,
+    "kld_nats_to_truth/value": INFINITE,
     "less_baseline/value": _INFINITE_DIFFERENCE,
-    "log_score_without": _INFINITE,
+    "log_score_without": INFINITE,
     "dirichlet_multinomial_nll": "the labels have no concentration",
     "concentration": "the labels have no concentration",
     "ceiling": "fewer than 200 utterances have four held-out votes",

@@ -18,6 +18,7 @@ from alm_proxies.measures.bootstrap import speaker_codes
 from alm_proxies.seeds import generator
 
 MOST_VOTES = 12
+"""The most points of the curve: it ends at this number of votes, or one vote after those given if these are as many."""
 DRAWS = 8
 """Number of random splits of an utterance's votes into votes of the fit and held-out ones."""
 _MANY = 5000
@@ -88,11 +89,12 @@ def learning(
         return None
     given = int(np.bincount(fit[held > 0]).argmax())
     usable = (held > 0) & (fit == given)
-    beyond = int(min(MOST_VOTES - given, np.median(held[usable]) - 1))
+    beyond = int(min(max(MOST_VOTES - given, 1), np.median(held[usable]) - 1))
     usable &= held > beyond
     if usable.sum() < _FEWEST or given + beyond < 1:
         return None
-    at = tuple(range(0 if given == 0 else 1, given + beyond + 1))
+    first = 0 if given == 0 else max(given + beyond - MOST_VOTES + 1, 1)
+    at = tuple(range(first, given + beyond + 1))
     pool = Pool.of(material, counts, usable, given)
     random = generator(seed, "learning")
     fusion = refitted(material.table, len(counts), seed=seed)
@@ -116,8 +118,9 @@ def learning(
                 curve.append(score(side, beside, left, len(counts)))
         drawn_losses.append(DrawnLosses(curves, agreement(known.human)))
     own = material.held_out.counts()
-    own_loss = -(own * np.log(np.maximum(material.fused, 1e-300))).sum(1)
-    averaged = Averaged.of(drawn_losses, own_loss, own.sum(1), codes, usable, at.index(given) if given in at else 0)
+    with np.errstate(divide="ignore"):
+        own_loss = -(own * np.where(own > 0, np.log(material.fused), 0.0)).sum(1)
+    averaged = Averaged.of(drawn_losses, own_loss, own.sum(1), codes, usable, at.index(given))
     replicates = averaged.replicates(seed)
     names = ["all", *(name for name in in_order(np.unique(averaged.strata)) if name in replicates)]
     worth = {name: replicates[name].worth(at) for name in names} if len(at) > 1 else {}

@@ -167,7 +167,9 @@ def sign_flip_p(
     """
     column = np.asarray(difference, dtype=np.float64)
     if weights is not None:
-        column = column * np.asarray(weights, dtype=np.float64)
+        weight = np.asarray(weights, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            column = np.where(weight > 0, column * weight, 0.0)
     codes, count = speaker_codes(speakers, len(column))
     if count < 1 or not np.isfinite(column).all():
         return float("nan")

@@ -49,11 +49,15 @@ def dirichlet_prior(counts: Array) -> Array:
     return prior
 
 
-def pair_disagreement(counts: Array) -> Array:
-    """The share of pairs of votes that differ, an unbiased estimate of 1 - sum p^2; NaN with fewer than two votes."""
+def pair_disagreement(counts: Array, squares: Array | None = None) -> Array:
+    """The share of pairs of votes that differ, an unbiased estimate of 1 - sum p^2; NaN with fewer than two votes.
+
+    1 - (sum_k c_k^2 - sum_v |v|^2) / (n (n - 1)): two votes v and w agree by v . w. `squares` is sum_v |v|^2; without
+    it every vote is for one label, and the sum is n.
+    """
     total = counts.sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        same = (counts * (counts - 1)).sum(1) / (total * (total - 1))
+        same = (np.square(counts).sum(1) - (total if squares is None else squares)) / (total * (total - 1))
         disagreement: Array = np.where(total >= 2 - 1e-9, 1.0 - same, np.nan)
     return disagreement
 
@@ -77,9 +81,14 @@ class Ambiguity:
     utterances: int
 
 
-def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, seed: int = 0) -> Ambiguity | None:
-    """Whether ambiguity is recovered, over utterances with two held-out votes or more; None if there are too few."""
-    observed = pair_disagreement(counts)
+def ambiguity(
+    counts: Array, predicted: Array, speakers: NDArray[np.str_] | None, *, squares: Array | None = None, seed: int = 0
+) -> Ambiguity | None:
+    """Whether ambiguity is recovered, over utterances with two held-out votes or more; None if there are too few.
+
+    `squares` are those of `pair_disagreement`, for votes that are shared among labels.
+    """
+    observed = pair_disagreement(counts, squares)
     known = np.isfinite(observed)
     if known.sum() < _FEWEST:
         return None
@@ -92,8 +101,8 @@ def ambiguity(counts: Array, predicted: Array, speakers: NDArray[np.str_] | None
     return Ambiguity(
         interval_by_speaker(_moments(mine, theirs), who, _correlation, seed=seed).within(*DIFFERENCE),
         interval_by_speaker(_moments(*ranks.T), who, _correlation, seed=seed).within(*DIFFERENCE),
-        _ceiling(counts[known]),
-        _rank_ceiling(counts[known], seed),
+        _ceiling(counts[known], theirs),
+        _rank_ceiling(counts[known], theirs, seed),
         interval_by_speaker(_moments(mine, theirs), who, _slope, seed=seed),
         interval_by_speaker(np.stack([mine - theirs, ones], axis=1), who, ratio, seed=seed).within(*DIFFERENCE),
         int(known.sum()),
@@ -123,7 +132,7 @@ def _slope(sums: Array) -> Array:
     return slope
 
 
-def _ceiling(counts: Array) -> float:
+def _ceiling(counts: Array, seen: Array) -> float:
     """sqrt(variance of the true disagreement / variance of the observed one); the former is estimated on utterances
     with 4 votes or more.
 
@@ -139,18 +148,18 @@ def _ceiling(counts: Array) -> float:
     both = pairs.sum(1) ** 2 - (pairs**2).sum(1) + (pairs * (votes - 2) * (votes - 3)).sum(1)
     square = both / (n * (n - 1) * (n - 2) * (n - 3))
     same = pairs.sum(1) / (n * (n - 1))
-    observed = float(np.nanvar(pair_disagreement(counts)))
+    observed = float(seen.var())
     true = float(square.mean()) - float(same.mean()) ** 2
     return float(np.sqrt(min(max(true, 0.0) / observed, 1.0))) if observed > 0 else float("nan")
 
 
-def _rank_ceiling(counts: Array, seed: int) -> float:
+def _rank_ceiling(counts: Array, observed: Array, seed: int) -> float:
     """The ceiling of Pearson's correlation times the ratio of both correlations in votes drawn from likely truths.
 
     A likely truth of an utterance is drawn from Dirichlet(n + S pi), and its number of votes from that truth; ranks and
     values of true and drawn disagreement are then correlated. Mean over five draws.
     """
-    ceiling = _ceiling(counts)
+    ceiling = _ceiling(counts, observed)
     total = counts.sum(1)
     if not np.isfinite(ceiling):
         return float("nan")

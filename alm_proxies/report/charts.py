@@ -78,7 +78,7 @@ class Bars(Chart):
             sheet.text(left - 9, y + (step - 11) / 2 + 4, shorten(row, left - 9), "label", "end")
             for place, drawn in enumerate(self.series):
                 value = drawn.values[index]
-                if math.isnan(value.estimate):
+                if not math.isfinite(value.estimate):
                     continue
                 at, middle = y + place * thick, y + place * thick + thick / 2 - 0.5
                 start, end = sorted((scale(0.0), scale(value.estimate)))
@@ -140,7 +140,10 @@ class Dots(Chart):
             sheet.text(0, y + step / 2 + 4, shorten(row, left - 6))
             for place, drawn in enumerate(self.series):
                 value, middle = drawn.values[index], y + 6 + gap * (place + 0.5)
-                if math.isnan(value.estimate):
+                if not math.isfinite(value.estimate):
+                    if not math.isnan(value.estimate):
+                        end = (width - 14, "end") if value.estimate > 0 else (left + 4, "start")
+                        sheet.text(end[0], middle + 4, number(value.estimate), f"value {drawn.role}", end[1])
                     continue
                 tip = f"{row} · {drawn.name}\n{interval_words(value, self.digits, signed=self.signed)}"
                 if not math.isnan(value.low):
@@ -293,14 +296,8 @@ class Heat(Chart):
         sheet.text(sheet.width - 4, 12, f"{self.column_title} →", "axis", "end")
         for j, column in enumerate(self.columns):
             words, middle = shorten(column, 110.0, 11), left + (j + 0.5) * cell
-            sheet.text(
-                middle + (4 if upwards else 0),
-                top - 7,
-                words,
-                "tick",
-                "start" if upwards else "middle",
-                upwards=upwards,
-            )
+            at = middle + (4 if upwards else 0)
+            sheet.text(at, top - 7, words, "tick", "start" if upwards else "middle", upwards=upwards)
         for i, row in enumerate(self.rows):
             y = top + i * high
             sheet.text(left - 8, y + high / 2 + 4, shorten(row, left - 8), "label", "end")
@@ -368,7 +365,7 @@ def _beside_each_other(lines: Sequence[Line], along: Scale) -> list[Scale]:
 def _points(sheet: Drawing, line: Line, along: Scale, down: Scale, tip: Callable[[float, Interval], str]) -> None:
     """Draw a line's fit, or the line through its points, and a mark with its interval at each point."""
     role = line.series.role
-    known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if not math.isnan(i.estimate)]
+    known = [(x, i) for x, i in zip(line.at, line.series.values, strict=True) if math.isfinite(i.estimate)]
     if line.fit:
         sheet.path([(along(x), down(y)) for x, y in line.fit], f"fit {role}")
     else:

@@ -55,6 +55,27 @@ def predictions(seed: int = 0, held_out: int = 6, strength: float = 6.0) -> tupl
     return tables, compare(tables, votes, Utterances.of(people), baseline="same"), fitted
 
 
+def test_held_out_votes_that_are_shared_among_labels_do_not_bias_the_ambiguity() -> None:
+    random = np.random.default_rng(4)
+    truth = random.dirichlet(np.full(4, 0.8), 900)
+    rows = [
+        (f"u{number:04}", draw, label, float(part))
+        for number, row in enumerate(truth)
+        for draw, vote in enumerate(random.dirichlet(np.maximum(2.0 * row, 1e-2), 4))
+        for label, part in zip(LABELS, np.maximum(vote, 1e-6) / np.maximum(vote, 1e-6).sum(), strict=True)
+    ]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "draw", "label", "weight"], orient="row").with_columns(
+        annotator=pl.lit("crowd"), source=pl.lit("human"), held_out=pl.lit(True)
+    )
+    shares = {f"p_{label}": truth[:, place] for place, label in enumerate(LABELS)}
+    table = Labels.of(pl.DataFrame({"utterance_id": [f"u{n:04}" for n in range(900)], **shares}), taxonomy=LABELS)
+    comparison = compare({"truth": table}, Votes.of(frame, taxonomy=LABELS), baseline="truth")
+    assert (comparison.test.squares < comparison.test.counts.sum(1) - 0.1).mean() > 0.9
+    recovered = recovered_of(*rows_of(table, comparison.test.ids), comparison).ambiguity
+    assert recovered is not None
+    assert recovered.bias.estimate == pytest.approx(0.0, abs=0.02)
+
+
 def test_the_likelihood_of_counts_tells_the_right_strength_from_too_much_where_the_log_loss_cannot() -> None:
     tables, comparison, _ = predictions()
     recovered = {name: recovered_of(*rows_of(tables[name], comparison.test.ids), comparison) for name in tables}
@@ -98,6 +119,24 @@ def test_thirds_cut_by_votes_that_are_scored_favour_confidence_and_those_cut_by_
         for methods in within.values():
             assert min(methods, key=lambda name: methods[name][0].estimate) == "truth"
     assert {name: gain for name, (_, gain) in clear.items() if gain is None} == {"same": None}
+
+
+def test_an_utterance_that_both_halves_put_into_a_third_counts_once() -> None:
+    counts = [[4, 0, 0, 0]] * 60 + [[1, 1, 1, 1]] * 14
+    rows = [
+        (f"u{number:03}", draw, label)
+        for number, row in enumerate(counts)
+        for draw, label in enumerate([label for label, many in zip(LABELS, row, strict=True) for _ in range(many)])
+    ]
+    frame = pl.DataFrame(rows, schema=["utterance_id", "draw", "label"], orient="row").with_columns(
+        annotator=pl.lit("crowd"), source=pl.lit("human"), held_out=pl.lit(True)
+    )
+    even = {f"p_{label}": [0.25] * 74 for label in LABELS}
+    table = Labels.of(pl.DataFrame({"utterance_id": [f"u{n:03}" for n in range(74)], **even}), taxonomy=LABELS)
+    comparison = compare({"even": table}, Votes.of(frame, taxonomy=LABELS), baseline="even")
+    halved = halved_of({"even": np.full((74, 4), 0.25)}, comparison)
+    assert set(halved.scores[OTHERS]) == {"between"}
+    assert halved.left_out[OTHERS]["ambiguous"] == 14
 
 
 def test_few_held_out_votes_cut_nothing() -> None:

@@ -154,7 +154,7 @@ def test_intervals_over_few_speakers_hold_the_truth_about_as_often_as_they_say(s
     votes = np.full((1, speakers), 40.0)
     for seed in range(200):
         losses = 40.0 * random.normal(1.0, 0.2, speakers)
-        apart = np.stack([losses, votes[0]], axis=1)
+        apart = np.stack([losses, votes[0], np.zeros(len(losses))], axis=1)
         averaged = Averaged({"all": losses[None, :, None]}, {"all": votes}, {"all": apart}, {"all": speakers}, 1, 0)
         (interval,) = averaged.replicates(seed)["all"].curve(0)
         held += interval.low <= 1.0 <= interval.high
@@ -196,6 +196,36 @@ def test_votes_predicted_from_the_same_votes_are_merged_and_none_is_lost() -> No
         np.testing.assert_allclose(votes, held_out)
     merged = draw.contexts((3,))[3]
     assert len(merged.rows) == len(material)
+
+
+@pytest.mark.parametrize(("given", "at"), [(3, range(1, 13)), (11, range(1, 13)), (14, range(4, 16))])
+def test_the_curve_reaches_beyond_the_votes_of_the_fit_however_many_they_are(given: int, at: range) -> None:
+    votes, utterances = corpus(6, utterances=60, held_out=17)
+    fitted = (pl.col("source") == "proxy") | (pl.col("draw") < given)
+    material, counts = laid_out(Votes.of(votes.frame.with_columns(held_out=~fitted), about=votes.about), utterances)
+    learned = learning(material, counts, seed=0, draws=2)
+    assert learned is not None
+    assert learned.given == given
+    assert learned.at == tuple(at)
+    at_given = learned.human[learned.at.index(given)].estimate
+    assert learned.human[-1].estimate < at_given < learned.human[0].estimate
+    low, high = learned.votes()[1:]
+    assert at[0] - given <= low <= high
+
+
+def test_labels_that_give_a_held_out_vote_no_probability_have_an_infinite_loss_on_the_curve() -> None:
+    votes, utterances = corpus(7, utterances=90)
+    counts = counts_of(votes, utterances=utterances)
+    labels = Weighted().fit(counts).predict(counts)
+    sure = np.eye(3)[labels.distributions().argmax(1)]
+    frame = labels.frame.with_columns(*(pl.Series(f"p_{label}", sure[:, j]) for j, label in enumerate(LABELS)))
+    hard = Labels.of(frame.drop("entropy", "ambiguity"), about=labels.about)
+    learned = learning(laid_out_for(hard, votes, utterances), counts, seed=0, draws=2)
+    assert learned is not None
+    assert np.isposinf(learned.fused.estimate)
+    assert np.isnan([learned.fused.low, learned.fused.high]).all()
+    assert learned.votes() == (-2.0, -2.0, -2.0)
+    assert all(np.isfinite(point.estimate) for point in (*learned.human, *learned.with_proxies))
 
 
 def test_votes_without_any_for_the_fit_are_predicted_in_one_draw_as_in_several() -> None:

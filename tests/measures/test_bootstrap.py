@@ -102,6 +102,14 @@ def test_the_sign_flip_test_is_exact_for_few_speakers():
     assert sign_flip_p(difference - 0.35, np.arange(6)) == pytest.approx(expected)
 
 
+def test_a_row_without_weight_takes_no_part_in_a_paired_test():
+    first, second = np.array([0.1, 0.3, 0.2, 0.4, 0.2, 0.1, np.inf]), np.zeros(7)
+    weights = np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    paired = paired_by_speaker(first, second, np.arange(7), weights=weights)
+    assert paired.p_value == sign_flip_p(first[:6], np.arange(6))
+    assert np.isfinite(paired.difference.estimate)
+
+
 def test_the_sign_flip_test_is_level_for_no_difference_and_small_for_a_clear_one():
     rng = np.random.default_rng(6)
     p = [sign_flip_p(rng.normal(size=40), np.arange(40), seed=s) for s in range(60)]

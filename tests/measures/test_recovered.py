@@ -54,6 +54,21 @@ def test_the_disagreement_of_pairs_is_unbiased_for_one_minus_the_sum_of_squares(
     assert np.isnan(pair_disagreement(np.array([[1.0, 0.0]]))[0])
 
 
+def test_votes_shared_among_labels_disagree_as_often_as_votes_drawn_from_them() -> None:
+    random = np.random.default_rng(2)
+    truth = random.dirichlet(np.full(4, 0.8), 4000)
+    votes = np.stack([random.dirichlet(np.maximum(3.0 * row, 1e-3), 3) for row in truth])  # three votes, each shared
+    mean = votes.mean((0, 1))
+    counts, squares = votes.sum(1), np.square(votes).sum((1, 2))
+    apart = [1.0 - (votes[:, a] * votes[:, b]).sum(1) for a, b in ((0, 1), (0, 2), (1, 2))]
+    np.testing.assert_allclose(pair_disagreement(counts, squares), np.mean(apart, axis=0))
+    assert mean.sum() == pytest.approx(1.0)
+    recovered = ambiguity(counts, truth, None, squares=squares)
+    assert recovered is not None
+    assert recovered.bias.estimate == pytest.approx(0.0, abs=0.01)
+    assert recovered.slope.estimate == pytest.approx(1.0, abs=0.1)
+
+
 def test_the_truth_reaches_the_ceiling_is_calibrated_and_a_constant_is_not() -> None:
     truth, counts = world(4_000, 8)
     recovered = ambiguity(counts, truth, None)

@@ -46,6 +46,23 @@ def test_dots_show_every_row_and_series_with_a_reference() -> None:
     assert "uniform" in "".join(ElementTree.fromstring(chart.narrow).itertext())
 
 
+def test_infinite_values_are_named_in_their_row_and_have_no_mark() -> None:
+    infinite = Series.of("proxy", "proxy", [0.2, math.inf, -math.inf])
+    line = Line(infinite, (1.0, 2.0, 3.0))
+    charts: list[Chart] = [
+        Dots("strata", "Strata", "NLL", LABELS, [HUMAN, infinite], alt="Strata."),
+        Bars("shares", "Shares", "share", LABELS, [infinite], alt="Shares."),
+        Curves("curve", "Curve", "votes", "NLL", [line], alt="Curve."),
+    ]
+    for chart in charts:
+        for svg in (chart.wide, chart.narrow):
+            numbers = [value for node in ElementTree.fromstring(svg).iter() for value in node.attrib.values()]
+            assert not any(re.search(r"\b(inf|nan)\b", value) for value in numbers)
+    words = list(ElementTree.fromstring(charts[0].wide).itertext())
+    assert {"∞", "−∞"} <= set(words)
+    assert len(_tips(charts[0].wide)) == 4
+
+
 def test_curves_name_both_axes_and_draw_the_fit_and_the_references() -> None:
     line = Line(HUMAN, (1.0, 2.0, 3.0), tuple((x / 10, 0.5 - x / 100) for x in range(10, 31)))
     chart = Curves(

@@ -16,7 +16,7 @@ from alm_proxies.measures.divergence import jsd_base2
 from alm_proxies.measures.ranges import SHARE
 from alm_proxies.printable import counted
 from alm_proxies.report.charts import Curves, Dots, Line, Series
-from alm_proxies.report.drawing import number
+from alm_proxies.report.drawing import listed, number
 from alm_proxies.report.page import Chart, Section
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.prepared import Prepared
@@ -28,6 +28,8 @@ ALL_PROXIES, HUMAN = "all proxies", "human votes"
 _ROLES = ("proxy", "extra", "weighted", "pool", "other")
 _POINTS = 4
 """The fewest points that a curve is fitted to."""
+_ROUNDING = 1e-3
+"""A fitted limit below 0 by less is 0."""
 WITHIN = 0.1
 """A curve has saturated at the first number of votes within this share of its whole fitted drop."""
 
@@ -120,7 +122,8 @@ def saturation(ballots: Ballots, target: Array, speakers: Words | None, *, seed:
 
 
 def exponential(at: tuple[int, ...], values: list[float]) -> Exponential | None:
-    """The least-squares a - b exp(-c n), c in .01 ... 5; None for fewer than four points or a curve that does not fall.
+    """The least-squares a - b exp(-c n), c in .01 ... 5; None for fewer than four points or a curve that does not fall
+    to a limit of 0 or more.
 
     For a given c it is linear in a and b, so only c is searched: a grid, then golden section around its best.
     """
@@ -142,7 +145,8 @@ def exponential(at: tuple[int, ...], values: list[float]) -> Exponential | None:
         left, right = high - ratio * (high - low), low + ratio * (high - low)
         low, high = (low, right) if solve(left)[0] < solve(right)[0] else (left, high)
     squares, a, b, c = solve((low + high) / 2)
-    if b >= 0 or best == 0:  # rising, or a straight line without a visible limit
+    # rising, or without a limit that can be seen or that a divergence can have
+    if b >= 0 or best == 0 or a < -_ROUNDING:
         return None
     return Exponential(a, b, c, float(np.sqrt(squares / len(n))))
 
@@ -213,7 +217,7 @@ def saturation_section(by_name: Mapping[str, Curve], *, has_held_out: bool, shar
     curve = by_name.get(ALL_PROXIES)
     if curve is None:
         return None
-    target = "held-out human votes" if has_held_out else "all human votes"
+    target = "held-out human votes" if has_held_out else "human votes"
     human = by_name.get(HUMAN)
     chart = _saturation_chart(by_name, curve, target)
     if shared:
@@ -256,6 +260,7 @@ def _saturation_chart(by_name: Mapping[str, Curve], curve: Curve, target: str) -
     if (human := by_name.get(HUMAN)) is not None:
         lines.append(Line(Series("human votes of the fit", "human", human.values), tuple(map(float, human.at))))
     stop, alt, note = None, "Divergence by the number of proxy votes.", ""
+    others = list(shown)[len(_ROLES) :]
     if curve.fit is not None:
         alt = f"Divergence falls from {number(curve.values[0].estimate)} towards {number(curve.fit.a)}."
         note = (
@@ -264,6 +269,8 @@ def _saturation_chart(by_name: Mapping[str, Curve], curve: Curve, target: str) -
         )
         if curve.fit.saturation is not None:
             stop = (f"90 % of the fall at {curve.fit.saturation}", float(curve.fit.saturation))
+    if others:
+        note += f" Not drawn, but in the metrics: {listed(others)}."
     return Curves(
         "saturation",
         f"Divergence of n votes from the {target}",
@@ -271,7 +278,7 @@ def _saturation_chart(by_name: Mapping[str, Curve], curve: Curve, target: str) -
         f"JSD to {target} (base 2)",
         lines,
         alt=alt,
-        note=note,
+        note=note.strip(),
         stop=stop,
     )
 

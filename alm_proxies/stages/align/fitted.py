@@ -14,9 +14,16 @@ from alm_proxies.stages.align.proxies import ProxyAnnotator
 
 
 def fitted_section(
-    account: Mapping[str, Any], proxies: Sequence[ProxyAnnotator], cards: Mapping[str, AnnotatorCard | None]
+    account: Mapping[str, Any],
+    proxies: Sequence[ProxyAnnotator],
+    cards: Mapping[str, AnnotatorCard | None],
+    *,
+    people: bool = True,
 ) -> Section | None:
-    """The methods with weights, classes and penalties, the gain of each proxy, and its cost; None if not stated."""
+    """The methods with weights, classes and penalties, the gain of each proxy, and its cost; None if not stated.
+
+    `people`: whether the fit has any human vote.
+    """
     costs = {name: card.cost for name, card in cards.items() if card is not None and card.cost is not None}
     if not account and not costs:
         return None
@@ -25,18 +32,22 @@ def fitted_section(
         blocks.append(_proxies(proxies))
     if costs:
         blocks.append(_cost_table(costs))
-    lead = _lead(account) if account else "The labels do not state what was fitted."
+    lead = _lead(account, people=people) if account else "The labels do not state what was fitted."
     return Section("What was fitted", lead, tuple(blocks))
 
 
-def _lead(account: Mapping[str, Any]) -> str:
+def _lead(account: Mapping[str, Any], *, people: bool) -> str:
     levels = account.get("levels")
     if not levels:
         chosen = account.get("chosen", account)
         size = f" of {chosen['classes']} classes" if chosen.get("classes") else ""
         name = page_name(chosen["method"])
+        if not people:
+            return f"The labels are those of {name}{size}, from the proxies' votes alone: the fit has no human vote."
         return f"The labels are those of {name}{size}, fitted to the human votes that are not held out."
     parts = [f"{number(100 * level['share'], 0)} % {level['level']}" for level in levels if level["share"] > 0]
+    if all(level["log_loss_left_out"] is None for level in levels):
+        return f"The labels are a stack: {listed(parts)}. Too few utterances have human votes to learn its weights."
     return f"The labels are a stack: {listed(parts)}. Weights were learned from cross-validated human votes."
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from alm_proxies.compare.comparison import Comparison
@@ -92,7 +94,9 @@ def _audit_table(material: Material, comparison: Comparison) -> Table | None:
             names = None if material.speakers is None else material.speakers[rows_of]
             known, unknown = speaker_count(names, material.has_speaker[rows_of])
             change = fused.gain.difference
-            if known < FEWEST_SPEAKERS:
+            if not math.isfinite(change.estimate):
+                verdict = "not judged: the log loss is infinite"
+            elif known < FEWEST_SPEAKERS:
                 verdict = f"not judged: {in_speakers(known, unknown) if known else 'speakers are not known'}"
             elif change.is_below_zero:
                 verdict = "better than human votes alone"

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from alm_proxies.about import AnnotatorCard
-from alm_proxies.compare.plain import BEYOND, ENDS, plain, with_reasons
+from alm_proxies.compare.plain import BEYOND, ENDS, INFINITE, plain, with_reasons
 from alm_proxies.stages.align.results import Results
 
 
@@ -137,6 +137,7 @@ def _why(results: Results) -> dict[str, str]:
             "learning/worth/*/votes": BEYOND,
             "learning/worth/*/low": BEYOND,
             "learning/worth/*/high": BEYOND,
+            "learning/fused/value": INFINITE,
             "proxies/*/why": "it counts, or the labels do not say",
             "fitted/proxies/*/why": "it counts",
             "fitted/proxies/*/beside": "it was not tried",

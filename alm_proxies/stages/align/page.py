@@ -25,7 +25,7 @@ from alm_proxies.stages.align.results import Results
 from alm_proxies.stages.align.shares import shares_section, simplex_section
 from alm_proxies.stages.align.transcripts import not_measured, transcripts_section
 from alm_proxies.stages.align.variance import variance_section
-from alm_proxies.stages.align.words import HOLD_OUT, figures, headline, summary
+from alm_proxies.stages.align.words import HOLD_OUT, NO_FIT, NO_PEOPLE, figures, headline, summary
 from alm_proxies.stages.align.worth import worth_section
 from alm_proxies.tables import About, Finding
 
@@ -57,9 +57,10 @@ def page_of(
     people = people_section(results.people, results.people_of_fit, held_out=results.has_held_out)
     transcripts = transcripts_section(results.cards, has_transcripts=results.has_transcripts)
     notes = [] if transcripts else not_measured(results.cards, has_transcripts=results.has_transcripts)
+    has_fit = len(material.human.rows) > 0
     judged = None if scores is None else scores.of(FUSED).utterances
     if scored is None or scores is None:
-        rivals = Section("Against held-out votes", "No votes are held out.", (Text(HOLD_OUT, "notice"),))
+        rivals = _not_scored(results)
     else:
         lead = "All methods are fitted to the same votes and scored on the same held-out human votes. "
         lead += f"Human votes alone are {scored.alone.words}."
@@ -73,11 +74,11 @@ def page_of(
         None if results.has_proxies else people,
         worth_section(results.learning, judged=judged, **proxies),
         rivals,
-        fitted_section(results.prepared.account, results.proxies, results.cards),
+        fitted_section(results.prepared.account, results.proxies, results.cards, people=has_fit),
         groups_section(material, scores, results.agreement.within, **proxies),
         shares_section(results.shares, material.labels, notes),
         each_proxy_section(results.proxies, material.labels),
-        dropped_section(results.proxies, material.labels),
+        dropped_section(results.proxies, material.labels, compared=scores is not None),
         transcripts,
         people if results.has_proxies else None,
         agreement_section(results.agreement),
@@ -103,6 +104,15 @@ def page_of(
         made=made_by,
         notice=notice,
     )
+
+
+def _not_scored(results: Results) -> Section:
+    """In place of the scores: why there are none."""
+    title = "Against held-out votes"
+    if results.has_held_out:
+        return Section(title, NO_FIT)
+    people = len(results.prepared.people.ballots.rows) > 0
+    return Section(title, "No votes are held out.", (Text(HOLD_OUT if people else NO_PEOPLE, "notice"),))
 
 
 def _maker(results: Results) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
+from alm_proxies.compare.rivals import POOL, WEIGHTED
+from alm_proxies.estimators.account import NO_GAIN
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.taken_off import taken_off
@@ -14,10 +16,11 @@ from alm_proxies.report.charts import Heat
 from alm_proxies.report.drawing import listed, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.agreement import OF_DISTRIBUTIONS
-from alm_proxies.stages.align.prepared import Prepared
+from alm_proxies.stages.align.prepared import Prepared, Side
 from alm_proxies.stages.align.shares import LabelShare, confusion_of, label_shares
 from alm_proxies.tables import AnnotatorCard, Finding
 
+NOT_TESTED = "no utterance has both its votes and human votes of the fit"
 _MOST = 6
 """Maximum number of proxies with their own confusion matrix on the page."""
 
@@ -68,7 +71,7 @@ def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
                 name,
                 len(own.ballots.rows),
                 int((counts.sum(1) > 0).sum()),
-                prepared.dropped.get(name),
+                _why(prepared, name, own),
                 None if gain is None else Interval(_known(gain["value"]), _known(gain["low"]), _known(gain["high"])),
                 adds.get(name, {}).get("beside"),
                 label_shares(human, counts, both, labels, speakers, seed=seed) if both.any() else (),
@@ -80,6 +83,13 @@ def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
             )
         )
     return tuple(sorted(described, key=lambda each: not each.counts))
+
+
+def _why(prepared: Prepared, name: str, own: Side) -> str | None:
+    """Why a proxy does not count; one that shares no utterance with the fit was never tested."""
+    why = prepared.dropped.get(name)
+    together = (prepared.fit.counts.sum(1) > 0) & (own.counts.sum(1) > 0)
+    return NOT_TESTED if why == NO_GAIN and not together.any() else why
 
 
 def unlike_measured(proxy: ProxyAnnotator, card: AnnotatorCard | None) -> Finding | None:
@@ -112,15 +122,18 @@ def each_proxy_section(proxies: Sequence[ProxyAnnotator], labels: Sequence[str])
     return Section("Proxy by proxy", lead, tuple(blocks))
 
 
-def dropped_section(proxies: Sequence[ProxyAnnotator], labels: Sequence[str]) -> Section | None:
-    """The proxies that do not count in the labels, and why."""
+def dropped_section(
+    proxies: Sequence[ProxyAnnotator], labels: Sequence[str], *, compared: bool = False
+) -> Section | None:
+    """The proxies that do not count in the labels, and why; `compared`: whether the labels are scored beside rivals."""
     left = [proxy for proxy in proxies if not proxy.counts]
     if not left:
         return None
     why = listed([f"{proxy.name} ({proxy.why})" for proxy in left], "and")
     lead = f"The labels do not use {why}."
     if any(proxy.counts for proxy in proxies):
-        lead += " The other sections leave their votes out."
+        lead += " The other sections leave their votes out, but for the alternative annotator test"
+        lead += f" and the methods {WEIGHTED} and {POOL}, which count all proxies." if compared else "."
     blocks: list[Block] = [_side_by_side(left)]
     blocks += _confusions(left, labels, "dropped") if len(left) <= _MOST else []
     return Section("Proxies that do not count", lead, tuple(blocks))
@@ -168,6 +181,8 @@ def _signed(value: float) -> str:
 
 
 def _confusions(proxies: Sequence[ProxyAnnotator], labels: Sequence[str], kind: str) -> list[Block]:
+    if all(proxy.confusion is None for proxy in proxies):
+        return []
     words = "Each row gives the proxy's votes where a human votes for a label, in per cent, on one scale."
     charts = [
         Heat(

@@ -38,12 +38,13 @@ class Scored:
     def better_alone(self) -> str | None:
         """The method that does better on human votes alone than that of the labels; None if none does.
 
-        It is one that is significantly better, or that leaves the labels no significant gain.
+        It is one that is significantly better, or that leaves the labels no significant gain; by .001 nats or more, as
+        the page shows no smaller difference.
         """
         scores = self.comparison
         others = [name for name in (PLAIN, AUTO_ALONE) if name in scores.methods]
         best = min(others, key=lambda name: scores.of(name).nll.estimate)
-        if scores.of(best).nll.estimate >= scores.of(ALONE).nll.estimate:
+        if round(scores.of(best).nll.estimate - scores.of(ALONE).nll.estimate, 3) >= 0:
             return None
         clearly = scores.paired(best, ALONE).difference.is_below_zero
         behind = self.behind[best]

@@ -109,6 +109,9 @@ def _corpus_shares(human: Array, proxy: Array, speakers: Words | None) -> ClassS
 
 def shares_section(shares: Shares, labels: Sequence[str], notes: Sequence[str]) -> Section:
     """How common each label is among human and proxy votes; `notes` are sentences at the end."""
+    if all(math.isnan(row.human.estimate) for row in shares.labels):
+        none = "No utterance has a human vote."
+        return Section("Label frequencies", none, tuple(Text(words) for words in notes))
     chart = _shares_chart(shares)
     if shares.confusion is None:
         return Section("Label frequencies", "The frequency of each label among the human votes.", (chart,))
@@ -189,8 +192,13 @@ def _corpus_words(shares: ClassShares | None) -> str:
             "Proxies can narrow the intervals of the labels' shares in the whole corpus (PPI++) where other utterances "
             "have proxy votes only. Here too few have: the weight of the proxies is 0, and only human votes count."
         )
-    alone = np.subtract(shares.human_high, shares.human_low)
-    narrower = 100 * (1 - float(np.subtract(shares.high, shares.low).sum() / alone.sum()))
+    alone = float(np.subtract(shares.human_high, shares.human_low).sum())
+    if math.isnan(alone):
+        return (
+            "Proxies can narrow the intervals of the labels' shares in the whole corpus (PPI++). Here too few speakers "
+            "have human votes for an interval, so that only the shares are given."
+        )
+    narrower = 100 * (1 - float(np.subtract(shares.high, shares.low).sum()) / alone) if alone > 0 else 0.0
     change = f"narrower by {number(narrower, 0)} %" if narrower > 0.5 else "no narrower"
     return (
         f"In the whole corpus proxies make the intervals of the labels' shares {change} (PPI++, mean weight of the "
@@ -219,14 +227,16 @@ def _corpus_table(shares: ClassShares, labels: Sequence[str]) -> Table:
     return Table.of(columns, rows, caption)
 
 
-def simplex_section(prepared: Prepared) -> Section:
-    """Human, proxy and fused distributions as points of the simplex."""
+def simplex_section(prepared: Prepared) -> Section | None:
+    """Human, proxy and fused distributions as points of the simplex; None where no utterance has all of them."""
     material = prepared.material
     human = prepared.fit.counts + prepared.held_out
     proxy = prepared.proxy.counts
     has_proxies = len(prepared.proxy.ballots.rows) > 0
     there = (human.sum(1) > 0) & ((proxy.sum(1) > 0) | (not has_proxies))
     rows = np.flatnonzero(there)
+    if not len(rows):
+        return None
     if len(rows) > MOST_POINTS:
         rows = rows[np.linspace(0, len(rows) - 1, MOST_POINTS).astype(np.int64)]
     clouds = [Cloud("human votes", "human", human[rows] / human[rows].sum(1, keepdims=True))]

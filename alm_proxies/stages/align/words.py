@@ -37,12 +37,20 @@ _RIVALS = {
     AUTO_ALONE: "The method auto without the proxies predicts",
 }
 _BETTER_ALONE = {PLAIN: "The method human shares", AUTO_ALONE: "The method auto"}
+_NO_PROBABILITY = "a label with held-out votes was given no probability"
 _NAMED = 3
 """Maximum number of strata without a significant gain named in the headline; harm is always named."""
 HOLD_OUT = (
     "No human vote was held out, so this report cannot show whether the fused labels are right. Read the corpus again "
     "with some votes held out (`--hold-out keep=3`), fuse what is left and align again: "
     "then this report compares fused labels, human votes alone and other methods on votes that none of them used."
+)
+
+
+NO_FIT = "There are no human votes in the fit, so no rival can be fitted."
+NO_PEOPLE = (
+    "No utterance has a human vote, so this report cannot show whether the labels are right. Have some utterances "
+    "rated, hold some of these votes out when the corpus is read (`--hold-out keep=3`), fuse and align again."
 )
 
 
@@ -78,13 +86,16 @@ def _verdict(results: Results) -> str:
         return f"No proxy voted for a label. {verdict(results.people)}"
     if results.scored is None:
         added = number(float(results.material.concentration_gain.mean()), 1)
-        return (
-            f"The proxies of an utterance add {added} to the concentration of its label; "
-            "no votes were held out, so their worth is unknown."
-        )
+        why = "there are no human votes in the fit" if results.has_held_out else "no votes were held out"
+        added = f"The proxies of an utterance add {added} to the concentration of its label"
+        return f"{added}; {why}, so their worth is unknown."
     gain = _gain(results.scored.comparison.of(FUSED))
     if not results.uses_proxies:
         return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
+    if not math.isfinite(gain.estimate):
+        return f"Whether the proxies helped is not known: {_NO_PROBABILITY}."
+    if gain.can_be_judged and not _shows(gain):
+        return "The proxies made no difference of 0.001 nats per vote on these held-out votes."
     if gain.is_below_zero:
         parts = (_lowered(results.scored), _of_another_method(results.scored), _where_they_helped(results))
         return " ".join(part for part in parts if part)
@@ -93,6 +104,11 @@ def _verdict(results: Results) -> str:
     if not gain.can_be_judged:
         return f"Too few speakers to judge whether the proxies helped on these held-out votes; {IT_TAKES}."
     return "The proxies made no significant difference on these held-out votes."
+
+
+def _shows(difference: Interval) -> bool:
+    """Whether a difference is not 0.000 in the tables of the page."""
+    return round(difference.estimate, 3) != 0
 
 
 def _lowered(scored: Scored) -> str:
@@ -125,7 +141,7 @@ def _better_rival(results: Results) -> str | None:
     scored = results.scored
     if scored is None:
         return None
-    better = [name for name, behind in scored.behind.items() if behind.is_below_zero]
+    better = [name for name, behind in scored.behind.items() if behind.is_below_zero and _shows(behind)]
     return min(better, key=lambda name: scored.comparison.of(name).nll.estimate) if better else None
 
 
@@ -165,7 +181,7 @@ def summary(results: Results) -> str:
     elif not results.has_held_out:
         parts.append("No human vote was held out, so this report cannot show whether the fused labels are right.")
     else:
-        parts.append("There are no human votes in the fit, so no rival can be fitted.")
+        parts.append(NO_FIT)
     if not results.has_proxies and results.people is not None:
         parts.append(grounds(results.people))
     return "\n\n".join(part for part in parts if part)
@@ -180,6 +196,7 @@ def figures(results: Results) -> tuple[Figure, ...]:
         if results.uses_proxies:
             gain = _gain(fused)
             ends = TOO_FEW if math.isnan(gain.low) else f"{signed_number(gain.low)} to {signed_number(gain.high)}"
+            ends = ends if math.isfinite(gain.estimate) else _NO_PROBABILITY
             tiles.append(
                 Figure(
                     signed_number(gain.estimate),
@@ -227,6 +244,8 @@ def _against(gain: Interval) -> str:
         return "They predict held-out votes better than human votes alone."
     if gain.is_above_zero:
         return ""  # the rival's own sentence covers it
+    if not math.isfinite(gain.estimate):
+        return f"Their log loss is infinite: {_NO_PROBABILITY}."
     if not gain.can_be_judged:
         few = "Too few speakers to judge whether they predict held-out votes as well as human votes alone"
         return f"{few}; {IT_TAKES}."

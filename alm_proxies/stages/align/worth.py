@@ -58,7 +58,7 @@ def worth_figure(learned: Learning) -> Figure:
         f"{_range(learned)}, over {counted(learned.utterances, 'utterance')} and {counted(learned.draws, 'draw')}; "
     )
     beside += f"concentration_gain is {number(learned.concentration_gain['all'], 1)}"
-    value = _votes(learned.votes()[0], learned.at[-1] - learned.given)
+    value = _votes(learned.votes()[0], learned)
     return Figure(value, "human votes: the worth of an utterance's proxies", beside)
 
 
@@ -83,7 +83,8 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
                 " What the labels' own method learned is not used there, as other draws predict votes that it learned "
                 "from; with weak proxies the labels can be better than this curve."
             )
-    reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if uses_proxies else []
+    drawn = uses_proxies and math.isfinite(learned.fused.estimate)
+    reference = [(f"{FUSED}:", "fused", learned.fused.estimate)] if drawn else []
     return Curves(
         "learning",
         f"Log loss of the same held-out votes of {learned.utterances:,} utterances, by the number of human votes known",
@@ -99,9 +100,8 @@ def _chart(learned: Learning, *, uses_proxies: bool) -> Chart:
 def _table(learned: Learning) -> Table:
     """The worth of the proxies, overall and by agreement of the human votes, with the concentration_gain."""
     rows: list[list[Cell]] = []
-    beyond = learned.at[-1] - learned.given
     for name, worth in learned.worth.items():
-        read = [_votes(value, beyond) for value in learned.votes(name)]
+        read = [_votes(value, learned) for value in learned.votes(name)]
         rows.append(
             ["all utterances" if name == "all" else name, worth.utterances, *read, learned.concentration_gain[name]]
         )
@@ -152,20 +152,27 @@ def _votes_of(count: int, unit: str = "vote") -> str:
 
 
 def _words(learned: Learning) -> str:
-    """The worth of the proxies as text: "2.3 human votes" or "more than 3 human votes", without the interval."""
+    """The worth of the proxies as text: "2.3 human votes", "more than 3 human votes" or "-2 human votes or fewer"."""
     votes = learned.votes()[0]
-    beyond = learned.at[-1] - learned.given
     if not math.isfinite(votes):
-        return f"more than {_votes_of(beyond, 'human vote')}"
+        return f"more than {_votes_of(learned.at[-1] - learned.given, 'human vote')}"
+    if votes <= _least(learned):
+        return f"{number(votes, 0)} human votes or fewer"
     return f"{number(votes, 1)} human vote{'' if abs(votes - 1) < 0.05 else 's'}"
 
 
 def _range(learned: Learning) -> str:
     _, low, high = learned.votes()
-    beyond = learned.at[-1] - learned.given
-    ends = TOO_FEW if math.isnan(low) else f"{_votes(low, beyond)} to {_votes(high, beyond)}"
+    ends = TOO_FEW if math.isnan(low) else f"{_votes(low, learned)} to {_votes(high, learned)}"
     return f"{ends}, in addition to {learned.given} given"
 
 
-def _votes(value: float, beyond: int) -> str:
-    return f"> {beyond}" if math.isinf(value) else number(value, 1)
+def _least(learned: Learning) -> int:
+    """The worth at the curve's start, which stands for any that is lower."""
+    return learned.at[0] - learned.given
+
+
+def _votes(value: float, learned: Learning) -> str:
+    if math.isinf(value):
+        return f"> {learned.at[-1] - learned.given}"
+    return f"≤ {number(value, 0)}" if value <= _least(learned) else number(value, 1)

@@ -30,8 +30,12 @@ def test_saturation_is_the_first_number_of_votes_within_a_tenth_of_the_whole_dro
     assert curve(n - 1) - curve.a > 0.1 * drop
 
 
-@pytest.mark.parametrize("values", [[0.3, 0.31, 0.33, 0.36, 0.4], [0.5, 0.4, 0.3, 0.2, 0.1], [0.3, 0.2, 0.1]])
-def test_a_curve_that_rises_has_no_end_yet_or_is_too_short_is_not_fitted(values: list[float]) -> None:
+@pytest.mark.parametrize(
+    "values",
+    [[0.3, 0.31, 0.33, 0.36, 0.4], [0.5, 0.4, 0.3, 0.2, 0.1], [0.3, 0.2, 0.1], [0.427, 0.392, 0.19, 0.18]],
+    ids=["rises", "no end yet", "too short", "to a limit below 0"],
+)
+def test_a_curve_that_falls_to_no_limit_of_a_divergence_is_not_fitted(values: list[float]) -> None:
     assert exponential(tuple(range(1, len(values) + 1)), values) is None
 
 

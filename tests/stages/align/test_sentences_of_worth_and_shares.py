@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 from alm_proxies.compare.worth import Learning
 from alm_proxies.estimators.trials import Worth
 from alm_proxies.interval import Interval
+from alm_proxies.measures.class_shares import ClassShares
 from alm_proxies.metrics import METRICS
+from alm_proxies.report.charts import Curves
 from alm_proxies.report.page import Section, Text
 from alm_proxies.stages.align.shares import LabelShare, Shares, shares_section
-from alm_proxies.stages.align.worth import worth_section
+from alm_proxies.stages.align.worth import worth_figure, worth_section
 
 LEARNED = Learning(
     at=(1, 2, 3, 4),
@@ -70,6 +73,34 @@ def test_the_gain_is_converted_into_votes_only_where_that_changes_it(
 ) -> None:
     text = words(replace(LEARNED, strength=strength, concentration_gain={"all": gain}))
     assert (sentence in text) if sentence else ("adds" not in text.partition("Where the curve")[2])
+
+
+def test_a_worth_at_the_start_of_the_curve_stands_for_any_that_is_less() -> None:
+    least = replace(LEARNED, worth={"all": Worth(1.0, 1.0, 2.5, 4, 47)})
+    assert "were worth −1 human votes or fewer (≤ −1 to 0.5, in addition to 2 given)" in words(least)
+    assert worth_figure(least).value == "≤ −1"
+    assert worth_figure(LEARNED).value == "1.0"
+    none = replace(LEARNED, fused=Interval(math.inf, math.nan, math.nan, "none", 30))
+    chart = section(none).blocks[0]
+    assert isinstance(chart, Curves)
+    assert "inf" not in chart.wide
+    assert "∞" in str(chart.drawn().html())
+
+
+def shares_in_the_corpus(human: tuple[float, float], ends: float) -> Shares:
+    """Two labels, with intervals of this half width; NaN where speakers are too few."""
+    low, high = (tuple(value + side * ends for value in human) for side in (-1, 1))
+    corpus = ClassShares(human, low, high, (0.3, 0.3), human, low, high, 80, 80)
+    rows = tuple(share(name, 0.5, Interval(0.0, -0.1, 0.1, "t", 10)) for name in ("happy", "sad"))
+    return Shares(rows, np.full((2, 2), 0.5), corpus)
+
+
+@pytest.mark.parametrize(("ends", "sentence"), [(math.nan, "too few speakers"), (0.0, "no narrower")])
+def test_proxies_narrow_no_interval_that_is_not_known_or_has_no_width(ends: float, sentence: str) -> None:
+    found = shares_section(shares_in_the_corpus((0.6, 0.4), ends), ("happy", "sad"), ())
+    text = " ".join(block.words for block in found.blocks if isinstance(block, Text))
+    assert sentence in text
+    assert ("narrower" in text) == (ends == 0.0)
 
 
 def share(label: str, human: float, difference: Interval) -> LabelShare:

@@ -10,6 +10,7 @@ import pytest
 
 from alm_proxies.about import AnnotatorCard, Measured
 from alm_proxies.cli.app import run as command
+from alm_proxies.compare.rivals import POOL, WEIGHTED
 from alm_proxies.estimators.account import ADDS_NOTHING
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.stages.fuse.stage import Fused, FuseSettings, fuse
@@ -108,6 +109,14 @@ def test_dropped_proxies_stand_apart_and_the_others_are_described_without_them(
         QUICK,
     )
     assert report.metrics["confusion_human_by_proxy"] == alone.metrics["confusion_human_by_proxy"]
+    # the methods beside the labels are fitted to all votes, and the section says so
+    nll = {
+        name: {score["method"]: score["nll_per_vote"]["value"] for score in each.metrics["scores"]["overall"]}
+        for name, each in (("both", report), ("one", alone))
+    }
+    for method in (WEIGHTED, POOL):
+        assert nll["both"][method] != nll["one"][method]
+        assert method in sections["Proxies that do not count"].lead
     assert report.metrics["proxy_votes"] == 960
     html = report.page.html()
     assert "16 classes, penalty 0.01" in html
