@@ -29,7 +29,10 @@ was. Keys marked *Changes no result* are not looked at: what is done stays done.
 """
 _FILE = """`alm-proxies run FILE.toml`: these keys at its top, and a section a stage. `[[...]]` may be repeated, a block
 each. Editors check a file against [this schema](pipeline.schema.json), annotator files against
-[that one](annotator.schema.json). `[vary]` makes a run for each combination of its values.
+[that one](annotator.schema.json). `[vary]` makes a run for each combination of its values. A key in `[vary]` or
+`--set` changes all blocks of a stage (`--set train.epochs=5`), or the one that is named: by its `name`
+(`train.mine.epochs`), for `[[read]]` by its corpus (`read.mine.source`), for `[[export]]` by its format
+(`export.csv.targets`). Paths in the file are relative to the file.
 """
 
 
