@@ -334,6 +334,8 @@ def _checked(
         scales={source.corpus: part.scales} if part.scales else {},
         roots={source.corpus: str(part.root.absolute())} if part.root is not None else {},
     )
+    if source.proxy is not None:  # its ratings are from 0 to 1 here; the corpus's scale is that of its raters
+        about = about.with_(scales={})
     about = about.with_(taxonomy=_labels(source, settings), stays=_stays(described, source, settings, about))
     where = str(source.source)
     utterances = Utterances.of(described, about=about, where=where)

@@ -350,3 +350,22 @@ def test_spaces_around_the_names_of_folds_are_no_part_of_them_and_a_missing_one_
     Path("folds.csv").write_text(text.replace("s3,", "NA,"))
     with pytest.raises(TableError, match="column speaker: None is missing"):
         read([HUMAN, classifier()], IEMOCAP)
+
+
+def test_ratings_of_a_proxy_may_be_on_another_scale_than_those_of_the_raters(tmp_path: Path) -> None:
+    sources = []
+    for name, top, more in (("people", 5, {}), ("net", 9, {"as": "proxy:net", "trained_on_these_votes": "no"})):
+        (tmp_path / f"{name}.csv").write_text(f"clip,heard,v\na,happy,{top}\nb,sad,1\n")
+        columns = {"utterance_id": "clip", "label": "heard", "valence": "v"}
+        stated = {
+            "corpus": "mine",
+            "source": tmp_path / f"{name}.csv",
+            "columns": columns,
+            "scales": {"valence": (1, top)},
+        }
+        sources.append(TableSource.model_validate({**stated, **more}))
+    votes = read(sources, IEMOCAP).votes
+    assert votes.about.scales == {"mine": {"valence": (1.0, 5.0)}}
+    assert sorted(votes.frame["valence"]) == [0.0, 0.0, 1.0, 1.0]
+    apart = [read(source, IEMOCAP).votes for source in sources]
+    assert combine(*apart).about.scales == votes.about.scales
