@@ -46,6 +46,26 @@ def test_a_table_of_labels_refers_to_addresses(corpus: Corpus, web: Web, tmp_pat
     assert web.asked == {}
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("name", ["odyssey", "emo_superb"])
+def test_tables_of_file_names_have_addresses_as_they_are(
+    name: str, beside: bool, corpus: Corpus, tmp_path: Path
+) -> None:
+    frame = corpus[1].frame.head(3)
+    root = Path(corpus[1].about.roots["sim"])
+    audio = [
+        "s3://bucket/a/0.wav",
+        "s3://bucket/a/1.wav",
+        str(root / frame["audio"][2]) if beside else "s3://bucket/2.wav",
+    ]
+    utterances = Utterances.of(frame.with_columns(audio=pl.Series(audio)))
+    written = export(corpus[0], utterances, tmp_path / "out", ExportSettings(format=name))
+    (table,) = (path for path in written.files if path.name in ("labels_categorical.csv", "labels_consensus_1.csv"))
+    assert pl.read_csv(table)["FileName"].to_list() == audio
+    if name == "odyssey":
+        assert json.loads((tmp_path / "out" / "config_cat.json").read_text())["wav_dir"] == ""
+
+
 def test_a_format_with_sound_in_it_gets_copies_of_what_is_there(corpus: Corpus, web: Web, tmp_path: Path) -> None:
     utterances = remote(corpus, web)
     settings = ExportSettings(format="webdataset")

@@ -18,6 +18,7 @@ from alm_proxies.stages.export.writers.reported import (
 )
 from alm_proxies.tables import Finding
 from alm_proxies.taxonomy import label_for
+from alm_proxies.uris import is_remote
 
 _SPLITS = {"train": "Train", "development": "Development", "dev": "Development", "validation": "Development",
            "test": "Test1", "test1": "Test1", "test2": "Test2", "test3": "Test3"}  # fmt: skip
@@ -56,7 +57,7 @@ def odyssey(items: Items, folder: Path) -> list[Finding]:
 def emo_superb(items: Items, folder: Path) -> list[Finding]:
     """<name>/Primary: smoothed shares and config.json; <name>/Audios if all files are in the export."""
     files = [items.resolved(file) for file in items.frame["file"]]
-    if all(not Path(file).is_absolute() for file in items.frame["file"]):
+    if not any(Path(file).is_absolute() or is_remote(file) for file in items.frame["file"]):
         audios = folder / items.settings.name / "Audios"
         audios.mkdir(parents=True)
         files = [Path(file).name for file in items.frame["file"]]
@@ -94,7 +95,9 @@ def _split_set(items: Items, names: dict[str, str]) -> pl.Series:
 
 
 def _relative(items: Items) -> tuple[list[str], str]:
-    """The files' paths relative to their common folder, and that folder."""
+    """The files' paths relative to their common folder, and that folder; as they are if any is an address."""
     paths = [items.resolved(file) for file in items.frame["file"]]
+    if any(map(is_remote, paths)):
+        return paths, ""
     root = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else "."
     return [os.path.relpath(path, root) for path in paths], root
