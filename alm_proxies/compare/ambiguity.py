@@ -100,7 +100,7 @@ def halved_of(shares: Mapping[str, Array], comparison: Comparison, fitted: Array
         if within := _within(level, scored, predicted, rows, people[rows], comparison):
             scores[by] = within
             sizes = {third: len(np.unique(rows[level == place])) for place, third in enumerate(THIRDS)}
-            few[by] = {third: size for third, size in sizes.items() if third not in within}
+            few[by] = {third: size for third, size in sizes.items() if size and third not in within}
     return Halved(scores, few)
 
 

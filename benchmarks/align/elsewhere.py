@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def main() -> None:
             findings = pl.read_parquet(page.with_suffix(".findings.parquet"))
             unlike = "unlike" if "proxy_unlike_measured" in findings["kind"] else ""
             alt = f"{tests[0]['win_rate']:.2f}" if tests else "raters unknown"
-            worth = metrics["worth_in_human_votes"]["all"]
+            worth = (metrics["worth_in_human_votes"] or {"all": {"votes": math.nan}})["all"]  # none: it is not used
             votes_worth = f"over {worth['beyond']}" if worth["votes"] is None else f"{worth['votes']:.1f}"
             there = proxy["took_off_where_measured"]
             error = calibration(folder, where, votes)

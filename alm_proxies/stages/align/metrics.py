@@ -78,6 +78,8 @@ def metrics_of(results: Results) -> dict[str, Any]:
     }
     if results.learning is not None and results.learning.worth:
         learned = results.learning
+        metrics["concentration_per_human_vote"] = learned.strength_per_vote
+    if results.uses_proxies and results.learning is not None and results.learning.worth:
         metrics["worth_in_human_votes"] = {
             name: {
                 **dict(zip(("votes", "low", "high"), learned.votes(name), strict=True)),
@@ -86,7 +88,6 @@ def metrics_of(results: Results) -> dict[str, Any]:
             }
             for name in learned.worth
         }
-        metrics["concentration_per_human_vote"] = learned.strength_per_vote
     if scored is not None:
         comparison = scored.comparison
         metrics["scores"] = {

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import polars as pl
+
 from alm_proxies.compare.comparison import Comparison, Score
 from alm_proxies.compare.rivals import ALONE, AUTO_ALONE, FUSED, METHOD_OF, PLAIN, POOL, WEIGHTED
 from alm_proxies.compare.strata import AGREEMENT, AMBIGUITY, LABEL, OBSERVABLE
@@ -91,7 +93,11 @@ def _verdict(results: Results) -> str:
         return f"{added}; {why}, so their worth is unknown."
     gain = _gain(results.scored.comparison.of(FUSED))
     if not results.uses_proxies:
-        return f"The fused labels leave the proxies out. {_against(gain)}".rstrip()
+        stated = results.material.table.frame.select((pl.col("human_votes") + pl.col("proxy_votes") > 0).any()).item()
+        use = (
+            "The fused labels leave the proxies out." if stated else "The labels do not state whether they use proxies."
+        )
+        return f"{use} {_against(gain)}".rstrip()
     if not math.isfinite(gain.estimate):
         return f"Whether the proxies helped is not known: {_NO_PROBABILITY}."
     if gain.can_be_judged and not _shows(gain):
@@ -249,7 +255,7 @@ def _against(gain: Interval) -> str:
     if not gain.can_be_judged:
         few = "Too few speakers to judge whether they predict held-out votes as well as human votes alone"
         return f"{few}; {IT_TAKES}."
-    return "They predict held-out votes as well as human votes alone."
+    return "On held-out votes they do not differ significantly from human votes alone."
 
 
 def _where_they_helped(results: Results) -> str:

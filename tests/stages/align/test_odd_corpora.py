@@ -89,6 +89,24 @@ def test_a_proxy_without_an_utterance_of_the_fit_was_not_tested_and_has_no_matri
     assert "Distributions in the simplex" not in sections(report)
 
 
+def test_labels_without_proxies_give_these_no_worth_and_unstated_ones_are_not_said_to_leave_them_out() -> None:
+    votes, utterances = corpus()
+    people = kept(votes, ~PROXY)
+    labels = fuse(people, FuseSettings(method="human"), utterances=utterances, quiet=True).labels
+    stated = align(labels, votes, utterances, QUICK)
+    assert "leave the proxies out" in stated.page.headline
+    bare = labels.frame.select("utterance_id", *(f"p_{label}" for label in LABELS))
+    unstated = align(Labels.of(bare, taxonomy=LABELS), votes, utterances, QUICK)
+    assert "leave the proxies out" not in unstated.page.headline
+    for report in (stated, unstated):
+        assert report.metrics["learning"]["worth"]["all"]
+        assert report.metrics["worth_in_human_votes"] is None
+        assert report.metrics["concentration_per_human_vote"] > 0
+        gain = report.metrics["scores"]["overall"][0]["less_baseline"]
+        assert gain["low"] < 0 < gain["high"]
+        assert "as well as" not in report.page.headline
+
+
 def test_labels_of_certainty_have_an_infinite_log_loss_and_no_verdict_of_too_few_speakers() -> None:
     votes, utterances = corpus()
     labels = fuse(votes, FuseSettings(method="weighted"), utterances=utterances, quiet=True).labels
