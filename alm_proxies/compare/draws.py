@@ -64,6 +64,12 @@ class Draw:
         np.add.at(human, self.pool.rows[fitted], self.pool.beside[fitted])
         return replace(counts.with_human(human), draws=self._draws(counts))
 
+    def cast(self, utterances: int) -> Array:
+        """The votes of the fit by their primary labels, utterances x labels."""
+        cast = np.zeros((utterances, self.pool.votes.shape[1]))
+        np.add.at(cast, self.pool.rows[self.fitted], self.pool.votes[self.fitted])
+        return cast
+
     def _draws(self, counts: Counts) -> tuple[Index, Array] | None:
         """Row and vector of every vote of the fit, where some vote is shared among labels."""
         pool, fitted = self.pool, self.fitted

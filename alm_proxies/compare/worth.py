@@ -116,7 +116,7 @@ def learning(
                 strength.append(float(np.average(concentration, weights=left.mass)))
             for curve, side in zip(curves, sides, strict=True):
                 curve.append(score(side, beside, left, len(counts)))
-        drawn_losses.append(DrawnLosses(curves, agreement(known.human)))
+        drawn_losses.append(DrawnLosses(curves, agreement(draw.cast(len(counts)))))
     own = material.held_out.counts()
     with np.errstate(divide="ignore"):
         own_loss = -(own * np.where(own > 0, np.log(material.fused), 0.0)).sum(1)
@@ -125,7 +125,7 @@ def learning(
     names = ["all", *(name for name in in_order(np.unique(averaged.strata)) if name in replicates)]
     worth = {name: replicates[name].worth(at) for name in names} if len(at) > 1 else {}
     everyone = replicates["all"]
-    stratum = agreement(counts.human)
+    stratum = agreement(material.human.counts())
     return Learning(
         at=at,
         human=everyone.curve(0),

@@ -12,8 +12,9 @@ from alm_proxies.compare.averaged import Averaged
 from alm_proxies.compare.draws import Pool, drawn
 from alm_proxies.compare.material import Material, material_of
 from alm_proxies.compare.refitted import MIXTURE_ROWS, EqualParts, refitted
+from alm_proxies.compare.strata import agreement
 from alm_proxies.compare.worth import Learning, learning
-from alm_proxies.estimators.counts import Counts, counts_of
+from alm_proxies.estimators.counts import Counts, Merge, counts_of
 from alm_proxies.estimators.dirichlet import Weighted
 from alm_proxies.estimators.gated import Gated
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
@@ -196,6 +197,22 @@ def test_votes_predicted_from_the_same_votes_are_merged_and_none_is_lost() -> No
         np.testing.assert_allclose(votes, held_out)
     merged = draw.contexts((3,))[3]
     assert len(merged.rows) == len(material)
+
+
+def test_strata_of_the_worth_are_those_of_the_scores_where_secondary_labels_count() -> None:
+    votes, utterances = corpus(8)
+    named = (pl.col("source") == "human") & (pl.col("draw") == 1)
+    second = pl.when(named).then(pl.lit(["sad"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
+    votes = Votes.of(votes.frame.with_columns(secondary=second), about=votes.about)
+    counts = counts_of(votes, utterances=utterances, merge=Merge(primary=0.8, secondary=0.2))
+    material = laid_out_for(Weighted().fit(counts).predict(counts), votes, utterances)
+    learned = learning(material, counts, seed=0, draws=2)
+    assert learned is not None
+    values, sizes = np.unique(agreement(material.human.counts()), return_counts=True)
+    assert "all agree" in values
+    assert {name: worth.utterances for name, worth in learned.worth.items() if name != "all"} == dict(
+        zip(values.tolist(), sizes.tolist(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("given", "at"), [(3, range(1, 13)), (11, range(1, 13)), (14, range(4, 16))])
