@@ -40,7 +40,8 @@ def compare(
     seed
         Random seed of intervals.
     """
-    each = [(path, run) for path in runs for run in runs_in(path)]
+    distinct = {path.resolve(): path for path in runs}
+    each = [(path, run) for path in distinct.values() for run in runs_in(path)]
     if len({run.name for _, run in each}) < len(each):  # the same names in several places
         each = [(path, replace(run, name=f"{path}: {run.name}")) for path, run in each]
     runs_ = [run for _, run in each]

@@ -245,6 +245,15 @@ def test_folders_of_single_commands_are_looked_into_alike(
         explain("work", "mine/zz")
 
 
+def test_how_often_a_finding_occurred_is_said_where_its_sentence_does_not_say_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [Finding("read", "odd", "1,200 votes are odd", count=1200), Finding("read", "odd", "0.3 is odd", count=3)]
+    Findings.gather(rows).write(tmp_path / "findings.parquet")
+    lines = printed(["findings", str(tmp_path)], capsys).splitlines()
+    assert [line.partition(": ")[2] for line in lines[:2]] == ["1,200 votes are odd.", "0.3 is odd (3 times)."]
+
+
 def test_a_finding_of_several_utterances_is_no_error_of_the_one_that_it_names(tmp_path: Path) -> None:
     several = Finding("export", "no_audio", "80 rows have none, such as a", utterance_id="a", count=80)
     alone = Finding("predict", "missing", "there is no such file", utterance_id="b")

@@ -144,6 +144,7 @@ def test_the_command_compares_label_files_and_a_run_with_itself_differs_nowhere(
     assert command(["compare", *files, "--votes", "nowhere", *given[2:], "-o", str(tmp_path / "other.html")]) == 2
     assert "nowhere: there is no such file" in capsys.readouterr().err
     assert command(["compare", files[0], *given, "-o", str(tmp_path / "other.html")]) == 2
+    assert command(["compare", files[0], files[0], *given, "-o", str(tmp_path / "other.html")]) == 2
 
 
 def test_folders_stand_for_the_files_in_them_and_a_run_that_is_not_paired_is_named(
