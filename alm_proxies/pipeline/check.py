@@ -131,7 +131,7 @@ def _looked_at(
         return foreseen  # of a source that cannot be read, an earlier result has the recordings where they were
     result = look_at_all(table if table is not None else Utterances.read(written), quiet=quiet)
     if not result.recordings and not result.remote:
-        if any(other.stage.verb == "train" for other in hearing):
+        if table is not None and any(other.stage.verb == "train" for other in hearing):
             fix = 'Name them in [[read]]: recordings = "FOLDER", or leave [[train]] out.'
             problems.append(f"{node.title}: no utterance has a recording to train on. {fix}")
         return foreseen

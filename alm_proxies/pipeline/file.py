@@ -170,17 +170,16 @@ def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], fi
     origins: dict[tuple[str, ...], str] = {}
     for key, value, origin in puts:
         _put(changed, key, value, str(path), origin)
-        origins[tuple(key.split(".")[:2])] = origin
-        origins[tuple(key.split("."))] = origin
+        parts = tuple(key.split("."))
+        origins = {**{other: stated for other, stated in origins.items() if other != parts}, parts: origin}
     top = list(FileSettings.model_fields)
     wide = {key: changed[key] for key in FILE_WIDE if key in changed}
     known = [*dict.fromkeys([*top, *FILE_WIDE]), *STAGES, "vary"]
     for key in changed:
         if key not in known:
-            stated = next((origin for parts, origin in origins.items() if parts[0] == key), None)
-            raise unknown_key(key, key, known, file.place((key,), stated))
+            raise unknown_key(key, key, known, file.place((key,), _origin_of(origins, (key,))))
     _refuse_misplaced(changed, file)
-    layers = [file.layer(key, changed[key], origins.get((key,))) for key in top if key in changed]
+    layers = [file.layer(key, changed[key], _origin_of(origins, (key,))) for key in top if key in changed]
     # a missing key is missing in the file
     own, _ = settings_from(FileSettings, *layers, Layer({}, "the file", where=str(path)))
     cards = path_in(file.beside, own.cards, f"{path}: cards") if own.cards is not None else file.beside
@@ -195,6 +194,14 @@ def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], fi
     except SettingsError as error:
         raise SettingsError(error.message, where=str(path), fix=error.fix) from None
     return run
+
+
+def _origin_of(origins: Mapping[tuple[str, ...], str], *spellings: tuple[str, ...]) -> str | None:
+    """The origin of the last value from outside the file for a key, for one in it, or for a table that it is in."""
+    for parts, origin in reversed(list(origins.items())):
+        if any(parts[: len(keys)] == keys[: len(parts)] for keys in spellings):
+            return origin
+    return None
 
 
 def _refuse_misplaced(values: Mapping[str, Any], file: _File) -> None:
@@ -258,27 +265,34 @@ class _Sections:
             raise SettingsError(error.message, where=self.file.place(at), fix=error.fix) from None
         layers = self._layers_of_file(model) if wide else []
         name = _called(stage, section)
-        put = {key: origin for key in section if (origin := self._origin(str(at[0]), name, key)) is not None}
+        verb = str(at[0])
+        put = {key: _origin_of(self.origins, (verb, name, key), (verb, key)) for key in section}
         named = f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
         top = (*FileSettings.model_fields, *FILE_WIDE)
-        own = {key: value for key, value in section.items() if key not in put}
+        own = {key: value for key, value in section.items() if put[key] is None}
         layers.append(Layer(own, named, where=str(self.file.path), text=self.file.text, at=at, top=top))
         for key, origin in put.items():
-            where = self.file.place(at, origin)
-            layers.append(Layer({key: section[key]}, origin, where=where, at=at, top=top))
+            if origin is not None:
+                where = self.file.place(at, origin)
+                layers.append(Layer({key: section[key]}, origin, where=where, at=at, top=top))
         # a missing key is missing in the section
         layers.append(Layer({}, named, where=str(self.file.path), text=self.file.text, at=at, top=top))
         settings, origins = settings_from(model, *layers)
-        return self._located(settings, origins), origins
+        return self._located(settings, (verb, name), (verb,)), origins
 
-    def _located(self, settings: BaseModel, origins: Mapping[str, str]) -> BaseModel:
+    def _located(self, settings: BaseModel, *at: tuple[str, ...]) -> BaseModel:
         """The settings with every path resolved relative to its origin: this file, a settings file, or a flag."""
         by: dict[Path, set[str]] = {}
-        for name in type(settings).model_fields:
-            origin = origins.get(name, "")
+        tables: dict[str, BaseModel] = {}
+        for name, field in type(settings).model_fields.items():
+            value, own = getattr(settings, name), [(*keys, field.alias or name) for keys in at]
+            if isinstance(value, Settings):
+                tables |= {name: inner} if (inner := self._located(value, *own)) is not value else {}
+                continue
+            origin = _origin_of(self.origins, *own)
             place = Path() if origin == "flag" else self.file.beside
-            place = Path(origin).parent if origin == self.file.settings else place
-            by.setdefault(place, set()).add(name)
+            by.setdefault(Path(origin).parent if origin and origin == self.file.settings else place, set()).add(name)
+        settings = settings.model_copy(update=tables) if tables else settings
         for place, names in by.items():
             settings = located(settings, place, names)
         return settings
@@ -291,10 +305,7 @@ class _Sections:
     def _layers_of_file(self, model: type[BaseModel]) -> list[Layer]:
         """The keys at the top of the file that are also settings of a stage."""
         values = {key: value for key, value in self.wide.items() if key in model.model_fields}
-        return [self.file.layer(key, value, self.origins.get((key,))) for key, value in values.items()]
-
-    def _origin(self, verb: str, name: str, key: str) -> str | None:
-        return self.origins.get((verb, name, key)) or self.origins.get((verb, key))
+        return [self.file.layer(key, value, _origin_of(self.origins, (key,))) for key, value in values.items()]
 
 
 def _name_of(stage: Stage, settings: BaseModel) -> str:

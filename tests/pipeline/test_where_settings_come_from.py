@@ -178,6 +178,30 @@ def test_an_error_names_the_place_of_the_value_and_no_line_of_another(
     assert str(error.value).removeprefix(f"{file.parent}/").startswith(place), str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "prompt"),
+    [
+        ("train.alm.answer", "codes", "{beside}/mine.toml"),
+        ("train.a.alm.label_orders", 2, "{beside}/mine.toml"),
+        ("train.alm.prompt", "./other.toml", "other.toml"),
+        ("train.a.alm.prompt", "./other.toml", "other.toml"),
+    ],
+)
+def test_a_flag_in_a_table_leaves_the_paths_beside_it_where_they_are(
+    key: str, value: object, prompt: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = '[train.alm]\nprompt = "./mine.toml"\n'
+    file.write_text(f'{FILE}[[train]]\nname = "a"\nrecipe = "alm"\nmodel = "./model"\n{table}')
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    alm, origin = check(file, changes={key: value}).settings["train/a"]["alm"]
+    assert (alm["prompt"], origin) == (prompt.format(beside=file.parent), "flag")
+
+
+def test_a_flag_in_a_table_at_the_top_is_its_origin(file: Path) -> None:
+    assert check(file, changes={"hold_out.keep": 1}).settings["read"]["hold_out"][1] == "flag"
+
+
 def test_vary_is_written_in_the_pipeline_file_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["check", "p.toml", "--set", "vary.seed=[1, 2]"]) == 2
     assert "[vary]" in capsys.readouterr().err
