@@ -198,7 +198,8 @@ def test_what_a_server_failed_at_is_tried_again_soon_and_the_rest_a_day_later(mo
         request = await reader.readuntil(b"\r\n\r\n")
         length = int(request.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         body = json.loads(await reader.readexactly(length) or b"{}")
-        status, said = b"200 OK", {"data": [{"id": "m"}]}
+        status = b"200 OK"
+        said: dict[str, object] = {"data": [{"id": "m"}]}
         if body:
             asked.append(body)
             formed = "response_format" in body
