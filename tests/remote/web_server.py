@@ -111,8 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._status(200, ("etag", mark), ("content-length", str(len(content))), *more)
         if not head:
+            self.held.sent[urlsplit(self.path).path] += 1  # before it is sent: a test may look as soon as it has it all
             self.wfile.write(content)
-            self.held.sent[urlsplit(self.path).path] += 1
 
     def _status(self, status: int, *headers: tuple[str, str]) -> None:
         self.send_response(status)
