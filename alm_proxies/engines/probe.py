@@ -68,18 +68,10 @@ class Failing:
         self._engine = engine
         self.failed = False
 
-    async def complete(
-        self,
-        question: Question,
-        fields: Mapping[str, Any],
-        *,
-        seconds: float,
-        answer: str | None = None,
-        words: bool = True,
-    ) -> Sent[Completion]:
+    async def complete(self, *given: Any, **named: Any) -> Sent[Completion]:
         """One chat completion."""
         try:
-            return await self._engine.complete(question, fields, seconds=seconds, answer=answer, words=words)
+            return await self._engine.complete(*given, **named)
         except FaultError as fault:
             self.failed |= fault.failure.kind == "server_error"
             raise
