@@ -10,7 +10,7 @@ import polars as pl
 from alm_proxies.ballots import Array, Draws, Index, is_rater
 
 FEWEST_VOTES = 10
-"""Raters with fewer votes are treated as the crowd."""
+"""Raters with fewer votes do not make it worth while to tell raters apart (`telling`)."""
 _KNOWN = 0.5
 _RATERS = 3
 
