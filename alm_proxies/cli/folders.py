@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from cyclopts import Parameter
 
-from alm_proxies.cli.outcome import Common, Outcome, says
+from alm_proxies.cli.outcome import Common, Outcome, times
 from alm_proxies.finding import placed
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.printable import counted, sentence
@@ -102,8 +102,7 @@ def _of_clip(name: Any, rows: pl.DataFrame) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     about = f" [{row['utterance_id']}]" if row["utterance_id"] else ""
-    times = f" ({row['count']:,} times)" if row["count"] > 1 and not says(row["message"], row["count"]) else ""
-    message = sentence(placed(row["message"], row["where"]), row["fix"], times)
+    message = sentence(placed(row["message"], row["where"]), row["fix"], times(row))
     line = f"{', '.join(row['stages'])} {row['kind']}{about}: {message}"
     several = f" (in {counted(len(row['files']), 'file')})" if len(row["files"]) > len(row["stages"]) else ""
     return f"{row['severity']:7}  {line}{several}"

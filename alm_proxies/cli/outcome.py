@@ -147,10 +147,9 @@ def tell(findings: Findings, *, quiet: bool, rest: str = "") -> None:
     """
     shown, named = _ranked(findings)
     for row, others in shown:
-        times = f" ({row['count']:,} times)" if row["count"] > 1 and not says(row["message"], row["count"]) else ""
         more = f" And {others:,} more of this kind." if others else ""
         message = placed(row["message"], row["where"] if row["utterance_id"] else None)
-        say(f"  {row['kind']}: {sentence(message, row['fix'], times)}{more}", quiet=quiet)
+        say(f"  {row['kind']}: {sentence(message, row['fix'], times(row))}{more}", quiet=quiet)
     if named:
         say(f"  also noted: {', '.join(named)}", quiet=quiet)
     if rest and (named or any(others for _, others in shown)):
@@ -173,7 +172,12 @@ def _ranked(findings: Findings) -> tuple[list[tuple[dict[str, Any], int]], list[
     return [(rows[0], len(rows) - 1) for rows in ordered if rows[0]["kind"] not in only_named], only_named
 
 
-def says(message: str, count: int) -> bool:
+def times(row: Mapping[str, Any]) -> str:
+    """How often a finding occurred, where its message does not say it."""
+    return f" ({row['count']:,} times)" if row["count"] > 1 and not _says(row["message"], row["count"]) else ""
+
+
+def _says(message: str, count: int) -> bool:
     """Whether a message states the number, not as a part of another."""
     spelled = "|".join(dict.fromkeys((str(count), f"{count:,}")))
     return re.search(rf"(?<![\d.,])({spelled})(?![\d]|[.,]\d)", message) is not None

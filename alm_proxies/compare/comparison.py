@@ -19,7 +19,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_speaker
 from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
-from alm_proxies.measures.held_out import HeldOut, held_out_counts, score_held_out
+from alm_proxies.measures.held_out import HeldOut, held_out_counts, importance_of, score_held_out
 from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.measures.tally import Tally
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
@@ -160,7 +160,7 @@ def compare(
     kept = Votes(held.filter(pl.col("utterance_id").is_in(compared.implode())), votes.about)
     speakers, known = speakers_of(ids, utterances), has_speaker(ids, utterances)
     squares = Tally.of(ballots_of(kept, ids, "held_out", consensus=consensus)).squares
-    weight = _importance(ids, importance)
+    weight = importance_of(ids, importance).fill_null(0.0).to_numpy()
     test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, weight, known, squares)
     scored = {
         name: score_held_out(
@@ -225,14 +225,6 @@ def _rated_alone(held: pl.DataFrame, predictions: Mapping[str, Labels], *, conse
     for labels in predictions.values():
         alone = alone.filter(alone.is_in(labels.frame["utterance_id"].implode()))
     return alone
-
-
-def _importance(ids: pl.Series, importance: Labels | None) -> Array:
-    if importance is None:
-        return np.ones(len(ids))
-    weights = importance.frame.select("utterance_id", "weight")
-    joined = ids.to_frame("utterance_id").join(weights, on="utterance_id", how="left", maintain_order="left")
-    return joined["weight"].fill_null(0.0).to_numpy()
 
 
 def _stratified(ids: pl.Series, strata: pl.DataFrame | None) -> dict[str, Words]:

@@ -177,7 +177,7 @@ def score_held_out(
     observed = (predictions if before is None else before).frame.select("utterance_id", observable="ambiguity")
     per = per.with_columns(outcome=pl.Series([STRATA[place] for place in outcome], dtype=pl.String))
     per = per.join(observed, on="utterance_id", how="left", maintain_order="left")
-    weights = _importance(ids, importance)
+    weights = importance_of(ids, importance)
     findings += _count("no_importance", "utterances without an importance, which are not counted", weights)
     weight = weights.fill_null(0.0).to_numpy()
     named = [name for name in _MEANS if name in per]
@@ -188,12 +188,11 @@ def score_held_out(
     rated = _joined(rated, utterances, kept, groups)
     rated = rated.join(observed, on="utterance_id", how="left", maintain_order="left")
     rated = rated.join(per.select("utterance_id", "outcome"), on="utterance_id", how="left", maintain_order="left")
-    importances = _importance(rated["utterance_id"], importance).fill_null(0.0).to_numpy()
+    importances = importance_of(rated["utterance_id"], importance).fill_null(0.0).to_numpy()
     names = [name for name in ATTRIBUTES if (rated[name].is_not_null() & rated[f"rated_{name}"].is_not_null()).any()]
+    people = _speakers(rated)
     agreements = {
-        (by, value): agreement_of(
-            rated[chosen], _speakers(rated)[chosen], importances[chosen], names, level=level, seed=seed
-        )
+        (by, value): agreement_of(rated[chosen], people[chosen], importances[chosen], names, level=level, seed=seed)
         for by, value, chosen in _slices(rated, ["outcome", "observable", *groups])
     }
     scores = [
@@ -256,7 +255,7 @@ def _true_shares(ids: pl.Series, truth: Labels) -> tuple[NDArray[np.bool_], Arra
     return known.to_numpy(), shares
 
 
-def _importance(ids: pl.Series, importance: Labels | None) -> pl.Series:
+def importance_of(ids: pl.Series, importance: Labels | None) -> pl.Series:
     """The importance weight of each utterance: 1 where none is given, null where this one has none."""
     if importance is None:
         return pl.repeat(1.0, len(ids), eager=True)

@@ -23,13 +23,18 @@ def rated_of(predictions: Labels, votes: Votes, *, consensus: bool = False) -> p
     Columns utterance_id and, for each attribute, its prediction, rated_{attribute} (the mean rating) and
     ratings_{attribute} (how many they are).
     """
-    rated = votes.frame.filter(which_count("held_out", consensus=consensus, answer="rating"))
+    predicted = predictions.frame.select("utterance_id", *ATTRIBUTES).filter(
+        pl.any_horizontal(pl.col(*ATTRIBUTES).is_not_null())
+    )
+    rated = votes.frame.filter(
+        which_count("held_out", consensus=consensus, answer="rating")
+        & pl.col("utterance_id").is_in(predicted["utterance_id"].implode())
+    )
     # a draw shared between labels has several rows, and one rating
     each = rated.group_by("utterance_id", "annotator", "draw").agg(pl.col(*ATTRIBUTES).mean())
     means = [pl.col(name).mean().alias(f"rated_{name}") for name in ATTRIBUTES]
     counts = [pl.col(name).count().alias(f"ratings_{name}") for name in ATTRIBUTES]
     means_of = each.sort("utterance_id", "annotator", "draw").group_by("utterance_id", maintain_order=True)
-    predicted = predictions.frame.select("utterance_id", *ATTRIBUTES)
     both = means_of.agg(*means, *counts).join(predicted, on="utterance_id", how="inner", maintain_order="left")
     known = [pl.col(name).is_not_null() & pl.col(f"rated_{name}").is_not_null() for name in ATTRIBUTES]
     return both.filter(pl.any_horizontal(known))

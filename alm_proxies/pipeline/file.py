@@ -380,8 +380,9 @@ def _put(values: dict[str, Any], key: str, value: Any, where: str, origin: str) 
     places: list[Any] = [values]
     stage = stage_of(path[0]) if path and path[0] in STAGES else None
     for depth, part in enumerate(path):
-        blocks = [place for place in places if isinstance(place, dict)] if depth == 1 and stage is not None else []
-        named = [block for block in blocks if stage is not None and _called(stage, block) == part]
+        named: list[Any] = []
+        if depth == 1 and stage is not None:
+            named = [place for place in places if isinstance(place, dict) and _called(stage, place) == part]
         if named and part not in named[0]:
             places = named
             continue

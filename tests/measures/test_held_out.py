@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r2_score
 
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import InputError
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.calibration import reliability
 from alm_proxies.measures.divergence import brier, jsd_base2, nll_per_vote
@@ -246,22 +246,6 @@ def test_the_floor_is_over_the_utterances_whose_truth_is_known(world):
     assert scored.score("jsd_base2") == pytest.approx(scored.per_utterance["jsd_base2"].mean())
 
 
-def test_a_rater_who_names_several_labels_rates_once():
-    frame = pl.DataFrame(
-        {
-            "utterance_id": ["c/1"] * 4 + ["c/2"] * 2,
-            "annotator": ["c/a", "c/a", "c/a", "c/b", "c/a", "c/b"],
-            "draw": pl.Series([0, 0, 0, 0, 0, 0], dtype=pl.Int32),
-            "label": ["angry", "happy", "sad", "sad", "sad", "sad"],
-            "weight": [1 / 3] * 3 + [1.0] * 3,
-            "held_out": True,
-            "valence": [0.9, 0.9, 0.9, 0.3, 0.2, 0.4],
-        }
-    )
-    predicted = labels_of(np.full((2, 4), 0.25), ids=["c/1", "c/2"], valence=np.array([0.6, 0.3]))
-    assert score_held_out(predicted, Votes.of(frame, taxonomy=LABELS)).score("rmse_valence") == pytest.approx(0)
-
-
 def test_the_floor_knows_that_an_uncertain_truth_is_sharper_than_its_mean():
     rng = np.random.default_rng(1)
     mean = rng.dirichlet(np.full(4, 3.0), 4000)
@@ -290,49 +274,6 @@ def test_importance_weighs_utterances_and_absence_counts_nothing(world):
     for measure in ("nll_per_vote", "jsd_base2", "accuracy", "macro_f1", "r2_over_utterances"):
         assert scored.score(measure) == pytest.approx(alone.score(measure))
     assert scored.findings.counts()["no_importance"] == 300
-
-
-def test_attributes_are_scored_where_predicted_and_voted(wording):
-    rng = np.random.default_rng(2)
-    heard = rng.random(50)
-    frame = pl.DataFrame(
-        {
-            "utterance_id": [f"c/{row:05d}" for row in range(50)],
-            "annotator": "c/a",
-            "label": "sad",
-            "held_out": True,
-            "valence": heard,
-        }
-    )
-    predicted = 0.5 * heard + 0.2
-    scored = score_held_out(labels_of(np.full((50, 4), 0.25), valence=predicted), Votes.of(frame, taxonomy=LABELS))
-    spread = predicted.var() + heard.var() + (predicted.mean() - heard.mean()) ** 2
-    assert scored.score("ccc_valence") == pytest.approx(2 * np.cov(predicted, heard, ddof=0)[0, 1] / spread)
-    assert scored.score("rmse_valence") == pytest.approx(np.sqrt(np.mean((predicted - heard) ** 2)))
-    with wording.refused(SettingsError):
-        scored.score("ccc_arousal")
-
-
-def test_attributes_are_scored_where_the_held_out_votes_have_no_label():
-    rng = np.random.default_rng(3)
-    heard, predicted = rng.random(60), rng.random(60)
-    ids = [f"c/{row:05d}" for row in range(60)]
-    frame = pl.DataFrame(
-        {
-            "utterance_id": ids,
-            "annotator": "c/a",
-            "label": [None if row % 3 == 0 else "sad" for row in range(60)],
-            "held_out": True,
-            "valence": heard,
-        }
-    )
-    votes, utterances = Votes.of(frame, taxonomy=LABELS), utterances_of(60, gender=["female", "male"] * 30)
-    scored = score_held_out(labels_of(np.full((60, 4), 0.25), valence=predicted), votes, utterances, groups=["gender"])
-    assert scored.score("rmse_valence") == pytest.approx(np.sqrt(np.mean((predicted - heard) ** 2)))
-    assert scored.findings.counts() == {"no_label": 20}
-    assert (scored.utterances("rmse_valence"), scored.utterances("nll_per_vote")) == (60, 40)
-    women = (predicted - heard)[::2]
-    assert scored.score("rmse_valence", "gender", "female") == pytest.approx(np.sqrt(np.mean(women**2)))
 
 
 def test_two_predictions_are_compared_in_pairs_by_speaker(world, wording):

@@ -381,36 +381,3 @@ def test_paths_inside_a_table_are_relative_to_the_file_and_names_stay(tmp_path: 
         new = located(TrainSettings.model_validate({"recipe": "alm", "alm": alm}), tmp_path).alm
         assert expected == (new.prompt if key == "prompt" else new.new and new.new.encoder)
     assert "prompt" not in deciding(TrainSettings(recipe="alm", model="m/n"))["alm"]
-
-
-TRAINED = """taxonomy = "crema6"
-folder = "o"
-[simulate]
-[fuse]
-[[train]]
-name = "d"
-recipe = "alm"
-alm = { new = {}, prompt = "deep/mine.toml" }
-"""
-
-
-def test_check_finds_a_prompt_for_training_beside_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "p.toml"
-    file.write_text(TRAINED)
-    (problem,) = check(file).problems
-    assert str(tmp_path / "deep" / "mine.toml") in problem
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "mine.toml").write_text('elicits = "label"\nafter = "One of {{ choices }}?"\n')
-    assert check(file).problems == ()
-
-
-@pytest.mark.parametrize(
-    "augment", ['effect = "gane"', 'effect = "gain"', 'effect = "gain", between = { decibels = [5, -5] }',
-                'effect = "noise", between = { snr = [0, 500] }', 'effect = "noise", between = { loud = [0, 5] }']
-)  # fmt: skip
-def test_check_finds_an_effect_that_training_cannot_apply(augment: str, tmp_path: Path, wording: Wording) -> None:
-    file = tmp_path / "p.toml"
-    block = f'[[train]]\nname = "w"\nrecipe = "encoder"\nmodel = "a/b"\naugment = [{{ {augment} }}]\n'
-    file.write_text(f'taxonomy = "crema6"\nfolder = "o"\n[simulate]\n[fuse]\n{block}')
-    (problem,) = check(file).problems
-    wording(problem)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from scripted_annotators import of_a_table
+from wording import Wording
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError
@@ -310,3 +311,36 @@ def test_a_list_of_missing_recordings_that_breaks_off_has_no_full_stop_behind_it
         (tmp_path / f"c{number}.wav").unlink()
     (warning,) = (warning for warning in check(path).warnings if "missing" in warning)
     assert " ... Check the path." in warning
+
+
+TRAINED = """taxonomy = "crema6"
+folder = "o"
+[simulate]
+[fuse]
+[[train]]
+name = "d"
+recipe = "alm"
+alm = { new = {}, prompt = "deep/mine.toml" }
+"""
+
+
+def test_check_finds_a_prompt_for_training_beside_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(TRAINED)
+    (problem,) = check(file).problems
+    assert str(tmp_path / "deep" / "mine.toml") in problem
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "mine.toml").write_text('elicits = "label"\nafter = "One of {{ choices }}?"\n')
+    assert check(file).problems == ()
+
+
+@pytest.mark.parametrize(
+    "augment", ['effect = "gane"', 'effect = "gain"', 'effect = "gain", between = { decibels = [5, -5] }',
+                'effect = "noise", between = { snr = [0, 500] }', 'effect = "noise", between = { loud = [0, 5] }']
+)  # fmt: skip
+def test_check_finds_an_effect_that_training_cannot_apply(augment: str, tmp_path: Path, wording: Wording) -> None:
+    file = tmp_path / "p.toml"
+    block = f'[[train]]\nname = "w"\nrecipe = "encoder"\nmodel = "a/b"\naugment = [{{ {augment} }}]\n'
+    file.write_text(f'taxonomy = "crema6"\nfolder = "o"\n[simulate]\n[fuse]\n{block}')
+    (problem,) = check(file).problems
+    wording(problem)

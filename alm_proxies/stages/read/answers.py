@@ -13,7 +13,7 @@ from alm_proxies.errors import SettingsError, TableError
 from alm_proxies.printable import counted
 from alm_proxies.stages.read.formats.table import MappedSource
 from alm_proxies.stages.read.mapping import Many, Mapping, missing_numbers, number
-from alm_proxies.stages.read.rows import MISSING, Rows, each_key_once
+from alm_proxies.stages.read.rows import CALLED_NOTHING, Rows, each_key_once
 from alm_proxies.stages.read.sources import finding, prefixed
 from alm_proxies.stages.read.vocabulary import Vocabulary
 from alm_proxies.table_checks import sum_across
@@ -126,7 +126,7 @@ def _of_no_rater(spoken: pl.DataFrame, files: list[File], where: str) -> list[Fi
         return []
     named, line = counted(spoken.height, "vote names", "votes name"), place(files, int(spoken["_row"][0]))
     message = f"{named} no rater and count as those of unknown ones, the first in {line}: the column is empty there"
-    fix = f"Fill in who voted; raters called {', '.join(MISSING[1:])} need another name, as these words mean no value."
+    fix = f"Fill in who voted; raters {CALLED_NOTHING}"
     return [finding("unknown_rater", message, fix=fix, where=where, count=spoken.height)]
 
 

@@ -134,8 +134,7 @@ def _fold_table(source: Source, utterances: pl.DataFrame) -> pl.DataFrame:
         return utterances.select(pl.coalesce("speaker", "utterance_id").alias("key"), own).drop_nulls().unique()
     rows = read_rows(path)
     column = "utterance_id" if "utterance_id" in rows.columns and "speaker" not in rows.columns else "speaker"
-    rows.need(column, "fold")
-    folds = rows.frame.select(pl.col(column, "fold").cast(pl.String).str.strip_chars().replace("", None))
+    folds = rows.words(column, "fold")
     for name in (column, "fold"):
         rows.refuse(folds[name].is_null(), name, "is missing", "Fill that column in every row.")
     return folds.with_columns(prefixed(column, source.corpus)).rename({column: "key"}).unique()

@@ -27,8 +27,9 @@ from alm_proxies.table_files import read_parquet
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".parquet")
 _SHEETS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
-MISSING = ["", "NA", "NaN", "nan", "null"]
-"""The text that stands for no value."""
+_MISSING = ["", "NA", "NaN", "nan", "null"]
+CALLED_NOTHING = f"called {', '.join(_MISSING[1:])} need another name, as these words mean no value."
+"""The end of a sentence about people whose names stand for no value."""
 _WHOLE_COPY = "Write it again, or check that it was copied whole."
 _BATCH = 100_000
 
@@ -65,6 +66,11 @@ class Rows:
         for name in names:
             if name not in self.columns:
                 raise missing_column(name, self.columns, self.path)
+
+    def words(self, *names: str) -> pl.DataFrame:
+        """Columns as text without spaces around it, null where it is empty; raises if the file lacks one."""
+        self.need(*names)
+        return self.frame.select(pl.col(*names).cast(pl.String).str.strip_chars().replace("", None))
 
     def place(self, row: int, column: str | None = None) -> str:
         """The place of a row (from 0): file, line and column."""
@@ -156,7 +162,7 @@ def _csv(path: Path, wanted: Sequence[str] | None, encoding: str, quoted: bool) 
     else:
         frame = _split(text, form.delimiter, len(header), places)
     frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-    frame = frame.with_columns(pl.all().replace(MISSING, None))
+    frame = frame.with_columns(pl.all().replace(_MISSING, None))
     return Rows(str(path), tuple(header), frame, text=form)
 
 
@@ -350,7 +356,7 @@ def _cell(value: Any) -> str | None:
     if value is None or value != value:
         return None
     if isinstance(value, str):
-        return None if value in MISSING else value
+        return None if value in _MISSING else value
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -385,4 +391,4 @@ def _plain(series: pl.Series, path: Path) -> pl.Series:
         fix = "Map another column, or save it as text."
         raise TableError(f"is {dtype}, not text", where=f"{path}, column {series.name}", fix=fix)
     text = series.cast(pl.String)
-    return text.set(text.is_in(MISSING), None)
+    return text.set(text.is_in(_MISSING), None)

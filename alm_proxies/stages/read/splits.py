@@ -42,10 +42,8 @@ def kept_splits(source: Source, utterances: pl.DataFrame) -> dict[str, str]:
         return {}
     path = source.keep_splits / UTTERANCES if source.keep_splits.is_dir() else source.keep_splits
     rows = read_rows(path)
-    rows.need("speaker", "split")
     known = shares_of(source.split_of_speakers)
-    table = rows.frame.select(pl.col("speaker", "split").cast(pl.String).str.strip_chars().replace("", None))
-    table = table.with_columns(prefixed("speaker", source.corpus))
+    table = rows.words("speaker", "split").with_columns(prefixed("speaker", source.corpus))
     ours = table["speaker"].is_in(list(speakers)).fill_null(value=False)
     rows.refuse(
         ours & ~table["split"].is_in(list(known)).fill_null(value=True),

@@ -31,7 +31,7 @@ from alm_proxies.stages.read.mapping import (
 )
 from alm_proxies.stages.read.recordings import recordings_absent
 from alm_proxies.stages.read.remote import without_secrets_in
-from alm_proxies.stages.read.rows import MISSING, Rows, read_rows
+from alm_proxies.stages.read.rows import CALLED_NOTHING, Rows, read_rows
 from alm_proxies.stages.read.sources import Part, finding, prefixed
 from alm_proxies.stages.read.splits import SPLITS, split_word
 from alm_proxies.stages.read.vocabulary import Vocabulary
@@ -270,9 +270,7 @@ def _without_speaker(utterances: pl.DataFrame, source: MappedSource) -> list[Fin
     if not 0 < len(without) < utterances.height:
         return []
     message = f"{counted(len(without), 'utterance has', 'utterances have')} no speaker, such as {without[0]!r}"
-    fix = (
-        f"Fill in who speaks; speakers called {', '.join(MISSING[1:])} need another name, as these words mean no value."
-    )
+    fix = f"Fill in who speaks; speakers {CALLED_NOTHING}"
     return [finding("unknown_speaker", message, fix=fix, where=str(source.source), count=len(without))]
 
 
