@@ -19,34 +19,22 @@ from alm_proxies.stages.balance.generated import _pairs
 from alm_proxies.stages.balance.mixtures import with_mixtures
 from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Generated
 from alm_proxies.stages.balance.stage import Balanced, balance
-from alm_proxies.stages.simulate.settings import SimulateSettings
-from alm_proxies.stages.simulate.stage import simulate
+from alm_proxies.stages.simulate.stage import Corpus
 from alm_proxies.tables import Labels, Utterances
 
-HALF = BalanceSettings(generated=Generated(size=0.5, controls=30), classes="square_root")
+HALF = BalanceSettings(generated=Generated(size=0.5, controls=10), classes="square_root")
 FEW_CONTROLS = HALF.model_copy(update={"generated": Generated(size=0.5, controls=5)})
 
 
-@pytest.fixture(scope="module")
-def cache_of_features(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def the_same_recordings_are_measured_once(
-    a_cache_of_its_own: None, cache_of_features: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One cache for all tests of this module, which keeps features by the content of their recordings."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache_of_features))
+pytestmark = pytest.mark.usefixtures("the_same_recordings_are_measured_once")
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
+def corpus(speech: Corpus) -> tuple[Labels, Utterances]:
     """Simulated speech and its true distributions."""
-    root = tmp_path_factory.mktemp("speech")
-    simulated = simulate(root, SimulateSettings(utterances=120, speakers=12))
-    frame = simulated.utterances.frame.with_columns(split=pl.lit("train"))
-    return simulated.truth, Utterances.of(frame, about=simulated.utterances.about)
+    frame = speech.utterances.frame.head(90).with_columns(split=pl.lit("train"))
+    truth = Labels(speech.truth.frame.filter(pl.col("utterance_id").is_in(frame["utterance_id"])), speech.truth.about)
+    return truth, Utterances.of(frame, about=speech.utterances.about)
 
 
 @pytest.fixture(scope="module")
@@ -140,10 +128,10 @@ def test_what_the_listener_rejects_is_left_out_and_the_controls_say_what_it_noti
     figures = balanced.metrics["generated"]
     rejected = balanced.findings.counts().get("drifted", 0)
     assert figures["tried"] == figures["items"] + rejected
-    assert figures["tried"] == pytest.approx(60, abs=1)
+    assert figures["tried"] == pytest.approx(45, abs=1)
     controls = {control["name"]: control for control in figures["controls"]}
     assert set(controls) == {*CONTROLS, OTHER_EMOTION}
-    assert controls["noise at 0 dB"]["tried"] == 30
+    assert controls["noise at 0 dB"]["tried"] == 10
     assert controls["noise at 0 dB"]["rate"] > 0.8
     blind = [name for name, control in controls.items() if control["tried"] and control["rate"] < 0.8]
     named = balanced.findings.frame.filter(pl.col("kind") == "drift_check_blind")["where"].to_list()
@@ -175,7 +163,7 @@ def test_shares_hold_over_utterances_and_items_and_rendering_is_the_recipe(
         assert written is not None
         assert other is not None
         np.testing.assert_allclose(written.samples, other.samples, atol=1e-6)
-    assert ahead.page.html().count("<audio") >= 60
+    assert ahead.page.html().count("<audio") >= 45
     assert ahead.metrics["copies"]["worst_error"] <= 0.01
 
 
@@ -196,7 +184,7 @@ def test_one_speakers_utterances_are_mixed_where_asked(corpus: tuple[Labels, Utt
 
 
 def test_no_item_mixes_utterances_of_two_splits(corpus: tuple[Labels, Utterances], tmp_path: Path) -> None:
-    frame = corpus[1].frame.with_columns(split=pl.Series(["train", "train", "development"] * 40))
+    frame = corpus[1].frame.with_columns(split=pl.Series(["train", "train", "development"] * 30))
     split = dict(frame.select("utterance_id", "split").iter_rows())
     both = FEW_CONTROLS.model_copy(update={"splits": ("train", "development"), "examples": 0})
     items = items_of(balance(corpus[0], Utterances.of(frame, about=corpus[1].about), tmp_path, both))

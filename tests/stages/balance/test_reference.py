@@ -13,27 +13,30 @@ from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.stages.balance.reference import _counted, _standardised, class_weights
 from alm_proxies.stages.balance.settings import BalanceSettings, Copies, Reference
 from alm_proxies.stages.balance.stage import Balanced, balance
-from alm_proxies.stages.simulate.settings import SimulateSettings
-from alm_proxies.stages.simulate.stage import simulate
+from alm_proxies.stages.simulate.stage import Corpus
 from alm_proxies.tables import Labels, Utterances
+
+pytestmark = pytest.mark.usefixtures("the_same_recordings_are_measured_once")
 
 REFERENCE = BalanceSettings(method="reference", reference=Reference(ratio=0.5, augmented=0.5), examples=4)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Utterances]:
-    """Simulated speech with its true distributions, a test split, and a recording that is broken."""
-    root = tmp_path_factory.mktemp("speech")
-    simulated = simulate(root, SimulateSettings(utterances=160, speakers=12))
-    frame = simulated.utterances.frame.with_columns(
-        split=pl.when(pl.int_range(pl.len()) < 140).then(pl.lit("train")).otherwise(pl.lit("test"))
+def corpus(speech: Corpus) -> tuple[Labels, Utterances]:
+    """Simulated speech with its true distributions, and a test split."""
+    frame = speech.utterances.frame.with_columns(
+        split=pl.when(pl.int_range(pl.len()) < 100).then(pl.lit("train")).otherwise(pl.lit("test"))
     )
-    return simulated.truth, Utterances.of(frame, about=simulated.utterances.about)
+    return speech.truth, Utterances.of(frame, about=speech.utterances.about)
 
 
 @pytest.fixture(scope="module")
-def balanced(corpus: tuple[Labels, Utterances], tmp_path_factory: pytest.TempPathFactory) -> Balanced:
-    return balance(*corpus, tmp_path_factory.mktemp("made"), REFERENCE)
+def balanced(
+    corpus: tuple[Labels, Utterances], cache_of_features: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Balanced:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_of_features))
+        return balance(*corpus, tmp_path_factory.mktemp("made"), REFERENCE)
 
 
 def items_of(balanced: Balanced) -> list[dict[str, object]]:
