@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import FEWEST_TO_TEST, Interval
-from alm_proxies.measures.arrays import Array, same_rows
+from alm_proxies.measures.arrays import Array, quantiles, same_rows
 from alm_proxies.seeds import generator
 
 RESAMPLES = 2000
@@ -270,8 +270,8 @@ def _percentiles(sums: Array, statistic: Statistic, level: float, seed: int) -> 
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < RESAMPLES // 2:
         return float("nan"), float("nan")
-    low, high = np.quantile(drawn, widened(len(sums), level))
-    return float(low), float(high)
+    low, high = quantiles(drawn, widened(len(sums), level))
+    return low, high
 
 
 def resampled(sums: Array, seed: int) -> Array:
@@ -280,6 +280,7 @@ def resampled(sums: Array, seed: int) -> Array:
     return np.asarray(_resamples(len(grouped), seed) @ grouped)
 
 
+@lru_cache(maxsize=64)
 def widened(speakers: int, level: float) -> Array:
     """The two percentiles that are the ends of an interval of this level over these speakers."""
     from scipy.special import ndtr, stdtrit

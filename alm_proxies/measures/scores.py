@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.interval import Interval
-from alm_proxies.measures.arrays import Array
+from alm_proxies.measures.arrays import Array, quantiles
 from alm_proxies.measures.bootstrap import interval_of_sums, ratio, resampled, sums_by_speaker, where_few, widened
 from alm_proxies.measures.calibration import BINS, equal_mass_bins, top_label
 from alm_proxies.measures.hard_labels import WITH_TIES, WITHOUT_TIES, confusion_sums, most_voted
@@ -101,8 +101,8 @@ def _ece_interval(sums: Array, *, level: float, seed: int) -> Interval:
     gaps = drawn[:, :-1] / drawn[:, -1:]
     apart = np.abs(gaps - own[:-1] / own[-1]).sum(1) * np.sqrt(count / (count - 1))
     errors, ends = np.abs(gaps).sum(1), widened(count, level)
-    lowest, highest = np.quantile(errors, ends)
-    low = min(2 * plain.estimate - highest, plain.estimate - np.quantile(apart, ends[1]))
+    lowest, highest = quantiles(errors, ends)
+    low = min(2 * plain.estimate - highest, plain.estimate - quantiles(apart, ends[1:])[0])
     high = plain.estimate + max(plain.estimate - lowest, highest - errors.mean())
     return replace(plain, low=float(low), high=float(high), method="gaps")
 

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.measures.arrays import quantiles
 from alm_proxies.measures.bootstrap import (
     interval_by_speaker,
     mean_by_speaker,
@@ -166,3 +167,12 @@ def test_speakers_of_whom_nothing_is_known_do_not_count_where_few_are():
     assert mean_by_speaker(values, speakers, weights=np.where(four, 1.0, 0.0)) == mean_by_speaker(
         values[four], speakers[four]
     )
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 1999, 2000])
+def test_quantiles_are_those_of_numpy_to_the_last_digit(count: int) -> None:
+    rng = np.random.default_rng(count)
+    for digits in (1, 16):  # with and without equal values
+        values = np.round(rng.normal(size=count), digits)
+        for ends in (np.array([0.0, 1.0]), *np.sort(rng.random((50, 2)), axis=1)):
+            assert quantiles(values, ends) == np.quantile(values, ends).tolist()

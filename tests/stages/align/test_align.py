@@ -10,7 +10,9 @@ import polars as pl
 import pytest
 from wording import Wording
 
+from alm_proxies.compare import worth
 from alm_proxies.compare.rivals import alone_of, rivals
+from alm_proxies.compare.worth import DRAWS
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.counts import counts_of
 from alm_proxies.estimators.dirichlet import Pool
@@ -38,7 +40,10 @@ def fused(corpus: tuple[Votes, Utterances]) -> Labels:
 
 @pytest.fixture(scope="module")
 def report(corpus: tuple[Votes, Utterances], fused: Labels) -> Alignment:
-    return align(fused, *corpus, QUICK)
+    """With as many draws as users have."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worth, "DRAWS", DRAWS)
+        return align(fused, *corpus, QUICK)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import polars as pl
 import pytest
 from wording import Wording
 
+from alm_proxies.compare import worth
 from alm_proxies.compare.material import material_of
 from alm_proxies.compare.rivals import ALONE, AUTO_ALONE, FUSED
+from alm_proxies.compare.worth import DRAWS
 from alm_proxies.seeds import generator
 from alm_proxies.stages.align.prepared import Prepared, prepare
 from alm_proxies.stages.align.scored import Scored, scored_of
@@ -84,7 +86,10 @@ def test_a_gain_of_the_method_is_not_taken_for_one_of_the_proxies(method: str) -
     assert abs(gain.difference.estimate) < 0.02
 
 
-def test_a_better_method_on_human_votes_alone_is_named_with_its_figure(wording: Wording) -> None:
+def test_a_better_method_on_human_votes_alone_is_named_with_its_figure(
+    wording: Wording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worth, "DRAWS", DRAWS)  # with fewer the page has other sentences
     votes, utterances = corpus(0.9, utterances=240)
     labels = labels_of(votes, utterances, "weighted")
     report = align(labels, votes, utterances, AlignSettings(examples=0))
