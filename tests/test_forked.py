@@ -81,11 +81,14 @@ def test_one_that_does_not_end_is_killed_and_fails_its_test(program: str) -> Non
     assert process.wait(60) == -signal.SIGKILL
 
 
-def test_what_outlives_it_with_its_streams_does_not_hold_its_test(tmp_path: Path) -> None:
+def test_what_outlives_it_with_its_streams_does_not_hold_its_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("forked._SOON", 0.2)
     program = "import os, sys, time; pid = os.fork(); pid or time.sleep(30); open('pid', 'w').write(str(pid))"
     process = Forked("-c", program, cwd=tmp_path)
-    with pytest.raises(AssertionError, match=r"has not ended in 5"):
-        process.communicate(seconds=5.0)
+    with pytest.raises(AssertionError, match=r"has not ended in 3"):
+        process.communicate(seconds=3.0)
     assert process.wait(60) == 0
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 

@@ -154,7 +154,7 @@ def test_folders_stand_for_the_files_in_them_and_a_run_that_is_not_paired_is_nam
     for name in ("one", "same"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "labels.parquet").write_bytes(first.labels.read_bytes())
-    other = VARIED.replace("120", "40").replace("seed = 1", "seed = 2").replace("[vary]", "")
+    other = VARIED.replace("120", "12").replace("seed = 1", "seed = 2").replace("[vary]", "")
     (tmp_path / "other.toml").write_text(other, encoding="utf-8")
     run(tmp_path / "other.toml", folder=tmp_path / "other", quiet=True)
     given = ["--votes", str(first.votes[0].parent), "--utterances", str(first.utterances[0].parent)]
@@ -172,7 +172,7 @@ def test_folders_stand_for_the_files_in_them_and_a_run_that_is_not_paired_is_nam
 
 def test_runs_with_other_held_out_votes_are_sets_of_their_own(tmp_path: Path) -> None:
     varied = '"simulate.seed" = [1, 2]\n"fuse.method" = ["human", "dirichlet"]\n'
-    (tmp_path / "pipeline.toml").write_text(VARIED.replace("120", "60") + varied, encoding="utf-8")
+    (tmp_path / "pipeline.toml").write_text(VARIED.replace("120", "24") + varied, encoding="utf-8")
     run(tmp_path / "pipeline.toml", quiet=True)
     compared = compare_runs(runs_in(tmp_path / "out"))
     assert len(compared.evaluations) == 2
@@ -186,14 +186,14 @@ def test_votes_without_any_held_out_end_in_a_sentence_and_the_run_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (
-        VARIED.replace("120", "40").replace("[hold_out]\nkeep = 3\n", "").replace("dense = 8\n", "")
+        VARIED.replace("120", "12").replace("[hold_out]\nkeep = 3\n", "").replace("dense = 8\n", "")
         + '"fuse.method" = ["human", "dirichlet"]\n'
     )
     (tmp_path / "pipeline.toml").write_text(text, encoding="utf-8")
     ran = run(tmp_path / "pipeline.toml", quiet=True)
     assert not any(page.name == "compare.html" for page in ran.pages)
     assert "no vote is held out" in capsys.readouterr().err
-    assert pl.read_parquet(runs_in(tmp_path / "out")[0].labels).height == 40
+    assert pl.read_parquet(runs_in(tmp_path / "out")[0].labels).height == 12
 
 
 def test_a_file_that_does_not_exist_and_a_folder_without_a_run_are_two_sentences(tmp_path: Path) -> None:
