@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,26 @@ from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import PromptContext
 from alm_proxies.errors import AlmProxiesError, InputError
-from alm_proxies.files import read_text
 from alm_proxies.pipeline.outputs import Outputs
+from alm_proxies.pipeline.recorded import Manifest
+from alm_proxies.pipeline.replies import Replies, replies_of, votes_with_replies
 from alm_proxies.pipeline.tracing import Trace, traced, votes_on
 from alm_proxies.printable import in_money, one_currency
 from alm_proxies.remote.at_hand import refuse_elsewhere, table_in
 from alm_proxies.report.drawing import listed
 from alm_proxies.settings import settings_of
 from alm_proxies.stages.annotate.askable import with_turns
-from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.settings import AnnotateSettings
 from alm_proxies.stages.annotate.stage import read_panel
 from alm_proxies.stages.fuse.settings import FuseSettings
+from alm_proxies.stages.registry import STAGES
 from alm_proxies.table_files import read_parquet, scan_table
-from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, Votes, combine
+from alm_proxies.tables import ATTRIBUTES, Labels, Utterances, combine
 from alm_proxies.taxonomy import from_unit
 
 _MOST_NEAR = 3
 """The most ids that an error proposes."""
-_OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out")
+_OF_ONE_DRAW = ("source", "annotator", "draw", "status", "held_out", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,8 @@ class Explained:
     label: dict[str, Any]
     """Its row of Labels; empty if there is none."""
     votes: list[dict[str, Any]]
-    """Every vote, held-out ones included; proxies with their raw reply, cell, request digest, tokens and price."""
+    """Every vote, held-out ones included; proxies with their raw reply, cell, request digest, tokens and price, which
+    are those of the whole draw where it has a row for each label. Where files differ in a vote, each has its file."""
     prompts: list[dict[str, Any]]
     """The prompt and the model of each annotator, by cell."""
     influence: list[dict[str, Any]]
@@ -75,9 +75,12 @@ class Explained:
         for other in self.others:
             yield f"{other['file']}: {_shares(other)}"
         yield "votes:" if self.votes else "votes: none here"
-        for _, rows in groupby(self.votes, key=lambda vote: [vote[name] for name in _OF_ONE_DRAW]):
-            yield self._vote(list(rows))
-        if price := sum(vote.get("price") or 0.0 for vote in self.votes):
+        price = 0.0
+        for _, own in groupby(self.votes, key=lambda vote: [vote.get(name) for name in _OF_ONE_DRAW]):
+            rows = list(own)
+            price += rows[0].get("price") or 0.0  # the price of a draw, which a row for each label has
+            yield self._vote(rows)
+        if price:
             currency = one_currency(vote.get("currency") for vote in self.votes)
             yield f"these votes cost {in_money(price, currency)}"
         for row in self.failures:
@@ -106,7 +109,8 @@ class Explained:
         number = vote.get("cell")
         cell = f"  cell {number}" if number is not None and number >= 0 else ""
         who = f"  {vote['source']:5}  {vote['annotator']} #{vote['draw']}"
-        return f"{who}: {message} ({vote['status']}{held}){cell}{raw}"
+        file = f"  in {vote['file']}" if vote.get("file") else ""
+        return f"{who}: {message} ({vote['status']}{held}){cell}{raw}{file}"
 
     def _ratings(self, rated: dict[str, Any]) -> str:
         """Ratings on the scale of the corpus's raters."""
@@ -133,11 +137,11 @@ def explain(
     refuse_elsewhere([*votes, *([] if utterances is None else [utterances])])
     outputs = Outputs.of(folder)
     folder = outputs.folder
-    manifest = _manifest(outputs)
-    runs = manifest["runs"]
+    manifest = Manifest.of(outputs.manifest, outputs.markers, folder)
+    runs = manifest.runs
     if not 0 <= number < len(runs):
         raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
-    places = {Path(place).parts[0]: folder / place for place in runs[number]["stages"]}
+    places = {Path(place).parts[0]: folder / place for place in runs[number].stages}
     if votes or utterances is not None or not {"read", "fuse"} <= set(places):
         people = None if utterances is None else table_in(Path(utterances), "utterances")
         given = tuple(table_in(Path(path), "votes") for path in votes)
@@ -147,30 +151,32 @@ def explain(
     file = places["fuse"] / "labels.parquet"
     label = _row(Labels.read(file).frame, utterance_id, file)
     files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
-    cast = combine(*(votes_on(path, utterance_id, table.taxonomy) for path in files))
-    replies = _replies(outputs.ledgers, utterance_id) if "annotate" in places else {}
-    stated = manifest["stages"][_name(places["fuse"], folder)]["task"]["settings"]
+    read = {path: votes_on(path, utterance_id, table.taxonomy) for path in files}
+    cast = combine(*read.values())
+    of_run = _of_run(outputs, [folder / place for place in runs[number].stages])
+    replies = replies_of([path for path in of_run.ledgers if path.parent == places.get("annotate")], utterance_id)
+    stated = manifest.settings(_name(places["fuse"], folder))
     notes: list[str] = []
-    trace = _trace(file, label, files, settings_of(FuseSettings, stated, str(places["fuse"])), table, notes)
-    prompts = list(_prompts(manifest, places, folder, table, row, replies, cast, notes))
+    trace = _trace(file, label, files, stated, table, notes)
+    prompts = _prompts(manifest, places, folder, table, row, replies, cast.taxonomy, notes)
     return Explained(
         utterance=row,
         label=label,
-        votes=_with_replies(cast.frame, utterance_id, replies),
+        votes=votes_with_replies({path: votes.frame for path, votes in read.items()}, replies, folder),
         prompts=prompts,
         influence=trace.influence,
         method=trace.method,
         notes=notes,
         scales=cast.about.scales.get(row["corpus"], {}),
         others=[other for path, other in _label_rows(outputs, utterance_id).items() if path.parent != places["fuse"]],
-        failures=_failures(outputs, utterance_id),
+        failures=_failures(of_run, utterance_id),
     )
 
 
 def _anywhere(
     outputs: Outputs,
     utterance_id: str,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     places: dict[str, Path],
     given: tuple[Path, ...] = (),
     people: Path | None = None,
@@ -186,36 +192,33 @@ def _anywhere(
     others = _label_rows(outputs, utterance_id)
     taxonomy = next((about_of(path).taxonomy for path in others), ())
     files = list(given) or list(outputs.tables["votes"])
-    read = {votes.content_digest(): votes for votes in (votes_on(path, utterance_id, taxonomy) for path in files)}
-    cast = [votes for votes in read.values() if votes.frame.height]
-    replies = _replies(outputs.ledgers, utterance_id)
+    read = {path: votes_on(path, utterance_id, taxonomy) for path in files}
+    cast = {path: votes for path, votes in read.items() if votes.frame.height}
+    replies = replies_of(outputs.ledgers, utterance_id)
     if row is None and not cast and not others and not replies:
         every = [*described, *files, *outputs.tables["labels"]]
-        frames = [read_parquet(path, ["utterance_id"]) for path in every if path.suffix == ".parquet"]
-        _row(pl.concat(frames) if frames else pl.DataFrame(schema=_NO_VOTES), utterance_id, outputs.folder)
+        known = [read_parquet(path, ["utterance_id"]) for path in every if path.suffix == ".parquet"]
+        _row(pl.concat(known) if known else pl.DataFrame(schema=_NO_IDS), utterance_id, outputs.folder)
     label: dict[str, Any] = {}
     trace = Trace("")
     fused = next((path for path in others if _is_fused(path)), None)
     if fused is not None:
         label = {key: value for key, value in others.pop(fused).items() if key != "file"}
         made_by = about_of(fused).made_by
-        settings = FuseSettings.model_validate(made_by.settings if made_by is not None else {})
-        if given:
-            trace = traced(fused, label, files, settings, utterances, notes)
-        else:
-            trace = _trace(fused, label, files, settings, utterances, notes)
+        stated = made_by.settings if made_by is not None else {}
+        trace = (_traced if given else _trace)(fused, label, files, stated, utterances, notes)
     prompts: list[dict[str, Any]] = []
     if replies and "annotate" in places and utterances is not None and row is not None and cast:
-        prompts = list(_prompts(manifest, places, outputs.folder, utterances, row, replies, cast[0], notes))
+        labels = next(iter(cast.values())).taxonomy
+        prompts = _prompts(manifest, places, outputs.folder, utterances, row, replies, labels, notes)
     elif replies:
         notes.append("prompts are shown only for the folder of a pipeline, which names the annotator files")
-    frames = [votes.frame for votes in cast]
-    together = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame(schema=_NO_VOTES)
-    scales = next((votes.about.scales for votes in cast if votes.about.scales), {})
+    frames = {path: votes.frame for path, votes in cast.items()}
+    scales = next((votes.about.scales for votes in cast.values() if votes.about.scales), {})
     return Explained(
         utterance=row or {"utterance_id": utterance_id},
         label=label,
-        votes=_with_replies(together, utterance_id, replies),
+        votes=votes_with_replies(frames, replies, outputs.folder),
         prompts=prompts,
         influence=trace.influence,
         method=trace.method,
@@ -226,29 +229,45 @@ def _anywhere(
     )
 
 
-_NO_VOTES = {
-    "utterance_id": pl.String,
-    "source": pl.String,
-    "annotator": pl.String,
-    "draw": pl.Int32,
-    "label": pl.String,
-}
+_NO_IDS = {"utterance_id": pl.String}
+
+
+def _of_run(outputs: Outputs, places: Sequence[Path]) -> Outputs:
+    """The outputs without those of stages that belong to other runs of [vary], or to earlier forms of the file."""
+
+    def is_own(path: Path) -> bool:
+        inside = path.relative_to(outputs.folder).parts
+        return inside[0] not in STAGES or any(place in path.parents for place in places)
+
+    tables = {kind: tuple(filter(is_own, paths)) for kind, paths in outputs.tables.items()}
+    return replace(outputs, tables=tables, ledgers=tuple(filter(is_own, outputs.ledgers)))
 
 
 def _trace(
     labels: Path,
     label: dict[str, Any],
     files: Sequence[Path],
-    settings: FuseSettings,
+    stated: dict[str, Any],
     utterances: Utterances | None,
     notes: list[str],
 ) -> Trace:
     """What each annotator does to a label; a note where the votes that were found do not show it."""
     try:
-        return traced(labels, label, files, settings, utterances, notes)
+        return _traced(labels, label, files, stated, utterances, notes)
     except AlmProxiesError as error:
         notes.append(f"what each annotator does to the label cannot be shown: {error}")
-        return Trace(settings.method)
+        return Trace(str(stated.get("method", "")))
+
+
+def _traced(
+    labels: Path,
+    label: dict[str, Any],
+    files: Sequence[Path],
+    stated: dict[str, Any],
+    utterances: Utterances | None,
+    notes: list[str],
+) -> Trace:
+    return traced(labels, label, files, settings_of(FuseSettings, stated, str(labels)), utterances, notes)
 
 
 def _refuse_two(outputs: Outputs, utterance_id: str, rows: dict[Path, dict[str, Any]]) -> None:
@@ -278,22 +297,6 @@ def _failures(outputs: Outputs, utterance_id: str) -> list[dict[str, Any]]:
     return outputs.clips().filter(pl.col("utterance_id") == utterance_id).to_dicts()
 
 
-def _with_replies(
-    votes: pl.DataFrame, utterance_id: str, replies: dict[tuple[str, int], dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The votes of the tables with what the ledgers know of them, and votes that are in a ledger alone."""
-    own = votes.filter(pl.col("utterance_id") == utterance_id).sort("source", "annotator", "draw", "label").to_dicts()
-    written = {(vote["annotator"], vote["draw"]) for vote in own}
-    alone = [
-        {"source": "proxy", "annotator": annotator, "draw": draw, "weight": 1.0, "held_out": False, "stated": None}
-        | reply
-        for (annotator, draw), reply in replies.items()
-        if (annotator, draw) not in written
-    ]
-    known = {key: {name: value for name, value in reply.items() if name != "label"} for key, reply in replies.items()}
-    return [*({**vote, **known.get((vote["annotator"], vote["draw"]), {})} for vote in own), *alone]
-
-
 def _has(frame: pl.DataFrame, utterance_id: str) -> bool:
     return utterance_id in frame["utterance_id"]
 
@@ -301,22 +304,6 @@ def _has(frame: pl.DataFrame, utterance_id: str) -> bool:
 def _shares(label: dict[str, Any]) -> str:
     shares = {key[2:]: value for key, value in label.items() if key.startswith("p_")}
     return "  ".join(f"{name} {share:.3f}" for name, share in sorted(shares.items(), key=lambda pair: -pair[1]))
-
-
-def _manifest(outputs: Outputs) -> dict[str, Any]:
-    """The manifest of a run; for an unfinished run, the records of its finished stages."""
-    if outputs.manifest is None:
-        records = {}
-        for path in outputs.markers:
-            with suppress(ValueError):
-                records[outputs.named(path.parent)] = json.loads(read_text(path))
-        return {"runs": [{"stages": list(records)}], "stages": records}
-    try:
-        manifest: dict[str, Any] = json.loads(read_text(outputs.manifest))
-    except ValueError as error:
-        fix = "Run the pipeline file again."
-        raise InputError(f"is not JSON: {error}", where=str(outputs.manifest), fix=fix) from None
-    return manifest
 
 
 def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
@@ -337,35 +324,43 @@ def _row(frame: pl.DataFrame, utterance_id: str, where: Path) -> dict[str, Any]:
     return rows.row(0, named=True)
 
 
-def _replies(ledgers: Iterable[Path], utterance_id: str) -> dict[tuple[str, int], dict[str, Any]]:
-    replies = {}
-    for path in ledgers:
-        with Ledger.look(path) as ledger:
-            currency = ledger.currency()
-            for reply in ledger.replies(utterance_id):
-                replies[reply.pop("annotator"), reply.pop("draw")] = reply | {"currency": currency}
-    return replies
-
-
 def _prompts(
-    manifest: dict[str, Any],
+    manifest: Manifest,
     places: dict[str, Path],
     folder: Path,
     utterances: Utterances,
     row: dict[str, Any],
-    replies: dict[tuple[str, int], dict[str, Any]],
-    votes: Votes,
+    replies: Replies,
+    taxonomy: tuple[str, ...],
+    notes: list[str],
+) -> list[dict[str, Any]]:
+    """The prompts of a pipeline's annotators; a note where their files cannot be read."""
+    prompts: list[dict[str, Any]] = []
+    if "annotate" in places:
+        stated = manifest.settings(_name(places["annotate"], folder))
+        own = replies.get(places["annotate"], {})
+        try:
+            prompts.extend(_prompts_of(stated, places["annotate"], utterances, row, own, taxonomy, notes))
+        except AlmProxiesError as error:
+            notes.append(f"prompts cannot be shown: {error}")
+    return prompts
+
+
+def _prompts_of(
+    stated: dict[str, Any],
+    place: Path,
+    utterances: Utterances,
+    row: dict[str, Any],
+    replies: Mapping[tuple[str, int], dict[str, Any]],
+    taxonomy: tuple[str, ...],
     notes: list[str],
 ) -> Iterator[dict[str, Any]]:
-    if "annotate" not in places:
-        return
-    stage = manifest["stages"][_name(places["annotate"], folder)]
-    settings = AnnotateSettings.model_validate(stage["task"]["settings"])
-    kept = places["annotate"] / "evidence.parquet"
+    settings = settings_of(AnnotateSettings, stated, str(place))
+    kept = place / "evidence.parquet"
     evidence = dict(read_parquet(kept).iter_rows()) if kept.exists() else {}
-    cards = about_of(places["annotate"] / "votes.parquet").annotators
+    cards = about_of(place / "votes.parquet").annotators
     for annotator in read_panel(settings):
-        ready = annotator.ready(votes.taxonomy)
+        ready = annotator.ready(taxonomy)
         card = cards.get(ready.name)
         if card is None or card.digest != ready.digest:
             notes.append(f"the file of {ready.name} was changed since: its prompt is shown as it is now")
@@ -375,9 +370,9 @@ def _prompts(
         frame = pl.DataFrame([row], schema=utterances.frame.schema)
         values = with_turns(frame, utterances.frame, ready.prompt.turns).row(0, named=True)
         values["evidence"] = evidence.get(row["utterance_id"])
-        for place in cells:
-            text = _text(ready, place, values)
-            yield {"annotator": ready.name, "model": ready.model_name, "cell": place, "text": text}
+        for cell in cells:
+            text = _text(ready, cell, values)
+            yield {"annotator": ready.name, "model": ready.model_name, "cell": cell, "text": text}
 
 
 def _text(annotator: Annotator, place: int, row: dict[str, Any]) -> str:

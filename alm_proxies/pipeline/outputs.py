@@ -18,6 +18,7 @@ from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.pipeline.run import MANIFEST
 from alm_proxies.remote.at_hand import refuse_elsewhere
 from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.ledgers import repeated
 from alm_proxies.tables import Findings
 
 _DEEP = 6
@@ -91,7 +92,8 @@ class Outputs:
 
         A row for each utterance, stage, annotator and error: utterance_id, stage, annotator, kind, message, count.
         """
-        rows = [row for path in self.ledgers for row in _of_ledger(path)]
+        twice = repeated(self.ledgers)
+        rows = [row for path in self.ledgers if path not in twice for row in _of_ledger(path)]
         annotated = {path.parent for path in self.ledgers}
         frames = [pl.DataFrame(rows, schema=_CLIPS)]
         frames += [_of_votes(path) for path in self.tables["votes"] if path.parent not in annotated]

@@ -3,17 +3,77 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from alm_proxies.errors import AlmProxiesError
+from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.files import read_text
 from alm_proxies.pipeline.graph import Node, Run, Section
 from alm_proxies.pipeline.keys import findings_in_file, in_file
 from alm_proxies.pipeline.perform import Task
 from alm_proxies.pipeline.result_files import MARKER
 from alm_proxies.stages.registry import STAGES, stage_of
 from alm_proxies.tables import Findings
+
+
+class RecordedTask(BaseModel):
+    """The task of a stage that was done."""
+
+    settings: dict[str, Any]
+
+
+class RecordedStage(BaseModel):
+    """The record of a stage, as far as it is read back."""
+
+    task: RecordedTask
+
+
+class RecordedRun(BaseModel):
+    """The folders of the stages of one run."""
+
+    stages: list[str]
+
+
+class Manifest(BaseModel):
+    """The runs of a pipeline's folder, and the record of every stage by its folder there."""
+
+    runs: list[RecordedRun] = Field(min_length=1)
+    stages: dict[str, RecordedStage]
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if any(not place or place not in self.stages for run in self.runs for place in run.stages):
+            raise ValueError("a run has a stage without a record")
+        return self
+
+    @classmethod
+    def of(cls, path: Path | None, markers: Iterable[Path], folder: Path) -> Self:
+        """The manifest of a folder. Where there is none of ours, as in an unfinished run: one run of all stages that
+        have left a marker; damaged markers are passed over.
+        """
+        if path is not None:
+            try:
+                return cls.model_validate(json.loads(read_text(path)))
+            except ValidationError:
+                pass  # of something else
+            except ValueError as error:
+                fix = "Run the pipeline file again."
+                raise InputError(f"is not JSON: {error}", where=str(path), fix=fix) from None
+        records = {}
+        for marker in markers:
+            with suppress(ValueError, InputError):
+                record = RecordedStage.model_validate(json.loads(read_text(marker)))
+                place = marker.parent.relative_to(folder) if marker.is_relative_to(folder) else marker.parent
+                records[str(place)] = record
+        return cls(runs=[RecordedRun(stages=list(records))], stages=records)
+
+    def settings(self, place: str) -> dict[str, Any]:
+        """The settings of the stage in a folder."""
+        return self.stages[place].task.settings
 
 
 class Recorded:

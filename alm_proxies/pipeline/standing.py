@@ -20,7 +20,7 @@ from alm_proxies.pipeline.recorded import Recorded
 from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.progress import is_running
 from alm_proxies.stages.annotate.figures import ready_at
-from alm_proxies.stages.annotate.ledgers import Status
+from alm_proxies.stages.annotate.ledgers import Status, repeated
 from alm_proxies.stages.annotate.ledgers import status as status_of_ledgers
 from alm_proxies.stages.registry import STAGES
 
@@ -86,16 +86,22 @@ class Standing:
     """Number of utterances with a vote that is not ok or a recording that could not be used."""
     wrong: tuple[str, ...] = ()
     """Files that could not be read."""
+    twice: frozenset[str] = frozenset()
+    """Ledgers whose votes another one has: shards beside what was merged from them, and copies."""
 
     @property
     def paid(self) -> float:
         """Total cost so far."""
-        return sum(ledger.price for ledger in self.ledgers)
+        return sum(ledger.price for ledger in self._once)
 
     @property
     def to_come(self) -> float:
         """Expected cost of the waiting votes."""
-        return sum(ledger.price_left for ledger in self.ledgers)
+        return sum(ledger.price_left for ledger in self._once)
+
+    @property
+    def _once(self) -> list[Status]:
+        return [ledger for ledger in self.ledgers if ledger.ledger not in self.twice]
 
     def lines(self) -> Iterator[str]:
         """The progress as text."""
@@ -104,7 +110,8 @@ class Standing:
         if self.ledgers:
             currency = one_currency(ledger.currency for ledger in self.ledgers)
             rest = f", about {in_money(self.to_come, currency)} to come" if self.to_come else ""
-            yield f"cost: {in_money(self.paid, currency)} spent{rest}"
+            once = " (votes that two ledgers have count once)" if self.twice else ""
+            yield f"cost: {in_money(self.paid, currency)} spent{rest}{once}"
         for kind, paths in self.results.items():
             yield f"{kind}: {', '.join(paths)}"
         if any(self.findings.values()):
@@ -175,6 +182,7 @@ def standing_of(place: str | Path) -> Standing:
         findings=severities,
         clips=clips,
         wrong=tuple(dict.fromkeys(wrong)),
+        twice=frozenset(map(str, repeated(outputs.ledgers))),
     )
 
 

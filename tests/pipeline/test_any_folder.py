@@ -17,7 +17,7 @@ from scripted_annotators import of_a_table
 
 from alm_proxies import progress
 from alm_proxies.cli.app import run as command
-from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.errors import InputError
 from alm_proxies.finding import Finding
 from alm_proxies.pipeline.explain import Explained, explain
 from alm_proxies.pipeline.outputs import Outputs
@@ -370,7 +370,7 @@ def test_brackets_in_the_name_of_a_result_are_no_pattern(tmp_path: Path) -> None
     assert [path.name for path in found] == ["a[1].parquet", "a[1].findings.parquet"]
 
 
-def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_one_sentence(file: Path) -> None:
+def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_a_note(file: Path) -> None:
     text = file.read_text().replace('method = "pool"', "") + '[vary]\n"fuse.method" = ["pool", "human"]\n'
     file.write_text(text[: text.index("[annotate]")] + text[text.index("[fuse]") :])
     command(["run", str(file), "--quiet"])
@@ -379,8 +379,9 @@ def test_runs_of_vary_are_told_apart_and_a_method_that_is_not_known_here_is_one_
     assert titles == ["read", "fuse fuse.method=human", "fuse fuse.method=pool"]
     manifest = out / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"method": "pool"', '"method": "of_somebody"'))
-    with pytest.raises(SettingsError, match="there is no estimator 'of_somebody'"):
-        explain(out, "mine/c0")
+    explained = explain(out, "mine/c0")
+    assert (explained.method, explained.influence) == ("of_somebody", [])
+    assert "there is no estimator 'of_somebody'" in explained.notes[0]
 
 
 def test_a_block_named_features_is_looked_into_and_a_folder_of_features_is_not(file: Path) -> None:

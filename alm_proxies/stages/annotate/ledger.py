@@ -293,10 +293,18 @@ class Ledger(Questions):
             taken = set(json.loads(source.about("taken") or "[]")) - {source.about("ledger")}
         return not taken <= self._identities_taken()
 
+    def identity(self) -> str:
+        """What a copy of this ledger has too, and no other ledger; empty if nothing was written into it yet."""
+        row = self._sql.execute("SELECT ledger FROM total WHERE id = 1").fetchone()
+        return "" if row is None else str(row[0])
+
     def _identities_taken(self) -> set[str]:
         """The identities of this ledger and of those that were copied into it."""
-        row = self._sql.execute("SELECT ledger FROM total WHERE id = 1").fetchone()
-        return {*json.loads(self.about("taken") or "[]"), *([] if row is None else [str(row[0])])}
+        return {*json.loads(self.about("taken") or "[]"), self.identity()} - {""}
+
+    def repeats(self, identity: str, other: Path) -> bool:
+        """Whether the ledger with an identity was copied into this one, or is a copy, and has no vote that is new."""
+        return identity in self._identities_taken() and not self.lacks(other)
 
     @contextmanager
     def _attached(self, other: Path) -> Iterator[Ledger]:

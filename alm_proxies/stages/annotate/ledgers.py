@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from alm_proxies.about import Injected
-from alm_proxies.errors import InputError
+from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import refuse_unreadable_folder
 from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate.figures import ready_at
@@ -142,6 +144,25 @@ def ledgers_in(folder: str | Path) -> list[Path]:
     if not paths:
         raise InputError("contains no ledger", where=str(folder), fix=fix)
     return paths
+
+
+def repeated(paths: Iterable[Path]) -> frozenset[Path]:
+    """Those of some ledgers whose votes another of them has: shards beside what was merged from them, and copies."""
+    paths = list(paths)
+    if len(paths) < 2:
+        return frozenset()
+    known: list[tuple[int, str, Path]] = []
+    for path in paths:
+        with suppress(AlmProxiesError), Ledger.look(path) as ledger:  # who reads its votes says what is wrong
+            known.append((-sum(ledger.held().values()), ledger.identity(), path))
+    known.sort(key=lambda entry: (entry[0], str(entry[2])))
+    found: set[Path] = set()
+    for number, (_, _, path) in enumerate(known):
+        if path not in found:
+            with Ledger.look(path) as ledger:
+                rest = [(name, other) for _, name, other in known[number + 1 :] if other not in found]
+                found |= {other for name, other in rest if ledger.repeats(name, other)}
+    return frozenset(found)
 
 
 def _status(path: Path) -> Status:
