@@ -6,16 +6,29 @@ from pathlib import Path
 import pytest
 from own_process import fit
 from small_corpus import small_corpus, tiny_encoder
-from tones_in_noise import FAMILIES, SHORT, recordings
+from tones_in_noise import FAMILIES, SHORT, TINY, recordings
 
 from alm_proxies.models import tiny
-from alm_proxies.stages.train.stage import Trained
+from alm_proxies.stages.train.stage import Trained, train
 from alm_proxies.tables import Labels, Utterances, Votes
 
 
 @pytest.fixture(scope="session")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterances, Labels]:
     return recordings(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Utterances, Labels]:
+    """Twelve recordings to learn from and four to look at."""
+    return recordings(tmp_path_factory.mktemp("few"), 16)
+
+
+@pytest.fixture(scope="session")
+def trained_on_tones(tones: tuple[Utterances, Labels], tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A new audio language model that has learned what the tones are."""
+    settings = TINY.model_copy(update={"epochs": 16})
+    return train(tones[1], tones[0], tmp_path_factory.mktemp("trained"), settings, quiet=True)
 
 
 @pytest.fixture(scope="session")

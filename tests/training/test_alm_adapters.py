@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 import torch
 from safetensors import safe_open
-from tones_in_noise import FAMILIES, HERTZ, LABELS, TINY, kill_after_an_epoch, recordings
+from tones_in_noise import FAMILIES, HERTZ, LABELS, kill_after_an_epoch
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.clip import Clip
@@ -34,12 +34,6 @@ def settings_for(base: Path, **changes: Any) -> TrainSettings:
     alm = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.005}, **changes.pop("alm", {})}
     given = {"recipe": "alm", "name": "adapted", "model": str(base), "alm": alm, "epochs": 2, "batch": 9, "seed": 1}
     return TrainSettings.model_validate(given | changes)
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory: pytest.TempPathFactory) -> Tones:
-    """Twelve recordings to learn from and four to look at."""
-    return recordings(tmp_path_factory.mktemp("few"), 16)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +65,9 @@ def test_an_adapter_is_trained_and_its_annotator_file_answers(
     assert np.abs(np.log(before / shares)).max() > 0.2
 
 
-def test_an_adapter_learns_what_the_labels_say(tones: Tones, tmp_path: Path) -> None:
+def test_an_adapter_learns_what_the_labels_say(tones: Tones, trained_on_tones: Trained, tmp_path: Path) -> None:
     """A model that hears the tones learns that the labels of two of them are exchanged."""
-    base = train(tones[1], tones[0], tmp_path / "base", TINY.model_copy(update={"epochs": 16}), quiet=True)
+    base = trained_on_tones
     frame = tones[1].frame.rename({"p_angry": "p_sad", "p_sad": "p_angry"}).select(tones[1].frame.columns)
     exchanged = Labels.of(frame, about=tones[1].about)
     settings = settings_for(base.folder, epochs=10, batch=6, alm={"answer": "words", "label_orders": 2})

@@ -28,21 +28,17 @@ from alm_proxies.training.settings import AlmSettings, TrainSettings
 Tones = tuple[Utterances, Labels]
 
 
-@pytest.fixture(scope="module")
-def trained(tones: Tones, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    settings = TINY.model_copy(update={"epochs": 16})
-    return train(tones[1], tones[0], tmp_path_factory.mktemp("trained"), settings, quiet=True)
-
-
 def weights_of(folder: Path) -> bytes:
     return (folder / "model.safetensors").read_bytes()
 
 
-def test_it_learns_what_the_labels_say_and_is_asked_as_any_model_is(tones: Tones, trained: Trained) -> None:
-    last = trained.epochs.row(-1, named=True)
+def test_it_learns_what_the_labels_say_and_is_asked_as_any_model_is(tones: Tones, trained_on_tones: Trained) -> None:
+    last = trained_on_tones.epochs.row(-1, named=True)
     assert last["development"] < last["development_prior"] - 0.2
     assert last["development"] >= last["development_labels"]
-    file = AnnotatorFile(name="new", engine="transformers", model=str(trained.folder), elicit="score", answer="words")
+    file = AnnotatorFile(
+        name="new", engine="transformers", model=str(trained_on_tones.folder), elicit="score", answer="words"
+    )
     unheard = tones[0].frame.filter(pl.col("split") == "development")["utterance_id"].to_list()
     clips = [clip for name in unheard if (clip := Sounds(tones[0], stage="test").open(name).clip) is not None]
     shares = Annotator.of(file, taxonomy=LABELS).distribution(clips)
@@ -51,8 +47,8 @@ def test_it_learns_what_the_labels_say_and_is_asked_as_any_model_is(tones: Tones
     assert shares.argmax(axis=1).tolist() == wanted.argmax(axis=1).tolist()
 
 
-def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained, tmp_path: Path) -> None:
-    lm = AudioLM.load(trained.folder, device="cpu")
+def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained_on_tones: Trained, tmp_path: Path) -> None:
+    lm = AudioLM.load(trained_on_tones.folder, device="cpu")
     heard, _ = hear(tones[0], tones[0].frame["utterance_id"].to_list()[:3], lm.inputs, tmp_path, quiet=True)
     for row in range(3):
         clip = Sounds(tones[0], stage="test").open(heard.ids[row]).clip
@@ -73,32 +69,32 @@ def test_short_windows_hear_what_30_seconds_hear(tones: Tones, trained: Trained,
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_killed_after_an_epoch_it_ends_with_the_same_model(
-    optimizer: Literal["adamw", "muon"], tones: Tones, tmp_path: Path
+    optimizer: Literal["adamw", "muon"], few: Tones, tmp_path: Path
 ) -> None:
     settings = TINY.model_copy(update={"alm": TINY_ALM.model_copy(update={"optimizer": optimizer})})
-    whole = train(tones[1], tones[0], tmp_path / "whole", settings, quiet=True)
-    kill_after_an_epoch(*tones, tmp_path, settings)
+    whole = train(few[1], few[0], tmp_path / "whole", settings, quiet=True)
+    kill_after_an_epoch(*few, tmp_path, settings)
     assert not (tmp_path / "out" / "model").exists()
-    resumed = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+    resumed = train(few[1], few[0], tmp_path / "out", settings, quiet=True)
     assert resumed.epochs.equals(whole.epochs)
     assert weights_of(resumed.folder) == weights_of(whole.folder)
     kept = sorted(path.name for path in (tmp_path / "out" / "checkpoints").iterdir())
     assert kept == [f"best-{int(whole.epochs['score'].arg_min() or 0) + 1}.safetensors", "step-3"]
 
 
-def test_another_training_is_not_gone_on_with(tones: Tones, tmp_path: Path) -> None:
+def test_another_training_is_not_gone_on_with(few: Tones, tmp_path: Path) -> None:
     once = TINY.model_copy(update={"epochs": 1})
-    train(tones[1], tones[0], tmp_path, once, quiet=True)
+    train(few[1], few[0], tmp_path, once, quiet=True)
     with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
-        train(tones[1], tones[0], tmp_path, once.model_copy(update={"seed": 4}), quiet=True)
+        train(few[1], few[0], tmp_path, once.model_copy(update={"seed": 4}), quiet=True)
 
 
 @pytest.mark.parametrize("change", ["splits", "votes", "concentration"])
 def test_other_development_rows_votes_or_strengths_are_another_training(
-    change: str, tones: Tones, tmp_path: Path
+    change: str, few: Tones, tmp_path: Path
 ) -> None:
     once = TINY.model_copy(update={"epochs": 1, "concentration_half": 1.0})
-    utterances, (frame, about) = tones[0], (tones[1].frame, tones[1].about)
+    utterances, (frame, about) = few[0], (few[1].frame, few[1].about)
     strong = Labels.of(frame.with_columns(concentration=pl.lit(5.0)), about=about)
     cast = pl.DataFrame({"utterance_id": frame["utterance_id"], "annotator": "tones/a", "label": "sad"})
     votes = Votes.of(cast, about=about)
@@ -116,19 +112,19 @@ def test_other_development_rows_votes_or_strengths_are_another_training(
         train(labels, utterances, tmp_path, once, votes=votes, quiet=True)
 
 
-def test_another_prompt_in_the_same_file_is_another_training(tones: Tones, tmp_path: Path) -> None:
+def test_another_prompt_in_the_same_file_is_another_training(few: Tones, tmp_path: Path) -> None:
     base = tiny.build(tmp_path / "base", seed=1, hearing=SHORT)
     prompt = tmp_path / "prompt.toml"
     after = "How does it sound? {{ choices }} One letter."
     prompt.write_text(f'describes = "one letter"\nelicits = "label"\nafter = "{after}"\n')
     given = {"recipe": "alm", "model": str(base), "alm": {"prompt": str(prompt)}, "epochs": 1, "batch": 6}
     settings = TrainSettings.model_validate(given)
-    first = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
-    again = train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+    first = train(few[1], few[0], tmp_path / "out", settings, quiet=True)
+    again = train(few[1], few[0], tmp_path / "out", settings, quiet=True)
     assert again.epochs.equals(first.epochs)
     prompt.write_text(prompt.read_text().replace("One letter.", "Answer by one letter and by nothing else."))
     with pytest.raises(InputError, match="other settings, labels, utterances or recordings"):
-        train(tones[1], tones[0], tmp_path / "out", settings, quiet=True)
+        train(few[1], few[0], tmp_path / "out", settings, quiet=True)
 
 
 def test_a_prompt_that_shows_more_than_the_recording_is_refused(tones: Tones, tmp_path: Path) -> None:
@@ -177,13 +173,13 @@ def test_short_clips_are_changed_too_and_those_below_a_tenth_of_a_second_left_ou
     assert done.counts["left_out"] == 2
 
 
-def test_touched_recordings_are_gone_on_with(tones: Tones, tmp_path: Path) -> None:
+def test_touched_recordings_are_gone_on_with(few: Tones, tmp_path: Path) -> None:
     once = TINY.model_copy(update={"epochs": 1})
-    first = train(tones[1], tones[0], tmp_path, once, quiet=True)
-    places = Places(tones[0].about)
-    for corpus, audio in tones[0].frame.select("corpus", "audio").iter_rows():
+    first = train(few[1], few[0], tmp_path, once, quiet=True)
+    places = Places(few[0].about)
+    for corpus, audio in few[0].frame.select("corpus", "audio").iter_rows():
         os.utime(places.of(corpus, audio), ns=(1, 1))
-    assert train(tones[1], tones[0], tmp_path, once, quiet=True).epochs.equals(first.epochs)
+    assert train(few[1], few[0], tmp_path, once, quiet=True).epochs.equals(first.epochs)
 
 
 def test_held_out_and_weightless_and_unknown_utterances_are_left_out_and_counted(tones: Tones, tmp_path: Path) -> None:
