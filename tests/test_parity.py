@@ -50,8 +50,8 @@ VOTES = "{out}/read/votes.parquet {out}/annotate/votes.parquet {out}/listen/vote
 UTTERANCES = "{out}/read/utterances.parquet"
 CALLS = {
     "simulate": Call(
-        "utterances = 40\nspeakers = 12\nvotes = [2, 4]\ndense = 6\n",
-        "--utterances 40 --speakers 12 --votes 2:4 --dense 6",
+        "utterances = 24\nspeakers = 12\nvotes = [2, 4]\ndense = 6\n",
+        "--utterances 24 --speakers 12 --votes 2:4 --dense 6",
     ),
     "read": Call('taxonomy = "crema6"\nsource = "out/simulate"\n', "--taxonomy crema6", "{out}/simulate"),
     "annotate": Call(
@@ -294,10 +294,10 @@ def fused_both_ways(wanted: Ran, place: Path, *proxies: str) -> tuple[Path, Path
 
 def test_what_check_foresees_comes_true(wanted: Ran, tmp_path: Path) -> None:
     foreseen, counts = wanted.foreseen.foreseen, wanted.counts
-    assert foreseen["simulate"].counts["utterances"] == counts["simulate"]["utterances"] == 40
+    assert foreseen["simulate"].counts["utterances"] == counts["simulate"]["utterances"] == 24
     assert foreseen["simulate"].counts["votes"] == pytest.approx(counts["simulate"]["votes"], rel=0.1)
     assert foreseen["read"].counts["utterances"] == counts["read"]["utterances"]
-    assert foreseen["annotate"].counts["planned"] == counts["annotate"]["planned"] == 160
+    assert foreseen["annotate"].counts["planned"] == counts["annotate"]["planned"] == 96
     assert foreseen["fuse"].counts == counts["fuse"]
     (tmp_path / "votes.parquet").write_bytes(wanted.files["annotate/votes.parquet"])
     assert wanted.foreseen.planned_votes == len(Votes.read(tmp_path / "votes.parquet"))

@@ -18,7 +18,7 @@ from alm_proxies.tables import Utterances
 FILE = """\
 taxonomy = "crema6"
 [simulate]
-utterances = 60
+utterances = 30
 speakers = 12
 dense = 4
 [fuse]
@@ -60,7 +60,7 @@ def heard(table: Path) -> int:
 
 
 def test_recordings_are_found_in_the_copy(finished: Path, moved: Path) -> None:
-    for stage, least in (("simulate", 60), ("read", 60), ("balance", 70)):
+    for stage, least in (("simulate", 30), ("read", 30), ("balance", 35)):
         table = moved / stage / "utterances.parquet"
         assert heard(table) == len(Utterances.read(table)) >= least
 

@@ -145,7 +145,7 @@ def test_the_same_files_give_the_same_bytes_and_nothing_else_is_left(files, tmp_
     votes, utterances = files
     contents = []
     for _ in range(2):
-        fuse_files(votes, tmp_path / "l.parquet", utterances=utterances, **SMALL)
+        fuse_files(votes, tmp_path / "l.parquet", FuseSettings(method="gated"), utterances=utterances, **SMALL)
         contents.append((tmp_path / "l.parquet").read_bytes())
     assert contents[0] == contents[1]
     left = sorted(path.name for path in tmp_path.iterdir())
@@ -179,9 +179,7 @@ def test_files_that_are_not_sorted_give_the_labels_of_sorted_ones(files, tmp_pat
     fuse_files(votes, tmp_path / "b.parquet", settings, utterances=utterances, **parts)
     copies = fused.findings.frame.filter(pl.col("kind") == "sorted_copy")
     assert sorted(copies["where"]) == [str(path) for path in mixed]
-    first, second = (Labels.read(tmp_path / name) for name in ("a.parquet", "b.parquet"))
-    assert first.frame.equals(second.frame)
-    assert first.about == second.about
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert not list(tmp_path.glob(".a.parquet*"))
 
 
