@@ -52,6 +52,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labels, Votes, Utt
 
 
 @pytest.fixture(scope="module")
+def unscored(corpus: tuple[Labels, Votes, Utterances]) -> tuple[Labels, Votes, Utterances]:
+    """The same without held-out votes, so that a report scores nothing: for what examples show."""
+    labels, votes, utterances = corpus
+    return labels, Votes.of(votes.frame.filter(~pl.col("held_out")), about=votes.about), utterances
+
+
+@pytest.fixture(scope="module")
 def plain(corpus: tuple[Labels, Votes, Utterances]) -> Alignment:
     """The report without examples."""
     return align(*corpus, AlignSettings(examples=0))
@@ -114,8 +121,8 @@ def test_every_chart_is_saved_beside_the_report(plain: Alignment, tmp_path: Path
     assert saved == {f"{chart.name}.{kind}" for chart in plain.page.charts for kind in ("svg", "png")}
 
 
-def test_recordings_and_transcripts_are_shown_only_when_asked_for(corpus: tuple[Labels, Votes, Utterances]) -> None:
-    html = align(*corpus, AlignSettings(examples=6)).page.html()
+def test_recordings_and_transcripts_are_shown_only_when_asked_for(unscored: tuple[Labels, Votes, Utterances]) -> None:
+    html = align(*unscored, AlignSettings(examples=6)).page.html()
     assert "<article>" in html
     assert "<audio" not in html
     assert "Say &lt;b&gt;" not in html
@@ -123,9 +130,9 @@ def test_recordings_and_transcripts_are_shown_only_when_asked_for(corpus: tuple[
 
 @pytest.mark.parametrize("name", ["iemocap", "no_such_corpus"])
 def test_content_that_a_card_forbids_is_not_shown_and_is_a_finding(
-    corpus: tuple[Labels, Votes, Utterances], name: str
+    unscored: tuple[Labels, Votes, Utterances], name: str
 ) -> None:
-    labels, votes, utterances = corpus
+    labels, votes, utterances = unscored
     report = align(labels, votes, _with_corpus(utterances, name), SHOWN)
     html = report.page.html()
     assert "<audio" not in html
@@ -136,9 +143,9 @@ def test_content_that_a_card_forbids_is_not_shown_and_is_a_finding(
 
 
 def test_a_recording_that_is_missing_is_a_finding_and_the_example_is_still_shown(
-    corpus: tuple[Labels, Votes, Utterances], tmp_path: Path
+    unscored: tuple[Labels, Votes, Utterances], tmp_path: Path
 ) -> None:
-    labels, votes, utterances = corpus
+    labels, votes, utterances = unscored
     gone = Utterances(utterances.frame, utterances.about.with_(roots={"sim": str(tmp_path)}))
     report = align(labels, votes, gone, SHOWN)
     assert report.findings.counts()["missing"] == 6

@@ -132,7 +132,8 @@ def test_the_glossary_explains_exactly_the_terms_on_the_page(report: Alignment) 
 
 
 def test_a_simulated_corpus_has_a_notice_at_the_top(corpus: tuple[Votes, Utterances]) -> None:
-    votes, utterances = corpus
+    utterances = corpus[1]
+    votes = Votes.of(corpus[0].frame.filter(~pl.col("held_out")), about=corpus[0].about)
     labels = fuse(votes, FuseSettings(method="human"), utterances=utterances).labels
     simulated = Utterances(utterances.frame, utterances.about.with_(made_by=MadeBy(stage="simulate")))
     whole = page(align(labels, votes, simulated, QUICK))
