@@ -17,15 +17,13 @@ LABELS = ("angry", "happy", "neutral", "sad")
 
 
 def votes_of(order: tuple[str, ...]) -> Votes:
-    """240 utterances with five human votes, two held out, and a distribution of one proxy."""
+    """240 utterances with five human votes and a distribution of one proxy."""
     random = generator(4, "distributions")
     rows: list[dict[str, Any]] = []
     for place, share in enumerate(random.dirichlet([0.4] * 4, 240)):
         for draw in range(5):
             vote = {"annotator": "c/crowd", "draw": draw, "label": LABELS[int(random.choice(4, p=share))]}
-            rows.append(
-                {"utterance_id": f"c/u{place:03}", **vote, "source": "human", "held_out": draw >= 3, "weight": 1.0}
-            )
+            rows.append({"utterance_id": f"c/u{place:03}", **vote, "source": "human", "held_out": False, "weight": 1.0})
         stated = 0.6 * share + 0.4 * random.dirichlet([1.0] * 4)
         for label, weight in zip(LABELS, stated, strict=True):
             vote = {"annotator": "stated", "draw": 0, "label": label, "weight": float(weight)}

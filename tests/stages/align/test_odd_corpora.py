@@ -80,7 +80,7 @@ def test_held_out_votes_that_no_rival_can_be_fitted_beside_are_not_denied() -> N
 
 
 def test_a_proxy_without_an_utterance_of_the_fit_was_not_tested_and_has_no_matrix() -> None:
-    votes, utterances = corpus()
+    votes, utterances = corpus(held_out=0)
     report = aligned(kept(votes, pl.when(PROXY).then(PLACE >= 40).otherwise(PLACE < 40)), utterances)
     left = sections(report)["Proxies that do not count"]
     assert report.metrics["proxies"]["proxy-0"]["why"] == NOT_TESTED
@@ -127,7 +127,7 @@ def test_labels_of_certainty_have_an_infinite_log_loss_and_no_verdict_of_too_few
 
 
 def test_curves_of_proxies_that_are_not_drawn_are_named() -> None:
-    report = aligned(*corpus(proxies=7), method="weighted")
+    report = aligned(*corpus(proxies=7, held_out=0), method="weighted")
     chart = next(chart for chart in report.page.charts if chart.name == "saturation")
     assert isinstance(chart, Curves)
     drawn = {line.series.name for line in chart.lines}

@@ -234,7 +234,7 @@ def test_a_proxy_that_is_worse_here_than_where_it_was_measured_is_a_finding(
 ) -> None:
     measured = Measured(corpus="elsewhere", nll_per_vote=nll, class_shares_nll_per_vote=1.0)
     about = corpus[0].about.with_(annotators={"good": AnnotatorCard(digest="1", measured=measured)})
-    votes = Votes(corpus[0].frame, about)
+    votes = Votes(corpus[0].frame.filter(~pl.col("held_out")), about)  # nothing is scored, which takes most of the time
     findings = align(fused.labels, votes, corpus[1], QUICK).findings.frame
     unlike_measured = findings.filter(pl.col("kind") == "proxy_unlike_measured")
     assert unlike_measured["where"].to_list() == ["good"] * unlike
