@@ -50,9 +50,14 @@ def useful() -> tuple[Counts, np.ndarray, Stack]:
     return counts, truth, Stack(folds=3).fit(counts)
 
 
-def test_useful_proxies_count_and_the_labels_are_nearer_to_the_truth(useful):
+@pytest.fixture(scope="module")
+def alone(useful: tuple[Counts, np.ndarray, Stack]) -> Stack:
+    """The stack of the same human votes without the proxy."""
+    return Stack(folds=3).fit(useful[0].only([]))
+
+
+def test_useful_proxies_count_and_the_labels_are_nearer_to_the_truth(useful, alone):
     counts, truth, stack = useful
-    alone = Stack(folds=3).fit(counts.only([]))
     assert stack.proxies_ == ("proxy",)
     assert stack.share_ > 0.5
     assert loss(stack, counts, truth) < loss(alone, counts.only([]), truth) - 0.05
@@ -106,11 +111,12 @@ def test_shuffled_proxies_are_switched_off_and_change_no_label(seed):
     assert np.array_equal(stack.posterior(counts).mean, alone.posterior(counts.only([])).mean)
 
 
-def test_a_worthless_proxy_beside_a_useful_one_does_little_harm():
-    human, proxy, truth = crowd()
+def test_a_worthless_proxy_beside_a_useful_one_does_little_harm(useful):
+    good, truth, of_good = useful
+    human, proxy, _ = crowd()
     noise = np.random.default_rng(2).multinomial(10, [0.25] * 4, size=len(human))
-    both, good = counts_with(human, proxy=proxy, noise=noise), counts_with(human, proxy=proxy)
-    fits = [Stack(folds=3).fit(counts) for counts in (both, good)]
+    both = counts_with(human, proxy=proxy, noise=noise)
+    fits = [Stack(folds=3).fit(both), of_good]
     assert "proxy" in fits[0].proxies_
     assert loss(fits[0], both, truth) < loss(fits[1], good, truth) + 0.003
     if fits[0].proxies_ == ("proxy",):
@@ -258,10 +264,9 @@ def test_of_one_vote_an_utterance_nothing_of_the_level_without_proxies_is_kept_o
     assert 0.5 < shares[2] < 0.97
 
 
-def test_utterances_without_proxies_are_given_the_level_without_them(useful):
+def test_utterances_without_proxies_are_given_the_level_without_them(useful, alone):
     counts, _, stack = useful
     dark = counts.rows(np.arange(5)).without_proxies()
-    alone = Stack(folds=3).fit(counts.only([]))
     assert np.allclose(stack.posterior(dark).mean, alone.posterior(dark.only([])).mean)
     assert np.allclose(stack.posterior(dark).concentration, alone.posterior(dark.only([])).concentration)
 

@@ -21,7 +21,7 @@ from tests.pipeline.test_pipelines_of_every_reader import TREES as OF_READERS
 from tests.stages.read.corpora import PLAIN_LINES, iemocap, plain_msp_podcast, sound
 
 ACTORS = 12
-CLIPS = 12
+CLIPS = 8
 
 
 def made_up_crema_d(folder: Path) -> Path:
@@ -98,7 +98,7 @@ def test_a_corpus_that_is_not_there_is_one_problem(name: str, tmp_path: Path, mo
 
 @pytest.fixture(scope="module")
 def part_of_crema_d(tmp_path_factory: pytest.TempPathFactory, test_data: Path) -> Path:
-    """A dozen actors of the real corpus with a dozen clips each."""
+    """A dozen actors of the real corpus with eight clips each."""
     folder = tmp_path_factory.mktemp("corpus") / "CREMA-D"
     (folder / "AudioWAV").mkdir(parents=True)
     there = {path.stem: path for path in sorted((test_data / "crema_d" / "AudioWAV").iterdir())}

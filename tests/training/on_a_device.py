@@ -25,7 +25,8 @@ def results(tables: Path, encoder: Path, out: Path, device: str) -> dict[str, An
     utterances, votes = Utterances.read(tables / "utterances.parquet"), Votes.read(tables / "votes.parquet")
     labels = Labels.read(tables / "labels.parquet")
     sounds = Sounds(utterances, stage="test")
-    clips = [sounds.open(name).clip for name in labels.frame["utterance_id"].to_list()[:4]]
+    some = Utterances.of(utterances.frame.head(4), about=utterances.about)
+    clips = [sounds.open(name).clip for name in some.frame["utterance_id"].to_list()]
     head = TINY_ALM.model_copy(update={"output": "head", "answer": "codes", "label_orders": 1})
     recipes = {
         "encoder": small_settings(encoder, epochs=2, attributes={"weight": 0.3}, unfreeze=1),
@@ -45,7 +46,7 @@ def results(tables: Path, encoder: Path, out: Path, device: str) -> dict[str, An
             found[name]["shares"] = asked.distribution(clips).tolist()
         else:
             asked_for = PredictSettings(device=device, evidence=name == "encoder")
-            found[name]["shares"] = predict(done.folder, utterances, asked_for).labels.distributions().tolist()
+            found[name]["shares"] = predict(done.folder, some, asked_for).labels.distributions().tolist()
     hearing = ListenSettings(recipe="encoder", model=str(encoder), folds=3, device=device, head={"epochs": 2})
     heard = listen(utterances, votes, out / "listen", hearing)
     found["listen"] = {"shares": heard.votes.frame["weight"].to_list()}
