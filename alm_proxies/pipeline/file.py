@@ -8,8 +8,7 @@ file, the pipeline file, the default.
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +16,20 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from alm_proxies.errors import SettingsError
-from alm_proxies.files import digest_of, read_text, shipped_folder
+from alm_proxies.files import read_text, shipped_folder
 from alm_proxies.nearest import did_you_mean
-from alm_proxies.pipeline.graph import Run, Section, nodes_of, spelled
+from alm_proxies.pipeline.changes import (
+    Put,
+    called,
+    combinations,
+    flattened,
+    is_varied,
+    placed,
+    put_in,
+    puts_in,
+    spread,
+)
+from alm_proxies.pipeline.graph import Run, Section, nodes_of
 from alm_proxies.settings import (
     Layer,
     Settings,
@@ -34,8 +44,6 @@ from alm_proxies.settings import (
 from alm_proxies.stage import FILE_WIDE, Stage
 from alm_proxies.stages.registry import STAGES, stage_of
 from alm_proxies.taxonomy import checked_taxonomy, taxonomy_of
-
-MAX_RUNS = 1000
 
 
 class FileSettings(Settings):
@@ -67,10 +75,6 @@ class Pipeline:
         return self.runs[0].folder
 
 
-Put = tuple[str, Any, str]
-"""A dotted key, its value and its origin."""
-
-
 def read_pipeline(
     path: str | Path,
     folder: str | Path | None = None,
@@ -93,51 +97,23 @@ def read_pipeline(
     shipped = path != given
     if isinstance(values.get("folder"), str) and not shipped:
         values["folder"] = str(path_in(path.parent, Path(values["folder"]), str(path)))
-    puts = list(_puts_of(settings)) if settings is not None else []
-    puts += [(key, _placed(key, value, Path(), "flag"), "flag") for key, value in (changes or {}).items()]
+    puts = list(puts_in(settings)) if settings is not None else []
+    puts += [(key, placed(key, value, Path(), "flag"), "flag") for key, value in (changes or {}).items()]
     if folder is not None:
         puts.append(("folder", str(folder), "flag"))
+    puts = list(spread(values, puts))
     if any(key.split(".")[0] == "vary" for key in changes or {}):
         fix = "Write it into the pipeline file, or run the file once for each value, each into its own folder."
         raise SettingsError("[vary] cannot be set from outside the pipeline file", fix=fix)
     runs = []
     beside = Path() if shipped else path.parent
-    for chosen in _combinations(vary, str(path)):
+    for chosen in combinations(vary, str(path)):
         varied = [(key, value, "[vary]") for key, value in chosen.items()]
         file = _File(path.absolute(), text, beside.absolute(), None if settings is None else str(settings))
         runs.append(_run(values, [*puts, *varied], chosen, file))
-    keys = dict(_flattened(vary))
-    replaced = dict.fromkeys((key, origin) for key, _, origin in puts if _is_varied(key, keys))
+    keys = dict(flattened(vary))
+    replaced = dict.fromkeys((key, origin) for key, _, origin in puts if is_varied(key, keys))
     return Pipeline(path.absolute(), tuple(runs), tuple(replaced))
-
-
-def _is_varied(key: str, keys: Iterable[str]) -> bool:
-    """Whether [vary] gives the value of a key: by the key itself, a table that it is in, or a key of all blocks."""
-    parts = key.split(".")
-    spellings = [parts]
-    if parts[0] in STAGES and stage_of(parts[0]).blocks != "one":
-        spellings.append([parts[0], *parts[2:]])  # without the name of the block
-    varied = [name.split(".") for name in keys]
-    return any(spelling[: len(name)] == name for spelling in spellings for name in varied)
-
-
-def _placed(key: str, value: Any, folder: Path, where: str) -> Any:
-    """A value from outside the file; of a path at the top of it, relative to where it was stated."""
-    if key == "cards" and isinstance(value, str | Path):
-        return str(path_in(folder.absolute(), Path(value), where))
-    return str(path_in(folder, Path(value), where)) if key == "folder" and isinstance(value, str | Path) else value
-
-
-def _puts_of(path: str | Path) -> Iterator[Put]:
-    """The changes of a settings file to a pipeline, key by key."""
-    for key, value in read_toml(read_text(path), str(path)).items():
-        if key in STAGES and isinstance(value, dict):
-            yield from ((f"{key}.{inner}", deeper, str(path)) for inner, deeper in value.items())
-        elif key in STAGES or key == "vary":
-            fix = f"Write [{key}] and the keys to be changed in all its blocks." if key in STAGES else "Leave it out."
-            raise SettingsError(f"{key} cannot be put in place of the pipeline's", where=str(path), fix=fix)
-        else:
-            yield key, _placed(key, value, Path(path).parent, str(path)), str(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +145,7 @@ def _run(values: dict[str, Any], puts: Sequence[Put], chosen: dict[str, Any], fi
     changed = copy.deepcopy(values)
     origins: dict[tuple[str, ...], str] = {}
     for key, value, origin in puts:
-        _put(changed, key, value, str(path), origin)
+        put_in(changed, key, value, str(path), origin)
         parts = tuple(key.split("."))
         origins = {**{other: stated for other, stated in origins.items() if other != parts}, parts: origin}
     top = list(FileSettings.model_fields)
@@ -264,7 +240,7 @@ class _Sections:
         except SettingsError as error:
             raise SettingsError(error.message, where=self.file.place(at), fix=error.fix) from None
         layers = self._layers_of_file(model) if wide else []
-        name = _called(stage, section)
+        name = called(stage, section)
         verb = str(at[0])
         put = {key: _origin_of(self.origins, (verb, name, key), (verb, key)) for key in section}
         named = f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
@@ -315,18 +291,6 @@ def _name_of(stage: Stage, settings: BaseModel) -> str:
     return str(getattr(settings, "name", ""))
 
 
-def _called(stage: Stage, block: Mapping[str, Any]) -> str:
-    """The name of a block as written in a dotted key: its name or corpus, otherwise its choice, otherwise the default.
-
-    read.mine.source is the source of the block with corpus = "mine", export.csv.targets that of format = "csv".
-    """
-    chosen = stage.choice.key if stage.choice is not None else ""
-    stated = next((block[key] for key in ("name", "corpus", chosen) if key in block), None)
-    if stated is not None or "name" not in stage.settings.model_fields:
-        return str(stated or "")
-    return str(stage.settings.model_fields["name"].default)
-
-
 def _found(path: Path) -> Path:
     shipped = shipped_folder("pipelines")
     named = shipped / f"{path}.toml"
@@ -340,59 +304,3 @@ def _found(path: Path) -> Path:
         near = did_you_mean(path.name, known)
         raise SettingsError(f"there is no file {path}", fix=f"{near} Shipped: {', '.join(known)}.".strip())
     return path
-
-
-def _combinations(vary: dict[str, Any], where: str) -> Iterator[dict[str, Any]]:
-    flat = dict(_flattened(vary))
-    count = 1
-    for key, values in flat.items():
-        if not isinstance(values, list) or not values:
-            raise SettingsError(f"vary.{key} is not a list of values", where=where, fix=f'Write "{key}" = [a, b].')
-        if key.split(".")[0] == "folder":
-            raise SettingsError("the folder cannot be varied", where=where, fix="Each run gets its own place in it.")
-        if key.split(".")[0] == "vary":
-            fix = 'Write what varies under [vary]: "fuse.method" = ["human", "auto"].'
-            raise SettingsError(f"vary.{key} is no setting", where=where, fix=fix)
-        if len({digest_of(value) for value in values}) < len(values):
-            raise SettingsError(f"vary.{key} names a value twice", where=where, fix="Name each value once.")
-        if len({spelled(value) for value in values}) < len(values):
-            message = f"vary.{key} has values whose folders would have one name"
-            raise SettingsError(message, where=where, fix="Write all of them as numbers, or all as text.")
-        count *= len(values)
-    if count > MAX_RUNS:
-        raise SettingsError(f"[vary] stands for {count} runs", where=where, fix=f"Keep it under {MAX_RUNS}.")
-    for values in itertools.product(*flat.values()):
-        yield dict(zip(flat, values, strict=True))
-
-
-def _flattened(vary: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in vary.items():
-        name = f"{path}{key}"
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{name}.")
-        else:
-            yield name, value
-
-
-def _put(values: dict[str, Any], key: str, value: Any, where: str, origin: str) -> None:
-    """Set the value of a dotted key, in every block of a list or in those of that name."""
-    *path, last = key.split(".")
-    places: list[Any] = [values]
-    stage = stage_of(path[0]) if path and path[0] in STAGES else None
-    for depth, part in enumerate(path):
-        named: list[Any] = []
-        if depth == 1 and stage is not None:
-            named = [place for place in places if isinstance(place, dict) and _called(stage, place) == part]
-        if named and part not in named[0]:
-            places = named
-            continue
-        below: list[Any] = []
-        for place in places:
-            inner = place.setdefault(part, {}) if isinstance(place, dict) else None
-            below.extend(inner if isinstance(inner, list) else [inner])
-        places = below
-    for place in places:
-        if not isinstance(place, dict):
-            name = f"vary.{key}" if origin == "[vary]" else key
-            raise SettingsError(f"{name} does not lead to a setting", where=where, fix="Name section.key.")
-        place[last] = value

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from wording import Wording
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import SettingsError
@@ -274,3 +275,53 @@ source = "b.csv"\n[fuse]\n[[train]]\nrecipe = "features"\n[[train]]\nname = "b"\
     assert changed("train.b.hidden", 9, "train", "hidden")[1] == (9, "flag")
     assert {value for value, _ in changed("train.hidden", 9, "train", "hidden")} == {9}
     assert changed("export.csv.targets", "votes", "export", "targets") == [("votes", "flag")]
+
+
+TWO_MODELS = """taxonomy = "crema6"
+folder = "o"
+[simulate]
+[fuse]
+[[train]]
+name = "a"
+recipe = "features"
+[[train]]
+name = "b"
+recipe = "features"
+"""
+
+
+def test_a_table_of_a_settings_file_changes_the_block_of_its_name(tmp_path: Path) -> None:
+    file, settings = tmp_path / "p.toml", tmp_path / "s.toml"
+    file.write_text(TWO_MODELS)
+    settings.write_text("[train]\nepochs = 3\n[train.b]\nhidden = 5\nepochs = 4\n")
+    a, b = read_pipeline(file, settings=settings).runs[0].sections["train"]
+    assert (a.settings.epochs, a.origins["epochs"], "hidden" in a.origins) == (3, str(settings), False)  # type: ignore[attr-defined]
+    assert (b.settings.epochs, b.settings.hidden) == (4, 5)  # type: ignore[attr-defined]
+    assert {b.origins[key] for key in ("epochs", "hidden")} == {str(settings)}
+    assert b.origins["recipe"] != str(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "changes"),
+    [("[train.c]\nhidden = 5\n", {}), ("", {"train.c.hidden": 5})],
+    ids=["settings file", "flag"],
+)
+def test_a_name_of_no_block_is_refused_with_the_names_there_are(
+    settings: str, changes: dict[str, object], tmp_path: Path, wording: Wording
+) -> None:
+    file, beside = tmp_path / "p.toml", tmp_path / "s.toml"
+    file.write_text(TWO_MODELS)
+    beside.write_text(settings)
+    with wording.refused(SettingsError) as error:
+        read_pipeline(file, settings=beside if settings else None, changes=changes)
+    assert error.value.where == str(beside if settings else file)
+    assert str(error.value).endswith("here: a, b.")
+
+
+def test_a_key_of_blocks_that_the_file_does_not_have_is_refused(tmp_path: Path, wording: Wording) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(TWO_MODELS)
+    for key in ("read.source", "read.mine.source"):
+        with wording.refused(SettingsError) as error:
+            read_pipeline(file, changes={key: "v.csv"})
+        assert error.value.where == str(file)
