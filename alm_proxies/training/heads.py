@@ -99,14 +99,20 @@ def _moments(features: Floats, rows: Index) -> tuple[Array, Array]:
 
 
 def _principal(features: Floats, count: int) -> Array:
-    """The first principal directions, by subspace iteration: those after the gap hardly matter to a head."""
+    """The first principal directions, by subspace iteration: those after the gap hardly matter to a head.
+
+    The largest part of each is positive: which of its two signs a library gives changes with the last digit of the
+    features, and then heads would start as with another seed.
+    """
     rng = generator(0, "principal", features.shape[1], count)
     basis = rng.standard_normal((features.shape[1], min(count + 16, *features.shape))).astype(np.float32)
     for _ in range(4):
         basis, _ = np.linalg.qr(features.T @ (features @ basis))
     inner = (features @ basis).astype(np.float64)
     _, turn = np.linalg.eigh(inner.T @ inner)
-    return np.asarray(basis.astype(np.float64) @ turn[:, ::-1][:, :count])
+    directions = basis.astype(np.float64) @ turn[:, ::-1][:, :count]
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(0)[None], axis=0)
+    return np.asarray(directions * np.where(largest < 0, -1.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)

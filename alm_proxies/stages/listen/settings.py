@@ -70,6 +70,7 @@ STAGE = Stage(
     writes={"votes": "votes.parquet", "page": "report.html"},
     into_folder=True,
     locks=True,
+    revision=2,
     contains=("models/*.npz",),
     working=("features/*", "trainings/*"),
     hears=True,
