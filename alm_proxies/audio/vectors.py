@@ -7,7 +7,8 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ Floats = NDArray[np.float32]
 Compute = Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
 """A function of a clip and its utterance id: its vector (NaN = not known), or None and findings with the reason."""
 _VERSION = 2
+_GROUP = 8  # batches whose clips are opened, then sorted by length
+_PADDING = 0.2  # of a batch, at most
 _ON_DISK = 4 * 2**30  # bytes of vectors from which on they are in a file
 
 
@@ -38,6 +41,23 @@ class Vectors:
     made: int
     """The number computed now; the others were kept."""
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoding:
+    """A computation of vectors by a model: of clips of similar length at once, if its device waits for single ones."""
+
+    refused: Callable[[Clip, str], Finding | None]
+    """The finding for a clip that the model does not take."""
+    vectors: Callable[[Sequence[Clip]], Floats]
+    """A row for each clip."""
+    at_once: int = 1
+    """The largest number of clips at once. Their vectors may differ in the last digits with the others of a batch."""
+
+    def __call__(self, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
+        """The vector of one clip."""
+        finding = self.refused(clip, utterance_id)
+        return (self.vectors([clip])[0], ()) if finding is None else (None, (finding,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +77,7 @@ class ClipVector:
 def vectors_of(
     ids: Sequence[str],
     sounds: Sounds,
-    compute: Compute,
+    compute: Compute | Encoding,
     *,
     width: int,
     digest: str,
@@ -70,7 +90,8 @@ def vectors_of(
     """The vector of every utterance; `digest` identifies the computation.
 
     They are kept in the cache, or in `folder` if copies of the corpus are forbidden. `compute` runs in `threads`
-    threads, one clip at a time. `remarks`: whether the findings include what of a vector could not be computed.
+    threads, one clip at a time; an encoding of several clips at once runs in this thread, while others open them.
+    `remarks`: whether the findings include what of a vector could not be computed.
     """
     store = store_of(width, digest, folder)
     rows = _room(len(ids), width, folder)
@@ -109,8 +130,20 @@ def store_of(width: int, digest: str, folder: Path | None, *, beside: Path | Non
     return Store(digest_of([_VERSION, digest, width]), width, folder, beside=beside)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """An utterance's vector if it needs no computation, otherwise its clip."""
+
+    utterance_id: str
+    done: ClipVector | None
+    clip: Clip | None = None
+    findings: tuple[Finding, ...] = ()
+    mark: str | None = None
+    key: str = ""
+
+
 def vectors_ahead(
-    ids: Iterable[str], sounds: Sounds, compute: Compute, store: Store, *, threads: int = 2
+    ids: Iterable[str], sounds: Sounds, compute: Compute | Encoding, store: Store, *, threads: int = 2
 ) -> Generator[ClipVector, None, None]:
     """The vectors of utterances in order, computed ahead where the store has none; new ones are added to it.
 
@@ -118,29 +151,93 @@ def vectors_ahead(
     its samples. What is computed of a file that changes meanwhile is not kept.
     """
 
-    def vector_of(utterance_id: str) -> tuple[ClipVector, str]:
+    def sound_of(utterance_id: str) -> _Sound:
         mark = sounds.mark(utterance_id)
         if mark is not None and (kept := _kept(store, mark, sounds, utterance_id)) is not None:
-            return kept, mark
+            return _Sound(utterance_id, kept)
         opened = sounds.open(utterance_id)
         if opened.clip is None:
-            return ClipVector(utterance_id, None, opened.findings, (), made=False), ""
+            return _Sound(utterance_id, ClipVector(utterance_id, None, opened.findings, (), made=False))
         key = mark or _samples_digest(opened.clip)
         if mark is None and (kept := _kept(store, key, sounds, utterance_id)) is not None:
-            return kept, key
-        vector, computed = compute(opened.clip, utterance_id)
-        if vector is None:
-            return ClipVector(utterance_id, None, (*opened.findings, *computed), (), made=False), ""
-        key = "" if sounds.has_changed(utterance_id, mark) else key
-        return ClipVector(utterance_id, vector, opened.findings, computed, made=True), key
+            return _Sound(utterance_id, kept)
+        clip = replace(opened.clip, pcm=None)  # which is the same samples once more
+        return _Sound(utterance_id, None, clip, opened.findings, mark, key)
 
+    def vector_of(sound: _Sound, vector: Floats | None, computed: tuple[Finding, ...]) -> tuple[ClipVector, str]:
+        if vector is None:
+            return ClipVector(sound.utterance_id, None, (*sound.findings, *computed), (), made=False), ""
+        key = "" if sounds.has_changed(sound.utterance_id, sound.mark) else sound.key
+        return ClipVector(sound.utterance_id, vector, sound.findings, computed, made=True), key
+
+    def alone(utterance_id: str) -> tuple[ClipVector, str]:
+        sound = sound_of(utterance_id)
+        if sound.clip is None:
+            return _done(sound), ""
+        return vector_of(sound, *compute(sound.clip, utterance_id))
+
+    def together(encoding: Encoding) -> Generator[tuple[ClipVector, str], None, None]:
+        size = _GROUP * encoding.at_once
+        ahead = decode_ahead(ids, sound_of, threads=threads, ahead=size)
+        while group := list(islice(ahead, size)):
+            vectors = _encoded(encoding, group)
+            for sound in group:
+                yield (_done(sound), "") if sound.clip is None else vector_of(sound, *vectors[sound.utterance_id])
+
+    if isinstance(compute, Encoding) and compute.at_once > 1:
+        ahead = together(compute)
+    else:
+        ahead = decode_ahead(ids, alone, threads=threads, ahead=4 * threads)
     try:
-        for clip, key in decode_ahead(ids, vector_of, threads=threads, ahead=4 * threads):
+        for clip, key in ahead:
             if clip.made and clip.vector is not None and key:
                 store.add(key, sounds.kept_as(clip.utterance_id), (clip.vector, _written(clip)))
             yield clip
     finally:
         store.flush()
+
+
+def _done(sound: _Sound) -> ClipVector:
+    assert sound.done is not None
+    return sound.done
+
+
+def _encoded(encoding: Encoding, group: Sequence[_Sound]) -> dict[str, tuple[Floats | None, tuple[Finding, ...]]]:
+    """The vectors of a group's clips by utterance, those of similar length at once."""
+    vectors: dict[str, tuple[Floats | None, tuple[Finding, ...]]] = {}
+    usable: list[tuple[str, Clip]] = []
+    for sound in group:
+        if sound.clip is None:
+            continue
+        finding = encoding.refused(sound.clip, sound.utterance_id)
+        if finding is None:
+            usable.append((sound.utterance_id, sound.clip))
+        else:
+            vectors[sound.utterance_id] = None, (finding,)
+    usable.sort(key=lambda pair: len(pair[1].samples))
+    for part in bounded_parts([len(clip.samples) for _, clip in usable], _PADDING, encoding.at_once):
+        rows = encoding.vectors([clip for _, clip in usable[part]])
+        vectors |= {name: (row, ()) for (name, _), row in zip(usable[part], rows, strict=True)}
+    return vectors
+
+
+def bounded_parts(lengths: Sequence[int], padding: float, most: int | None) -> list[slice]:
+    """Divide clips sorted by length into as few consecutive parts as possible such that padding is at most this share
+    of each part, and no part has more than `most` clips.
+    """
+    parts: list[slice] = []
+    end = len(lengths)
+    while end:
+        start, total = end - 1, lengths[end - 1]
+        longest = lengths[end - 1]
+        while start and (most is None or end - start < most):
+            grown = total + lengths[start - 1]
+            if 1 - grown / (longest * (end - start + 1)) > padding:
+                break
+            start, total = start - 1, grown
+        parts.append(slice(start, end))
+        end = start
+    return parts[::-1]
 
 
 def _kept(store: Store, key: str, sounds: Sounds, utterance_id: str) -> ClipVector | None:

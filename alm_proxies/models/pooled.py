@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import RATE, Clip
+from alm_proxies.audio.vectors import Encoding, Floats
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_of
 from alm_proxies.tables import Finding
@@ -18,7 +18,6 @@ from alm_proxies.tables import Finding
 if TYPE_CHECKING:
     from alm_proxies.models.encoder import Encoder
 
-Floats = NDArray[np.float32]
 _SHORTEST = 0.1  # seconds
 _MOST = 4  # default number of layers
 
@@ -56,21 +55,32 @@ class Pooling:
         self._threads: int | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-        """The clip's vector: the mean of each layer, then the deviation of each."""
+    @property
+    def encoding(self) -> Encoding:
+        """The encoding of a clip as its vector: the mean of each layer, then the deviation of each."""
+        from alm_proxies.models.at_once import encoding_of
+        from alm_proxies.models.checkpoints import device_of
+
+        return encoding_of(self._vectors, self._refused, device_of(self._device))
+
+    def _refused(self, clip: Clip, utterance_id: str) -> Finding | None:
+        longest = self._loaded().longest
+        if clip.duration >= _SHORTEST and (longest is None or clip.duration <= longest):
+            return None
+        short = clip.duration < _SHORTEST
+        limit = f"at least {_SHORTEST} s" if short else f"at most {longest:g} s"
+        message = f"{clip.duration:.2f} s of audio, this encoder needs {limit}"
+        fix = "Leave it out." if short else "Give start and end of the utterance."
+        return Finding(self._stage, "too_short" if short else "too_long", message, fix, utterance_id)
+
+    def _vectors(self, clips: Sequence[Clip]) -> Floats:
         import torch
 
         encoder = self._loaded()
-        longest = encoder.longest
-        if clip.duration < _SHORTEST or (longest is not None and clip.duration > longest):
-            short = clip.duration < _SHORTEST
-            limit = f"at least {_SHORTEST} s" if short else f"at most {longest:g} s"
-            message = f"{clip.duration:.2f} s of audio, this encoder needs {limit}"
-            fix = "Leave it out." if short else "Give start and end of the utterance."
-            return None, (Finding(self._stage, "too_short" if short else "too_long", message, fix, utterance_id),)
         with torch.inference_mode():
-            pooled = encoder(encoder.prepare([clip.samples])).pooled(self.layers)
-        return pooled[0].flatten().cpu().numpy().astype(np.float32), ()
+            pooled = encoder(encoder.prepare([clip.samples for clip in clips])).pooled(self.layers)
+        rows: Floats = pooled.flatten(1).cpu().numpy().astype(np.float32)
+        return rows
 
     def close(self) -> None:
         """Restore torch's number of threads before the first clip."""

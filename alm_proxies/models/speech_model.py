@@ -197,11 +197,24 @@ def statistics_of(states: Sequence[Tensor], mask: Tensor) -> Tensor:
     """
     weight = (mask / mask.sum(1, keepdim=True)).double()[:, :, None]
     normed = [torch.nn.functional.layer_norm(state.float(), state.shape[-1:]).double() for state in states]
-    means = [(state * weight).sum(1) for state in normed]
-    away = [state - mean[:, None] for state, mean in zip(normed, means, strict=True)]
-    lower, upper = torch.triu_indices(len(states), len(states)).tolist()
-    pairs = [(away[i] * away[j] * weight).sum(1) for i, j in zip(lower, upper, strict=True)]
-    return torch.stack([*means, *pairs], dim=1).float()
+    means = torch.stack([(state * weight).sum(1) for state in normed], dim=1)
+    away = [state - mean[:, None] for state, mean in zip(normed, means.unbind(1), strict=True)]
+    pairs = _pairs(away, weight) if mask.device.type == "cpu" else _pairs_at_once(away, weight)
+    return torch.cat([means, pairs], dim=1).float()
+
+
+def _pairs(away: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """The covariance of each pair of layers: (clips, pairs, width); a pair at a time, which a processor does faster."""
+    first, second = torch.triu_indices(len(away), len(away)).tolist()
+    return torch.stack([(away[i] * away[j] * weight).sum(1) for i, j in zip(first, second, strict=True)], dim=1)
+
+
+def _pairs_at_once(away: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """The same in one product of matrices: other devices wait longer for hundreds of small ones."""
+    first, second = torch.triu_indices(len(away), len(away)).tolist()
+    weighted = torch.stack([state * weight.sqrt() for state in away], dim=1).permute(0, 3, 1, 2)
+    products: Tensor = weighted @ weighted.transpose(-1, -2)  # (clips, width, layers, layers)
+    return products[:, :, first, second].transpose(1, 2)
 
 
 class SpeechModel(nn.Module):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.clip import Clip, Opened, decode_ahead
 from alm_proxies.audio.effects import apply
+from alm_proxies.audio.vectors import bounded_parts
 from alm_proxies.models.encoder import Inputs
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances
@@ -94,25 +95,6 @@ def seconds_of(utterances: Utterances, ids: Sequence[str], seconds: Array) -> Ar
 def steps_of(count: int, batch: int) -> int:
     """The number of steps in which `count` rows are seen once."""
     return -(-count // batch)
-
-
-def bounded_parts(lengths: Sequence[int], padding: float, most: int | None) -> list[slice]:
-    """Divide clips sorted by length into as few consecutive parts as possible such that padding is at most this share
-    of each part, and no part has more than `most` clips.
-    """
-    parts: list[slice] = []
-    end = len(lengths)
-    while end:
-        start, total = end - 1, lengths[end - 1]
-        longest = lengths[end - 1]
-        while start and (most is None or end - start < most):
-            grown = total + lengths[start - 1]
-            if 1 - grown / (longest * (end - start + 1)) > padding:
-                break
-            start, total = start - 1, grown
-        parts.append(slice(start, end))
-        end = start
-    return parts[::-1]
 
 
 def padding_of(parts: Sequence[Part]) -> tuple[int, int]:

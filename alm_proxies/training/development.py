@@ -11,12 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
+from alm_proxies.models.at_once import memory_ran_out
 from alm_proxies.models.speech_model import Answer, SpeechModel
 from alm_proxies.tables import Finding
 from alm_proxies.training import losses
 from alm_proxies.training.batches import Part
 from alm_proxies.training.frozen import AnyLoader, KeptHeads
-from alm_proxies.training.gradients import memory_ran_out
 from alm_proxies.training.settings import AttributeSettings
 from alm_proxies.training.targets import Targets
 

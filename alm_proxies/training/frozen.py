@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.store import Store
-from alm_proxies.audio.vectors import Floats, store_of, vectors_of
+from alm_proxies.audio.vectors import Encoding, Floats, store_of, vectors_of
 from alm_proxies.files import digest_of
+from alm_proxies.models.at_once import encoding_of
 from alm_proxies.models.encoder import Encoder, Inputs, encoder_digest
 from alm_proxies.models.pooled import middle_layers
 from alm_proxies.models.speech_model import Answer, Heads, SpeechModel, statistics_of
@@ -93,7 +94,7 @@ def kept_loader(
     vectors = vectors_of(
         ids,
         Sounds(utterances, stage="train", rate=encoder.rate),
-        _compute(model, limits),
+        statistics_by(model, lambda clip, name: _refused(clip, name, limits)),
         width=size * encoder.width,
         digest=_store_digest(encoder_digest(str(settings.model), settings.revision), model, limits),
         folder=folder,
@@ -144,17 +145,17 @@ def kept_statistics(trained: TrainedModel, rows: int, beside: Path | None) -> St
     return store_of(_size(len(shape.layers)) * shape.width, digest, None, beside=beside)
 
 
-def statistics_by(model: SpeechModel) -> Callable[[Clip], Floats]:
-    """A function that gives the statistics of a clip, in one row."""
+def statistics_by(model: SpeechModel, refused: Callable[[Clip, str], Finding | None]) -> Encoding:
+    """The encoding of clips as statistics, in one row."""
     encoder, layers = model.encoder, model.heads.shape.layers
 
-    def statistics(clip: Clip) -> Floats:
+    def statistics(clips: Sequence[Clip]) -> Floats:
         with torch.inference_mode():
-            hidden = encoder(encoder.prepare([clip.samples]))
+            hidden = encoder(encoder.prepare([clip.samples for clip in clips]))
             rows = statistics_of([hidden.states[layer] for layer in layers], hidden.mask)
-        return rows[0].flatten().cpu().numpy().astype(np.float32)
+        return rows.flatten(1).cpu().numpy().astype(np.float32)
 
-    return statistics
+    return encoding_of(statistics, refused, encoder.device.type)
 
 
 def _same(settings: TrainSettings) -> bool:
@@ -179,17 +180,8 @@ def _size(layers: int) -> int:
     return layers + layers * (layers + 1) // 2
 
 
-def _compute(
-    model: SpeechModel, limits: tuple[float, float]
-) -> Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]:
-    statistics = statistics_by(model)
-
-    def compute(clip: Clip, utterance_id: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-        if not limits[0] <= clip.duration <= limits[1]:
-            return None, (wrong_length(utterance_id, clip.duration, *limits),)
-        return statistics(clip), ()
-
-    return compute
+def _refused(clip: Clip, name: str, limits: tuple[float, float]) -> Finding | None:
+    return None if limits[0] <= clip.duration <= limits[1] else wrong_length(name, clip.duration, *limits)
 
 
 def _inputs(statistics: Floats) -> Inputs:

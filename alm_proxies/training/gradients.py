@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from alm_proxies.errors import EngineError
+from alm_proxies.models.at_once import memory_ran_out
 from alm_proxies.printable import counted
 from alm_proxies.progress import say
 from alm_proxies.seeds import seed_of
@@ -130,19 +131,6 @@ def _unless_memory_runs_out(compute: Callable[[], T]) -> T | None:
     if torch.cuda.is_available():  # after the except clause, so that the error's frames no longer hold the graph
         torch.cuda.empty_cache()
     return None
-
-
-def memory_ran_out(error: BaseException) -> bool:
-    """Whether an error means that a device or the machine has no memory left."""
-    words = (
-        "can't allocate memory",
-        "not enough memory",
-        "out of memory",
-        "Cannot allocate memory",
-        "could not create a memory",  # oneDNN
-        "could not create a primitive",  # oneDNN, if its scratch space cannot be allocated
-    )
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def _sum_gradients(weights: Sequence[Tensor], failed: int, accelerator: Accelerator) -> int:

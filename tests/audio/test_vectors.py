@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from alm_proxies.audio import vectors as of_clips
 from alm_proxies.audio.clip import Clip, Opened
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Recipe, Sounds
-from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
+from alm_proxies.audio.vectors import Compute, Encoding, Floats, Vectors, vectors_of
 from alm_proxies.errors import OutputError
 from alm_proxies.stages.read.formats.iemocap import IemocapSource
 from alm_proxies.stages.read.formats.table import TableSource
@@ -241,3 +241,47 @@ def test_kept_rows_are_measured_again_once_features_are_defined_otherwise() -> N
         for more in (0, 1)
     }
     assert len(digests) == 2
+
+
+def lengths_and_levels(clips: list[int], refused: str = "") -> Encoding:
+    """An encoding that notes how many clips it gets at once: a clip's number of samples and its level."""
+
+    def refuse(clip: Clip, utterance_id: str) -> Finding | None:
+        return Finding("listen", "too_short", "of no use", "", utterance_id) if utterance_id == refused else None
+
+    def encode(sounds: Sequence[Clip]) -> Floats:
+        clips.append(len(sounds))
+        levels = [(len(clip.samples), float(np.abs(clip.samples).mean())) for clip in sounds]
+        return np.asarray(levels, dtype=np.float32)
+
+    return Encoding(refuse, encode, at_once=4)
+
+
+def test_several_clips_at_once_give_the_rows_and_findings_of_one_at_a_time(wav: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1)
+    for number, length in enumerate(noise.integers(2_000, 8_000, 70)):
+        soundfile.write(wav / f"{number}.wav", 0.1 * noise.standard_normal(length), 16_000)
+    (wav / "5.wav").write_text("no sound")
+    utterances = table(wav, {"toy": [f"{number}.wav" for number in range(70)]})
+    ids, sounds = utterances.frame["utterance_id"].to_list(), Sounds(utterances, stage="listen")
+    sizes: list[int] = []
+    several = lengths_and_levels(sizes, refused="toy/9")
+
+    def encoded(compute: Compute, digest: str, names: list[str]) -> Vectors:
+        return vectors_of(names, sounds, compute, width=2, digest=digest, folder=tmp_path)
+
+    alone = encoded(several.__call__, "alone", ids)
+    assert set(sizes) == {1}
+    sizes.clear()
+    some = encoded(several, "several", ids[:20])
+    together = encoded(several, "several", ids)
+    np.testing.assert_array_equal(together.rows, alone.rows)
+    np.testing.assert_array_equal(together.known, alone.known)
+    assert together.findings == alone.findings
+    assert [finding.utterance_id for finding in alone.findings] == ["toy/5", "toy/9"]
+    assert (some.made, together.made, sum(sizes)) == (18, 50, 68)
+    assert max(sizes) == 4
+    assert len(sizes) < 30
+    sizes.clear()
+    assert encoded(several, "several", ids).made == 0
+    assert sizes == []

@@ -10,8 +10,10 @@ import torch
 import transformers as tf
 from numpy.typing import NDArray
 
+from alm_proxies.audio.clip import Clip
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models.encoder import Encoder, encoder_digest
+from alm_proxies.models.pooled import Pooling
 
 Sound = NDArray[np.float32]
 _WAVES = {
@@ -71,6 +73,18 @@ def test_a_clip_in_a_padded_batch_has_the_states_it_has_alone(folder: Path) -> N
             assert own.std() > 0.01
             torch.testing.assert_close(many[row, :frames], own[0], atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(batch.pooled()[1], alone[1].pooled()[0], atol=2e-5, rtol=1e-4)
+
+
+def test_vectors_of_several_clips_at_once_are_those_of_each_alone(folder: Path) -> None:
+    clips = [Clip(samples=sound(*arguments), rate=16_000) for arguments in _CLIPS]
+    pooling = Pooling(folder, stage="listen", device="cpu")
+    try:
+        together = pooling.encoding.vectors(clips)
+        alone = np.concatenate([pooling.encoding.vectors([clip]) for clip in clips])
+    finally:
+        pooling.close()
+    assert together.shape == (3, pooling.width)
+    np.testing.assert_allclose(together, alone, atol=2e-5, rtol=1e-4)
 
 
 def test_threads_that_encode_at_once_get_their_own_clips_states(folder: Path) -> None:

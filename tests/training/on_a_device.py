@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from small_corpus import small_settings
 from tones_in_noise import TINY, TINY_ALM
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.audio.recipe import Sounds
+from alm_proxies.models.speech_model import statistics_of
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.stages.listen.stage import listen
 from alm_proxies.stages.predict.stage import PredictSettings, predict
@@ -47,6 +49,10 @@ def results(tables: Path, encoder: Path, out: Path, device: str) -> dict[str, An
         else:
             asked_for = PredictSettings(device=device, evidence=name == "encoder")
             found[name]["shares"] = predict(done.folder, some, asked_for).labels.distributions().tolist()
+    chance = torch.Generator().manual_seed(0)
+    states = [torch.randn(3, 9, 8, generator=chance).to(device) for _ in range(4)]
+    within = (torch.arange(9)[None] < torch.tensor([9, 4, 6])[:, None]).to(device)
+    found["statistics"] = {"of frames": statistics_of(states, within).cpu().tolist()}
     hearing = ListenSettings(recipe="encoder", model=str(encoder), folds=3, device=device, head={"epochs": 2})
     heard = listen(utterances, votes, out / "listen", hearing)
     found["listen"] = {"shares": heard.votes.frame["weight"].to_list()}

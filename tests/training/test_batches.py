@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from alm_proxies.audio.clip import Clip, Opened
 from alm_proxies.audio.recipe import Recipe, Sounds
+from alm_proxies.audio.vectors import bounded_parts
 from alm_proxies.metrics import METRICS
 from alm_proxies.models.encoder import Encoder, Inputs
 from alm_proxies.tables import Finding, Utterances
@@ -24,7 +25,6 @@ from alm_proxies.training.batches import (
     KeptClips,
     Loader,
     Part,
-    bounded_parts,
     padding_of,
     plan_epoch,
     seconds_of,

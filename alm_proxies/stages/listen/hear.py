@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from alm_proxies.audio.clip import Clip
 from alm_proxies.audio.features import relative_to_speaker
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.audio.vectors import Floats, Vectors, vectors_of
+from alm_proxies.audio.vectors import Compute, Encoding, Floats, Vectors, vectors_of
 from alm_proxies.stages.listen.settings import ListenSettings
-from alm_proxies.tables import Finding, Utterances
+from alm_proxies.tables import Utterances
 
 STAGE = "listen"
 _SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's mean
@@ -25,7 +23,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
     """The vectors of all utterances, in their order, and a digest of their computation."""
     ids = utterances.frame["utterance_id"].to_list()
     sounds = Sounds(utterances, stage=STAGE)
-    compute: Callable[[Clip, str], tuple[Floats | None, tuple[Finding, ...]]]
+    compute: Compute | Encoding
     pooling = None
     if settings.recipe == "features":
         compute, width, digest, exact = measuring(STAGE), len(NAMES), DIGEST, DIGEST
@@ -40,7 +38,7 @@ def hear(utterances: Utterances, settings: ListenSettings, folder: Path, *, quie
             layers=settings.layers,
             device=settings.device,
         )
-        compute, width, digest, exact = pooling, pooling.width, pooling.digest, pooling.exact
+        compute, width, digest, exact = pooling.encoding, pooling.width, pooling.digest, pooling.exact
         message = "encoding"
     try:
         vectors = vectors_of(

@@ -171,14 +171,13 @@ def _of_statistics(
     from alm_proxies.audio.vectors import vectors_ahead
     from alm_proxies.training.frozen import statistics_by
 
-    statistics, width = statistics_by(trained.model), trained.model.encoder.width
+    width = trained.model.encoder.width
 
-    def compute(clip: Clip, name: str) -> tuple[Floats | None, tuple[Finding, ...]]:
-        if clip.duration < trained.file.seconds[0]:
-            return None, (_too_short(name, clip.duration),)
-        return statistics(clip), ()
+    def refused(clip: Clip, name: str) -> Finding | None:
+        return _too_short(name, clip.duration) if clip.duration < trained.file.seconds[0] else None
 
-    ahead = vectors_ahead(ids, sounds, compute, store, threads=sounds.threads(settings.threads))
+    encoding = statistics_by(trained.model, refused)
+    ahead = vectors_ahead(ids, sounds, encoding, store, threads=sounds.threads(settings.threads))
     predicted = partial(_of_rows, trained, width)
     for part in _of_vectors(trained, ahead, predicted, at_once=_STATISTICS_AT_ONCE):
         yield replace(part, findings=[_with_own_limit(finding, trained) for finding in part.findings])
