@@ -58,9 +58,7 @@ def test_slopes_are_those_of_the_multinomial_likelihood() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_heads_are_the_same_where_features_differ_in_their_last_digit(seed: int) -> None:
     chance = np.random.default_rng(9)
-    spread = chance.standard_normal((24, 12)) * 0.5 ** np.arange(
-        12
-    )  # as an encoder's states: directions of unlike size
+    spread = chance.standard_normal((24, 12)) * 0.5 ** np.arange(12)  # of unlike size, as an encoder's
     features = (spread @ chance.standard_normal((12, 128))).astype(np.float32)
     votes = chance.multinomial(3, np.full(3, 1 / 3), 24).astype(np.float64)
     near = features * (1 + 1e-7 * np.random.default_rng(seed).standard_normal(features.shape)).astype(np.float32)
@@ -71,8 +69,8 @@ def test_heads_are_the_same_where_features_differ_in_their_last_digit(seed: int)
         *_, head = train(scale.apply(given), votes, settings, np.random.default_rng(0), settings.epochs)
         shares.append(head.predict(scale.apply(given)))
     assert scale.basis is not None
-    assert not np.array_equal(*shares)
-    np.testing.assert_allclose(*shares, atol=1e-5)
+    assert not np.array_equal(shares[0], shares[1])
+    np.testing.assert_allclose(shares[0], shares[1], atol=1e-5)
 
 
 def test_a_head_learns_chances_from_three_votes_and_beats_the_shares_of_the_labels() -> None:
