@@ -21,7 +21,8 @@ from alm_proxies.tables import ATTRIBUTES, CROWD, Finding
 from alm_proxies.taxonomy import to_unit
 
 _MOST = 100_000
-_OFF = 0.01
+_OFF = 0.01  # of a sum of shares, at most
+_ROUNDED = 0.005  # of a share that is written with two decimals
 _WHOSE = ("utterance_id", "annotator", "source")
 _COPIED = (
     "row repeats an earlier row in every column taken",
@@ -183,7 +184,8 @@ def labels_of(
     parts = [_shares(file.rows, mapping.probabilities, vocabulary) for file in files]
     table = pl.concat(parts, how="diagonal").fill_null(0.0)
     total = table.select(sum_across(table.columns)).to_series().to_numpy()
-    wrong = (np.abs(total - 1) > _OFF) & (total > 0)
+    stated = table.select(pl.sum_horizontal(pl.all() > 0)).to_series().to_numpy()
+    wrong = (np.abs(total - 1) > np.maximum(_OFF, _ROUNDED * stated) + 1e-9) & (total > 0)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         fix = "The shares of an utterance sum to 1; for numbers of votes use counts."

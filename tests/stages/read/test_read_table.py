@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from long_table import COLUMNS, LONG, put, table
@@ -109,6 +110,25 @@ def test_soft_labels_are_read_as_labels_and_lost_mass_is_counted(tmp_path: Path)
     ]
     assert len(corpus.votes) == 0
     assert corpus.findings.counts() == {"mass_outside": 2, "no_label": 1, "shares_rounded": 1}
+
+
+@pytest.mark.parametrize("shares", [".33,.33,.33", ".67,.17,.17", ".99,0,0"])
+def test_shares_that_are_rounded_to_two_decimals_are_normalised(shares: str, tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", f"id,h,s,n\na,{shares}\n")
+    corpus = table(path, columns={"utterance_id": "id"}, probabilities={"happy": "h", "sad": "s", "neutral": "n"})
+    assert corpus.labels is not None
+    given = np.array([float(share) for share in shares.split(",")])
+    np.testing.assert_allclose(
+        corpus.labels.frame.select("p_happy", "p_sad", "p_neutral").to_numpy()[0], given / given.sum()
+    )
+    assert corpus.findings.counts() == {"shares_rounded": 1}
+
+
+@pytest.mark.parametrize("shares", [".33,.33,.31", ".5,.52,0", ".98,0,0"])
+def test_shares_that_no_rounding_explains_are_refused(shares: str, tmp_path: Path) -> None:
+    path = put(tmp_path / "t.csv", f"id,h,s,n\na,{shares}\n")
+    with pytest.raises(TableError, match="the shares sum to"):
+        table(path, columns={"utterance_id": "id"}, probabilities={"happy": "h", "sad": "s", "neutral": "n"})
 
 
 def test_soft_labels_that_the_map_leaves_outside_are_no_warning(tmp_path: Path) -> None:
