@@ -36,6 +36,8 @@ AT_MOST = "ALM_PROXIES_CACHE_AT_MOST"
 """The variable with the size to which the cache is trimmed, such as 20GB; unlimited = it is not trimmed unasked."""
 _DEFAULT = "50GB"
 _UNLIMITED = "unlimited"
+_MOST_DIGITS = 18
+"""The most digits of a size."""
 _DAY = 86_400.0
 """Seconds between two trimmings."""
 _USED = 2 * _DAY
@@ -206,7 +208,7 @@ def limit() -> int | None:
 def bytes_of(size: str, where: str) -> int:
     """The number of bytes that a text such as 20GB names."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", size.strip(), re.IGNORECASE)
-    if match is None:
+    if match is None or len(match[1]) > _MOST_DIGITS:
         raise SettingsError(f"{size!r} is no size", where=where, fix="Write a number and a unit, such as 20GB.")
     return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))
 
@@ -234,9 +236,11 @@ def trim(most: int, *, unused: float = 0.0) -> list[Kept]:
 
     Files that were used within `unused` seconds stay. Gives what was removed. The last use is what the file system
     states, where it notes when a file was read; else when it was written. What is being written is left; what was put
-    aside to be removed goes first.
+    aside to be removed, and what processes that ended had begun to write, goes first.
     """
-    removed = {kind: _remove_aside(kind) for kind in KINDS}
+    removed = {
+        kind: [sum(pair) for pair in zip(_remove_aside(kind), _remove_begun(kind), strict=True)] for kind in KINDS
+    }
     surplus = sum(size for kind in KINDS for _, size, _ in _files(kind)) - most
     kinds = KINDS if surplus > 0 else ()
     files = sorted((used, kind, size, path) for kind in kinds for used, size, path in _files(kind))
@@ -253,6 +257,19 @@ def trim(most: int, *, unused: float = 0.0) -> list[Kept]:
         removed[kind][0] += 1
         removed[kind][1] += size
     return [Kept(kind, cache_folder() / kind, *counts) for kind, counts in removed.items()]
+
+
+def _remove_begun(kind: Kind) -> list[int]:
+    """Remove files that were begun two days ago or earlier and never put in place; gives their number and bytes."""
+    folder, sizes = cache_folder() / kind, []
+    for place, _, names in () if folder.is_symlink() or folder.parent.is_symlink() else os.walk(folder):
+        for path in (Path(place, name) for name in names if name.startswith(".") and name.endswith(".part")):
+            with suppress(OSError):
+                status = path.lstat()
+                if time.time() - status.st_mtime > _USED:
+                    path.unlink()
+                    sizes.append(status.st_size)
+    return [len(sizes), sum(sizes)]
 
 
 def _files(kind: Kind) -> Iterator[tuple[float, int, str]]:

@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -25,6 +26,8 @@ _READ_OF_WEIGHTS = 16 * 2**20
 _PIECES_OF_WEIGHTS = (256, 2**16)
 """The number of pieces and the bytes of each that are read between beginning and end of a large file."""
 _LONGEST_TEXT = 2**30
+_OF_THIS_PROCESS = Path("/proc/self/status")
+_ONE_AT_A_TIME = threading.Lock()
 _MADE_BY_THE_KERNEL = re.compile(
     "proc|sysfs|cgroup2?|debugfs|tracefs|securityfs|configfs|bpf|pstore|efivarfs|mqueue|devpts|autofs|rpc_pipefs"
     "|fusectl|binfmt_misc|selinuxfs|nsfs"
@@ -135,7 +138,8 @@ def whole(path: str | Path) -> Iterator[Path]:
         if is_there(target):
             _refuse_irregular(target.stat())
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        short = os.fsdecode(os.fsencode(target.name)[:200])  # a name has at most 255 bytes, with the ending
+        handle, name = tempfile.mkstemp(prefix=f".{short}.", suffix=".part", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -380,6 +384,11 @@ def _forget(temporary: Path | None) -> None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
+    """The mask of new files' modes; to ask for it elsewhere than on Linux it has to be set, for all threads."""
+    with suppress(OSError, ValueError, StopIteration):
+        lines = _OF_THIS_PROCESS.read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    with _ONE_AT_A_TIME:
+        current = os.umask(0o077)
+        os.umask(current)
     return current

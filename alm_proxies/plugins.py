@@ -71,7 +71,7 @@ class Plugin:
                 return self._file()
             attribute_value = getattr(import_module(module), attribute)
             thing = attribute_value[self.name] if isinstance(attribute_value, dict) else attribute_value
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # such as a script that ends the process where it is imported
             if self.distribution == OURS:
                 raise
             message = f"the plug-in {self.name!r} of {self.distribution} {self.version} cannot be loaded"

@@ -9,8 +9,13 @@ import numpy as np
 
 def seed_of(seed: int, *names: str | int) -> int:
     """A 63-bit seed from a seed and names: the same on every machine, different for every combination."""
-    text = "\x1f".join([str(int(seed)), *(f"{type(name).__name__}:{name}" for name in names)])
+    text = "\x1f".join([str(int(seed)), *(f"{type(name).__name__}:{_plain(name)}" for name in names)])
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _plain(name: str | int) -> str:
+    """A name without the character that is between names, which would make two names of one."""
+    return str(name).replace("\x1b", "\x1b\x1b").replace("\x1f", "\x1b_")
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:

@@ -3,6 +3,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,11 @@ def test_what_was_not_used_for_the_longest_time_is_removed_first(room: Path) -> 
     os.utime(newest, (1e9 + 9, 1e9))  # was read since
     part = newest.with_name(".k9.part")
     part.write_bytes(bytes(5000))
+    left = newest.with_name(".k8.part")  # by a process that was killed
+    left.write_bytes(bytes(7000))
+    os.utime(left, (time.time() - 3 * 86_400,) * 2)
+    assert [(kept.kind, kept.files, kept.bytes) for kept in cache.trim(9000) if kept.files] == [("features", 1, 7000)]
+    assert not left.exists()
     assert sum(kept.files for kept in cache.trim(3000)) == 0
     assert [(kept.kind, kept.files, kept.bytes) for kept in cache.trim(1500) if kept.files] == [
         ("features", 1, 1000),
@@ -207,6 +213,9 @@ def test_the_command_shows_the_limit_and_refuses_one_that_is_none(
     monkeypatch.setenv(cache.AT_MOST, "much")
     assert command(["cache"]) == 2
     assert cache.AT_MOST in capsys.readouterr().err
+    cache.write_json("abilities", "kept", 1)
+    assert command(["cache", "--clear", "all"]) == 2
+    assert cache.read_json("abilities", "kept", seconds=60) == 1, "nothing is removed by a command that is refused"
     paths = _old(monkeypatch, 9)
     cache.write_json("abilities", "abc", 1)
     assert cache.read_json("abilities", "abc", seconds=60) == 1
@@ -214,7 +223,12 @@ def test_the_command_shows_the_limit_and_refuses_one_that_is_none(
 
 
 def test_a_size_that_is_none_is_refused() -> None:
-    for arguments in (["--at-most", "much"], ["--at-most", "-3GB"], ["--at-most", "1GB", "--clear", "all"]):
+    for arguments in (
+        ["--at-most", "much"],
+        ["--at-most", "-3GB"],
+        ["--at-most", "9" * 400],
+        ["--at-most", "1GB", "--clear", "all"],
+    ):
         assert command(["cache", *arguments]) == 2
 
 

@@ -1,3 +1,4 @@
+import os
 import signal
 import sys
 from pathlib import Path
@@ -92,6 +93,26 @@ def test_files_keep_the_usual_permissions(tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     plain.write_text("x")
     assert (tmp_path / "a.json").stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asked for without a change only on Linux")
+def test_the_mode_of_new_files_is_asked_for_without_a_change_that_other_threads_would_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = os.umask(0o027)
+    try:
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail(f"set to {mask:o} for all threads"))
+        write_text(tmp_path / "a.txt", "x")
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127])
+def test_a_name_of_the_largest_length_is_written(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "x")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "x")]
 
 
 def test_digests_change_with_content_and_not_with_order(tmp_path: Path, wording: Wording) -> None:

@@ -17,6 +17,9 @@ def test_seeds_depend_on_every_name_and_on_their_boundaries() -> None:
         seed_of(1, "b", "a"),
         seed_of(1, 1),
         seed_of(1, "1"),
+        seed_of(1, "a\x1fstr:b"),
+        seed_of(1, "a\x1b_str:b"),
+        seed_of(1, "a\x1b", "b"),
     ]
     assert len(set(seeds)) == len(seeds)
     assert seed_of(7, "listeners", "sim/0001") == 5345306850223043864

@@ -278,6 +278,18 @@ def test_a_broken_one_is_one_sentence_and_hurts_nothing_else(extras: Path, tmp_p
     assert say(tmp_path, [extras], *words).returncode == 0
 
 
+def test_one_that_ends_the_process_where_it_is_imported_is_one_line_too(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    target = tmp_path_factory.mktemp("ending")
+    points = '[project.entry-points."alm_proxies.engines"]\nending = "ending_speech:E"\n'
+    files = {"__init__.py": "raise SystemExit(3)\n"}
+    install(target, tmp_path_factory.mktemp("source"), "ending-speech", points, files)
+    done = say(tmp_path, [target], "plugins")
+    assert done.returncode == 0
+    assert len([line for line in done.stdout.splitlines() if "SystemExit: 3" in line]) == 1
+
+
 def test_a_name_taken_twice_is_refused_with_both_distributions(
     extras: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

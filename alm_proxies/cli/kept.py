@@ -40,13 +40,13 @@ def cache(
     """
     if clear is not None and at_most is not None:
         raise SettingsError("--clear and --at-most are two ways to remove something", fix="Give one of them.")
+    most = limit()  # first: what it refuses is said before anything is removed
     if at_most is not None:
         listed = trim(bytes_of(at_most, "--at-most"))
     else:
         listed = contents() if clear is None else clear_kinds(None if clear == "all" else clear)
     shown = clear is None and at_most is None
     lines = [_line(kept) for kept in listed if shown or kept.files]
-    most = limit()
     if shown:
         kept_to = "not trimmed unasked" if most is None else f"trimmed to {_size(most)} once a day"
         lines.append(f"{kept_to} ({AT_MOST})")

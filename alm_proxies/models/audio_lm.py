@@ -16,7 +16,6 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import DynamicCache
 
@@ -24,7 +23,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.models.adapters import adapter_of, without_adapter
 from alm_proxies.models.chat_inputs import ChatInputs, Conversation, config_of
 from alm_proxies.models.checkpoints import WEIGHTS_ONLY, device_of, not_loaded
-from alm_proxies.models.families import bars_on_terminals_only, loader_of, save
+from alm_proxies.models.families import LOADING, bars_on_terminals_only, loader_of, save
 from alm_proxies.models.windows import at_its_length
 
 
@@ -103,7 +102,7 @@ class AudioLM:
                 without_adapter(model, revision) if adapter else nullcontext(model) as source,
             ):
                 loaded, report = loader.from_pretrained(str(source), output_loading_info=True, **asked)
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        except LOADING as error:
             raise not_loaded(model, error) from error
         if lacking := sorted(report["missing_keys"]):
             raise not_loaded(model, ValueError(f"weights are missing ({len(lacking)}), such as {lacking[0]}"))

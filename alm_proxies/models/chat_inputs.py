@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoProcessor
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.models import windows
 from alm_proxies.models.checkpoints import DATA_ONLY, not_loaded, refuse_code, refuse_unreachable
-from alm_proxies.models.families import family_of
+from alm_proxies.models.families import LOADING, family_of
 
 Part = str | NDArray[np.float32]
 Conversation = Sequence[tuple[str, Sequence[Part]]]
@@ -50,7 +50,7 @@ class ChatInputs:
         config = config_of(model, revision)
         try:
             processor = AutoProcessor.from_pretrained(str(model), revision=revision, **DATA_ONLY)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        except LOADING as error:
             raise not_loaded(model, error) from error
         if not getattr(processor, "chat_template", None) or not hasattr(processor, "audio_token"):
             raise SettingsError(
@@ -134,7 +134,7 @@ def config_of(model: str | Path, revision: str | None) -> Any:
         if not file.is_file():  # a name on the hub
             return AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
         return _config_with(str(model), file.read_bytes())
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except LOADING as error:
         raise not_loaded(model, error) from error
 
 

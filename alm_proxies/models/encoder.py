@@ -6,6 +6,7 @@ batch has the same states as alone: padding is masked in convolutions, norms ove
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,10 +26,12 @@ from transformers.masking_utils import create_bidirectional_mask
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import digest_of, weights_digest
 from alm_proxies.models.checkpoints import DATA_ONLY, WEIGHTS_ONLY, device_of, refuse_code, refuse_unreachable
-from alm_proxies.models.families import bars_on_terminals_only
+from alm_proxies.models.families import LOADING, bars_on_terminals_only
 
 FAMILIES = ("whisper", "wavlm", "wav2vec2", "hubert")
 """The supported model types."""
+_UNUSED = re.compile(r"decoder\.|(.*\.)?masked_spec_embed$")
+"""Weights that an encoder does not need: those of Whisper's decoder, and what hides frames in training."""
 _TAIL = 480  # samples of silence after a clip for Whisper, so that its last frames are as with padding to 30 s
 _SHORTEST = 0.1  # seconds; below it the convolutions have no frame
 
@@ -119,9 +122,15 @@ class Encoder(nn.Module):
             extractor = AutoFeatureExtractor.from_pretrained(str(model), revision=revision, **DATA_ONLY)
             with bars_on_terminals_only():
                 asked = {"revision": revision, "config": config, "dtype": kind, **WEIGHTS_ONLY}
-                loaded = AutoModel.from_pretrained(str(model), **asked)
-        except (OSError, ValueError) as error:
+                loaded, report = AutoModel.from_pretrained(str(model), output_loading_info=True, **asked)
+        except LOADING as error:
             raise _not_loaded(model, error) from error
+        lacking = sorted(name for name in report["missing_keys"] if not _UNUSED.match(name))
+        if lacking:  # they would be random
+            raise _not_loaded(model, ValueError(f"weights are missing ({len(lacking)}), such as {lacking[0]}"))
+        bins, wanted = getattr(extractor, "feature_size", None), getattr(config, "num_mel_bins", None)
+        if config.model_type == "whisper" and bins != wanted:
+            raise _not_loaded(model, ValueError(f"its preprocessor gives {bins} mel bands, the model takes {wanted}"))
         return cls(loaded, extractor).to(where).eval()
 
     def save(self, folder: str | Path) -> None:
@@ -246,7 +255,7 @@ def encoder_config(model: str | Path, revision: str | None = None) -> Any:
     refuse_unreachable(model, revision)
     try:
         config = AutoConfig.from_pretrained(str(model), revision=revision, **DATA_ONLY)
-    except (OSError, ValueError) as error:
+    except LOADING as error:
         raise _not_loaded(model, error) from error
     if config.model_type not in FAMILIES:
         fix = f"Name a model of one of these types: {', '.join(FAMILIES)}."
@@ -263,7 +272,8 @@ def encoder_digest(model: str | Path, revision: str | None = None) -> str:
 
 
 def _not_loaded(model: str | Path, error: Exception) -> SettingsError:
-    message = f"no encoder could be loaded ({str(error).splitlines()[0].rstrip('.')})"
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+    message = f"no encoder could be loaded ({reason})"
     fix = "Check the name, the revision and the connection, or give a folder with config, weights and preprocessor."
     return SettingsError(message, where=str(model), fix=fix)
 

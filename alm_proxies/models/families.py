@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoConfig, AutoModelForMultimodalLM
 from transformers.utils import logging
 
@@ -18,6 +20,12 @@ from alm_proxies.files import settle
 
 FAMILIES = ("qwen2_audio", "qwen2_5_omni_thinker", "audioflamingo3", "granite_speech", "glmasr")
 """Families tested here with small models of the real classes, through transformers and vLLM (docs/engines.md)."""
+
+LOADING: tuple[type[Exception], ...] = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError,
+    StrictDataclassError,
+)  # fmt: skip
+"""What transformers raises for a checkpoint that is damaged, incomplete, or of a class that it does not know."""
 
 WITHOUT_VLLM_ADAPTERS = ("qwen2_audio",)
 """Families for which vLLM has no LoRA: their adapters are merged into the weights."""

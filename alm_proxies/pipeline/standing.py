@@ -133,6 +133,7 @@ class Standing:
                 {**asdict(ledger), "waiting": ledger.waiting, "minutes_left": ledger.minutes_left}
                 for ledger in self.ledgers
             ],
+            "twice": sorted(self.twice),
             "paid": self.paid,
             "to_come": self.to_come,
             "results": {kind: list(paths) for kind, paths in self.results.items()},

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from alm_proxies.errors import AlmProxiesError, InputError
+from alm_proxies.errors import AlmProxiesError, InputError, OutputError
 from alm_proxies.remote.copies import need_packages, save_copy, states_of
-from alm_proxies.remote.fault import FetchError, gone, refuse_secret
+from alm_proxies.remote.fault import FetchError, NoRoomError, gone, refuse_secret
 from alm_proxies.uris import name_of, parent_of, remote_of
 
 
@@ -28,8 +28,8 @@ class AtHand:
 
     def named(self, text: str) -> str:
         """A text with the addresses in place of the copies' paths."""
-        for folder, uri in self._folders.items():
-            text = text.replace(folder, uri)
+        for folder in sorted(self._folders, key=len, reverse=True):  # /1 is the beginning of /10
+            text = text.replace(folder, self._folders[folder])
         return text
 
 
@@ -47,7 +47,11 @@ def at_hand(places: Iterable[str | os.PathLike[str]]) -> Iterator[AtHand]:
             for number, uri in enumerate(uris):
                 copies[uri] = folder / f"{number}" / (name_of(uri) or "table")
                 copies[uri].parent.mkdir()
-                save_copy(uri, copies[uri])
+                try:
+                    save_copy(uri, copies[uri])
+                except NoRoomError as error:
+                    fix = "Free some space there, or set TMPDIR to a folder on a larger disk."
+                    raise OutputError(f"cannot be copied into {folder}: {error}", where=uri, fix=fix) from None
         hand = AtHand(copies)
         try:
             yield hand

@@ -88,6 +88,7 @@ def _system(uri: str) -> tuple[Any, str]:
     uri = scheme + uri[len(scheme) :]  # fsspec knows schemes in lower case only
     need(*PACKAGES[scheme])
     import fsspec
+    from fsspec.dircache import DirCache
 
     kind = fsspec.get_filesystem_class(scheme)
     options = kind._get_kwargs_from_urls(uri)
@@ -99,6 +100,7 @@ def _system(uri: str) -> tuple[Any, str]:
                 options["config_kwargs"] = {**seconds, "retries": {"total_max_attempts": 1}}
             _systems[key] = kind(**options, skip_instance_cache=True)
             _systems[key].retries = 1  # tried again by whoever asks, within a limit of time
+            _systems[key].dircache = DirCache(use_listings_cache=False)  # what was listed may have changed since
     return _systems[key], kind._strip_protocol(uri)
 
 

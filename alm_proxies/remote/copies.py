@@ -273,7 +273,7 @@ def _fetch(uri: str, handle: int, known: State | None) -> tuple[tuple[str, int] 
             while view:
                 view = view[os.write(handle, view) :]
         except OSError as error:
-            raise NoRoomError(str(error)) from error
+            raise NoRoomError(error.strerror or str(error)) from error
 
     def once(deadline: Deadline) -> State | None:
         nonlocal digest, size

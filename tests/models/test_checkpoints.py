@@ -63,6 +63,7 @@ BROKEN = {
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "no model could be loaded"),
     "a list": (lambda folder: (folder / "config.json").write_text("[]"), "no model could be loaded"),
     "no config": (lambda folder: (folder / "config.json").unlink(), "no model could be loaded"),
+    "a size that is a word": (lambda folder: edited(folder, audio_config={"encoder_layers": "x"}), "no model could be"),
     "an unknown type": (lambda folder: edited(folder, model_type="none"), "no model could be loaded"),
 }
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,50 @@ def test_a_model_that_is_no_encoder_and_a_clip_of_no_length_are_refused(tmp_path
     encoder = Encoder.load(checkpoint(tmp_path / "whisper", "whisper"), device="cpu")
     with pytest.raises(InputError, match=r"clip 1 lasts 0\.01 s, this encoder takes from 0\.1 s to 30 s"):
         encoder.prepare([sound(0, 0.5), sound(1, 0.01)])
+
+
+def test_an_encoder_that_would_be_partly_random_is_refused_and_so_is_a_damaged_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    whole, config = load_file(copy / "model.safetensors"), json.loads((copy / "config.json").read_text())
+    unused = {name for name in whole if name.startswith("decoder.") or name.endswith("masked_spec_embed")}
+    assert unused
+    save_file({k: v for k, v in whole.items() if k not in unused}, copy / "model.safetensors", {"format": "pt"})
+    clip = sound(1, 0.4)
+    with torch.inference_mode():
+        before = Encoder.load(folder, device="cpu")
+        lacking = Encoder.load(copy, device="cpu")
+        for first, second in zip(
+            before(before.prepare([clip])).states, lacking(lacking.prepare([clip])).states, strict=True
+        ):
+            assert torch.equal(first, second)
+    name = next(name for name in whole if ".layers.1." in name and name.endswith("weight") and name not in unused)
+    save_file({k: v for k, v in whole.items() if k != name}, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SettingsError, match=rf"weights are missing \(1\), such as .*{name.rpartition('.')[2]}"):
+        Encoder.load(copy, device="cpu")
+    save_file(whole, copy / "model.safetensors", {"format": "pt"})
+    more = {name: config[name] + 1 for name in ("encoder_layers", "num_hidden_layers") if name in config}
+    (copy / "config.json").write_text(json.dumps(config | more))
+    with pytest.raises(SettingsError, match=r"weights are missing \(\d+\), such as"):
+        Encoder.load(copy, device="cpu")
+    (copy / "config.json").write_text(json.dumps(config | dict.fromkeys(more, "x")))
+    with pytest.raises(SettingsError, match="no encoder could be loaded"):
+        Encoder.load(copy, device="cpu")
+    (copy / "config.json").write_text(json.dumps(config))
+    for size in (0, 4000):
+        (copy / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:size])
+        with pytest.raises(SettingsError, match="no encoder could be loaded"):
+            Encoder.load(copy, device="cpu")
+
+
+def test_a_whisper_with_the_preprocessor_of_another_is_refused(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "whisper", "whisper")
+    tf.WhisperFeatureExtractor(feature_size=128).save_pretrained(folder)
+    with pytest.raises(SettingsError, match="gives 128 mel bands, the model takes 80"):
+        Encoder.load(folder, device="cpu")
 
 
 def test_the_real_whisper_encoder_hears_the_same_in_unpadded_and_padded_batches(test_data: Path) -> None:

@@ -17,7 +17,7 @@ from web_server import tone
 from alm_proxies import cache
 from alm_proxies.audio.clip import Source, open_clip, open_source
 from alm_proxies.cli.app import run
-from alm_proxies.remote import buckets, copies
+from alm_proxies.remote import buckets, copies, fault
 from alm_proxies.remote.copies import open_copy, state_of, states_of
 from alm_proxies.remote.fault import FetchError
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
@@ -78,6 +78,13 @@ def test_a_changed_object_is_fetched_again(s3: Buckets, monkeypatch: pytest.Monk
     assert after is not None
     assert before.known != after.known
     assert len(in_cache()) == 2
+
+
+def test_an_object_that_grew_after_it_was_listed_is_fetched_whole(s3: Buckets) -> None:
+    uri = s3.put("corpus/listed/growing.wav", tone(seconds=0.5))
+    assert buckets.listed("s3://corpus/listed", fault.Deadline(10)) == ["growing.wav"]
+    s3.put("corpus/listed/growing.wav", tone(seconds=2))
+    assert content_of(uri) == tone(seconds=2)
 
 
 def test_large_objects_arrive_in_blocks(s3: Buckets, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,12 +25,13 @@ from alm_proxies import cache
 from alm_proxies.audio.clip import RecordingError, Source, open_clip, open_source
 from alm_proxies.audio.looking import look_at_all
 from alm_proxies.audio.recipe import Sounds
-from alm_proxies.errors import MissingExtraError
+from alm_proxies.errors import InputError, MissingExtraError, OutputError
 from alm_proxies.remote import copies, fault
 from alm_proxies.remote import web as web_files
+from alm_proxies.remote.at_hand import at_hand
 from alm_proxies.remote.copies import open_copy, state_of
 from alm_proxies.remote.fault import Deadline, FetchError, broken, out_of_time
-from alm_proxies.tables import Utterances
+from alm_proxies.tables import Utterances, Votes
 
 
 def content_of(uri: str, *, keep: bool = True) -> bytes:
@@ -315,6 +316,23 @@ def test_a_full_disk_is_one_sentence(web: Web, full_disk: Callable[[int], Abstra
             open_copy(uri, keep=True)
     assert in_cache() == []
     assert content_of(uri) == tone(seconds=3)
+
+
+def test_a_table_that_does_not_fit_onto_the_disk_is_one_sentence(
+    web: Web, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    uri = web.put("ok/votes.csv", b"utterance_id,annotator,label\n" + b"a,r,happy\n" * 9000)
+    with full_disk(20_000), pytest.raises(OutputError, match="cannot be copied into .*: File too large") as raised:
+        Votes.read(uri, taxonomy="happy,sad")
+    assert raised.value.where == uri
+
+
+def test_an_error_names_the_address_of_the_tenth_table_and_not_of_the_first(web: Web) -> None:
+    uris = [web.put(f"ok/{number}/votes.csv", b"utterance_id,annotator,label\n") for number in range(11)]
+    with pytest.raises(InputError) as raised, at_hand(uris) as hand:
+        raise InputError(f"{hand.path(uris[1])} is not {hand.path(uris[10])}", where=str(hand.path(uris[10])))
+    assert raised.value.message == f"{uris[1]} is not {uris[10]}"
+    assert raised.value.where == uris[10]
 
 
 def test_memory_is_given_back_when_it_is_used_up(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
