@@ -331,7 +331,11 @@ def _refuse_newer(stated: object, where: Path) -> None:
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that replaces it once all its files are synced, or is removed on failure."""
+    """A temporary folder beside `target` that replaces it once all its files are synced, or is removed on failure.
+
+    Of a link the folder that it leads to is replaced.
+    """
+    target = target.resolve() if target.is_symlink() else target
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -27,6 +27,7 @@ _ASIDE = frozenset(
     {"features", "wav", "audio", "recordings", "remembered", "checkpoints", "checkpoint", "runs_of_torch"}
 )
 """Folders of audio, features or checkpoints, which contain no tables, unless a block of a pipeline has such a name."""
+_OF_A_STAGE = (MARKER, RUNNING, "ledger*.sqlite")
 _KINDS = ("utterances", "votes", "labels", "findings")
 
 
@@ -122,14 +123,23 @@ _LONGEST = 300
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    top = len(folder.parts)
-    for place, folders, files in os.walk(folder):
+    top, seen = len(folder.parts), set[str]()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
         deep = len(Path(place).parts) - top >= _DEEP
-        folders[:] = [] if deep else [name for name in folders if _is_searched(Path(place) / name)]
+        folders[:] = [] if deep or real in seen else [name for name in folders if _is_searched(Path(place) / name)]
+        if real in seen:  # by another link
+            continue
+        seen.add(real)
         yield from (Path(place) / name for name in files if not name.startswith("."))
 
 
 def _is_searched(folder: Path) -> bool:
+    """Whether a folder may have results in it; a link is followed only to those of a stage, such as on another disk."""
+    if folder.is_symlink() and not any(
+        True for pattern in _OF_A_STAGE for _ in (*folder.glob(pattern), *folder.glob(f"*/{pattern}"))
+    ):
+        return False
     if folder.name in _ASIDE:
         return (folder / MARKER).is_file() or (folder / RUNNING).is_file()
     return not folder.name.startswith(".")

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from alm_proxies.models.speech_model import Answer, Heads, Shape
+from alm_proxies.models.trained import whole_folder
 
 EVERYTHING = {"attributes": True, "dirichlet": True, "auxiliary": 2, "raters": 3}
 
@@ -92,3 +95,14 @@ def test_a_dimension_that_is_the_same_in_all_clips_is_not_blown_up() -> None:
     assert away[:, 3].abs().max() < 0.01
     model.standardise(torch.full((4, 24), 2.0))
     assert torch.isfinite(model.spread).all()
+
+
+def test_a_trained_folder_that_is_a_link_is_replaced_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "big").mkdir(parents=True)
+    (tmp_path / "disk" / "big" / "old").write_text("of an earlier training")
+    (tmp_path / "model").symlink_to(tmp_path / "disk" / "big")
+    with whole_folder(tmp_path / "model") as partial:
+        (partial / "new").write_text("of this one")
+    assert (tmp_path / "model").is_symlink()
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["big"]

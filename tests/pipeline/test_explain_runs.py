@@ -102,6 +102,24 @@ def test_where_annotator_files_are_gone_or_settings_are_not_known_the_rest_is_sh
     assert "of_a_later_version" in alone.notes[0]
 
 
+def test_a_stage_whose_folder_was_moved_and_linked_is_looked_into_and_a_corpus_is_not(tmp_path: Path) -> None:
+    (tmp_path / "ideal.toml").write_text(IDEAL.format(folder=tmp_path / "out"))
+    (tmp_path / "p.toml").write_text(FILE.format(folder=tmp_path).partition("[vary]")[0])
+    out = run(tmp_path / "p.toml", quiet=True).folder
+    before, replies = standing_of(out), explain(out, ID).votes
+    assert before.paid > 0
+    (out / "annotate").rename(tmp_path / "annotate")
+    (out / "annotate").symlink_to(tmp_path / "annotate")
+    (tmp_path / "annotate" / "loop").symlink_to(out)
+    (tmp_path / "corpus" / "deep").mkdir(parents=True)
+    (tmp_path / "corpus" / "votes.parquet").write_bytes((out / "read" / "votes.parquet").read_bytes())
+    (out / "corpus").symlink_to(tmp_path / "corpus")
+    now = standing_of(out)
+    assert [stage.title for stage in now.stages] == [stage.title for stage in before.stages]
+    assert (now.paid, now.results) == (before.paid, before.results)
+    assert explain(out, ID).votes == replies
+
+
 @pytest.fixture(scope="module")
 def shards(folder: Path) -> Path:
     """Two shards, what was merged from them, and votes of the same annotator with another seed."""

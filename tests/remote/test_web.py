@@ -328,7 +328,7 @@ def test_a_table_that_does_not_fit_onto_the_disk_is_one_sentence(
 
 
 def test_an_error_names_the_address_of_the_tenth_table_and_not_of_the_first(web: Web) -> None:
-    uris = [web.put(f"ok/{number}/votes.csv", b"utterance_id,annotator,label\n") for number in range(11)]
+    uris = [web.put(f"ok/t{7 * number}/votes.csv", b"utterance_id,annotator,label\n") for number in range(11)]
     with pytest.raises(InputError) as raised, at_hand(uris) as hand:
         raise InputError(f"{hand.path(uris[1])} is not {hand.path(uris[10])}", where=str(hand.path(uris[10])))
     assert raised.value.message == f"{uris[1]} is not {uris[10]}"
