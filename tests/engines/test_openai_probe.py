@@ -13,10 +13,17 @@ from alm_proxies.engines.engine import ENDS_THE_JOB, Question, Request, Sampling
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.engines.openai import OpenAI
 from alm_proxies.engines.registry import OpenAIServe, open_engine
+from alm_proxies.engines.traffic import Traffic
 from alm_proxies.engines.trials import asking, showing
 from alm_proxies.errors import EngineError
 
 EVERY = ("temperature", "top_p", "top_k", "repetition_penalty", "max_tokens")
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    """A request is sent again a moment after it failed, not half a second."""
+    monkeypatch.setitem(Traffic.__init__.__kwdefaults__, "first_wait", 0.02)
 
 
 def with_engine(server, model, use=None):

@@ -9,6 +9,8 @@ import local
 import pytest
 import served
 
+from alm_proxies.engines.traffic import Traffic
+
 SLOW = {"recordings broken off", "recordings damaged", "signals"}
 """Tried by tests/audio/test_lengths.py and tests/cli/test_start.py, or by the table alone."""
 EVERY_THIRD = {"token counts", "keys"}
@@ -18,6 +20,12 @@ CASES = {
     if name not in SLOW
     for case, run in list(cases.items())[:: 3 if name in EVERY_THIRD else 1]
 }
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is sent again a moment after it failed, not half a second."""
+    monkeypatch.setitem(Traffic.__init__.__kwdefaults__, "first_wait", 0.02)
 
 
 @pytest.mark.filterwarnings("ignore")
