@@ -113,29 +113,29 @@ ALONE = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.005, "dropout": 0.0}}
 
 @pytest.mark.parametrize("family", ["qwen2_audio", "glmasr"])
 def test_two_processes_train_an_audio_language_model_with_the_losses_of_one(
-    family: str, tones: tuple[Utterances, Labels], tmp_path: Path
+    family: str, few: tuple[Utterances, Labels], tmp_path: Path
 ) -> None:
     """All weights of a new Qwen2-Audio with augmentation and short windows, and an adapter of another family."""
     settings = TINY.model_copy(update={"epochs": 2, "batch": 7, "micro_batch": 2})
     if family == "glmasr":
         given = {"recipe": "alm", "model": str(tiny.build(tmp_path / "base", family, hearing=SHORT)), "alm": ALONE}
         settings = TrainSettings.model_validate(given | {"epochs": 2, "batch": 7})
-    assert "2 x cpu" in train_in_two(*tones, None, tmp_path / "two", settings)
-    done = train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
+    assert "2 x cpu" in train_in_two(*few, None, tmp_path / "two", settings)
+    done = train(few[1], few[0], tmp_path / "one", settings, quiet=True)
     assert_same_curves(tmp_path / "two", tmp_path / "one")
     assert {path.name for path in (tmp_path / "two/model").iterdir()} == {path.name for path in done.folder.iterdir()}
 
 
 def test_two_processes_killed_after_an_epoch_and_resumed_by_torchrun_end_with_the_same_adapter(
-    tones: tuple[Utterances, Labels], tmp_path: Path
+    few: tuple[Utterances, Labels], tmp_path: Path
 ) -> None:
     base = tiny.build(tmp_path / "base", "glmasr", hearing=SHORT)
     given = {"recipe": "alm", "model": str(base), "epochs": 3, "batch": 9}
     settings = TrainSettings.model_validate(given | {"alm": {"lora": {"rank": 4, "rate": 0.005, "dropout": 0.3}}})
-    train_in_two(*tones, None, tmp_path / "whole", settings)
-    kill_one_after_an_epoch(*tones, tmp_path / "out", settings)
+    train_in_two(*few, None, tmp_path / "whole", settings)
+    kill_one_after_an_epoch(*few, tmp_path / "out", settings)
     assert not (tmp_path / "out/model").exists()
-    resumed = train_by_torchrun(*tones, None, tmp_path / "out", settings)
+    resumed = train_by_torchrun(*few, None, tmp_path / "out", settings)
     _, output = resumed.communicate()
     assert resumed.returncode == 0, output
     assert "2 x cpu" in output
@@ -145,7 +145,7 @@ def test_two_processes_killed_after_an_epoch_and_resumed_by_torchrun_end_with_th
 
 
 def test_memory_that_runs_out_in_one_process_halves_the_parts_of_both_for_an_audio_language_model(
-    tones: tuple[Utterances, Labels], tmp_path: Path
+    few: tuple[Utterances, Labels], tmp_path: Path
 ) -> None:
     """As above: the second process asks torch's allocator for 2^60 bytes for every part with more than one clip."""
     before = """
@@ -160,7 +160,7 @@ def short(self, batch):
 Asking.logits = short
 """
     settings = TINY.model_copy(update={"epochs": 1, "batch": 6})
-    output = train_in_two(*tones, None, tmp_path / "short", settings, before=before)
+    output = train_in_two(*few, None, tmp_path / "short", settings, before=before)
     assert output.count("memory ran out: 1 utterance at once from step 1 on; a step still has 6") == 1
-    train(tones[1], tones[0], tmp_path / "one", settings, quiet=True)
+    train(few[1], few[0], tmp_path / "one", settings, quiet=True)
     assert_same_curves(tmp_path / "short", tmp_path / "one")
