@@ -20,8 +20,8 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others,
 # which take about as long. Those that read the documentation's site run with those that open it, which builds it once.
 MAIN := -m 'not vllm and not browser and not server and not site'
-HALF := $(addprefix tests/,audio cli compare embedded engines measures models training) \
-  $(addprefix tests/stages/,align annotate evaluate listen predict simulate) tests/test_forked.py
+HALF := $(addprefix tests/,audio compare embedded engines measures models training) \
+  $(addprefix tests/stages/,align annotate evaluate listen predict simulate) tests/test_forked.py tests/test_readme.py
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 90
 

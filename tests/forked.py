@@ -138,9 +138,9 @@ class Forked(AbstractContextManager["Forked"]):
         return subprocess.CompletedProcess(arguments, process.wait(), out, errors)
 
 
-def bash(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def bash(text: str, folder: Path, imported: tuple[str, ...] = PACKAGE) -> subprocess.CompletedProcess[str]:
     """What lines of bash do in a folder; every `alm-proxies` in them is such a process."""
-    command = _stand_in("alm-proxies", PACKAGE, str(PROGRAM))
+    command = _stand_in("alm-proxies", imported, str(PROGRAM))
     own = os.environ | {"PATH": os.pathsep.join([str(command.parent), str(PROGRAM.parent), os.environ["PATH"]])}
     call = ["bash", "-euo", "pipefail", "-c", text]
     return subprocess.run(call, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=LONGEST)

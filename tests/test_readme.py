@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from forked import Forked, bash
+from forked import TORCH, Forked, bash
 
 from alm_proxies import Annotator
 from alm_proxies.cli.app import run
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("kind", "text"), BLOCKS, ids=[f"{n}-{kind}" for n, (kind, _) in enumerate(BLOCKS)])
 def test_every_block_runs_as_printed(folder: Path, kind: str, text: str) -> None:
-    done = bash(text, folder) if kind == "bash" else Forked.done("-c", text, cwd=folder)
+    done = bash(text, folder, TORCH) if kind == "bash" else Forked.done("-c", text, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 

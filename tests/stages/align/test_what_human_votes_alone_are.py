@@ -64,6 +64,8 @@ def scored(votes: Votes, utterances: Utterances, labels: Labels) -> Scored:
 )
 def test_human_votes_alone_are_the_labels_fused_without_the_proxies_votes(method: str) -> None:
     votes, utterances = corpus(0.8, known=method == "dawid_skene")
+    few = ~pl.col("held_out") | (pl.col("utterance_id") < "u025")  # too few for a learning curve, which takes long
+    votes = Votes.of(votes.frame.filter(few), about=votes.about)
     found = scored(votes, utterances, labels_of(votes, utterances, method))
     human = Votes.of(votes.frame.filter(pl.col("source") == "human"), about=votes.about)
     without = labels_of(human, utterances, method).frame.sort("utterance_id")
