@@ -148,10 +148,10 @@ def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Alignment:
 @pytest.mark.parametrize(
     ("shape", "limits"),
     [
-        ("parquet", {"part_rows": 40, "whole_rows": 0}),
+        ("parquet", {"part_rows": 150, "whole_rows": 0}),
         ("csv", {"part_rows": 700, "whole_rows": 0}),
         ("csv", {"whole_rows": 10**6}),
-        ("sorted csv", {"part_rows": 40, "whole_rows": 0}),
+        ("sorted csv", {"part_rows": 80, "whole_rows": 0}),
         ("jsonl", {"part_rows": 150, "whole_rows": 0}),
         ("categories", {"part_rows": 700, "whole_rows": 0}),
     ],
