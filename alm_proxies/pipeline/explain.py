@@ -142,10 +142,11 @@ def explain(
     if not 0 <= number < len(runs):
         raise InputError(f"there is no run {number}", where=str(folder), fix=f"There are runs 0 to {len(runs) - 1}.")
     places = {Path(place).parts[0]: folder / place for place in runs[number].stages}
+    of_run = _of_run(outputs, [folder / place for place in runs[number].stages])
     if votes or utterances is not None or not {"read", "fuse"} <= set(places):
         people = None if utterances is None else table_in(Path(utterances), "utterances")
         given = tuple(table_in(Path(path), "votes") for path in votes)
-        return _anywhere(outputs, utterance_id, manifest, places, given, people)
+        return _anywhere(of_run if len(runs) > 1 else outputs, utterance_id, manifest, places, given, people)
     table = Utterances.read(places["read"] / "utterances.parquet")
     row = _row(table.frame, utterance_id, places["read"] / "utterances.parquet")
     file = places["fuse"] / "labels.parquet"
@@ -153,7 +154,6 @@ def explain(
     files = [places[name] / "votes.parquet" for name in ("read", "annotate", "listen") if name in places]
     read = {path: votes_on(path, utterance_id, table.taxonomy) for path in files}
     cast = combine(*read.values())
-    of_run = _of_run(outputs, [folder / place for place in runs[number].stages])
     replies = replies_of([path for path in of_run.ledgers if path.parent == places.get("annotate")], utterance_id)
     stated = manifest.settings(_name(places["fuse"], folder))
     notes: list[str] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -52,7 +52,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def of(cls, path: Path | None, markers: Iterable[Path], folder: Path) -> Self:
-        """The manifest of a folder. Where there is none of ours, as in an unfinished run: one run of all stages that
+        """The manifest of a folder. Where there is none of ours, as in an unfinished run: the runs of the stages that
         have left a marker; damaged markers are passed over.
         """
         if path is not None:
@@ -69,11 +69,19 @@ class Manifest(BaseModel):
                 record = RecordedStage.model_validate(json.loads(read_text(marker)))
                 place = marker.parent.relative_to(folder) if marker.is_relative_to(folder) else marker.parent
                 records[str(place)] = record
-        return cls(runs=[RecordedRun(stages=list(records))], stages=records)
+        return cls(runs=_runs(list(records)), stages=records)
 
     def settings(self, place: str) -> dict[str, Any]:
         """The settings of the stage in a folder."""
         return self.stages[place].task.settings
+
+
+def _runs(places: Sequence[str]) -> list[RecordedRun]:
+    """The runs that have stages in these folders; those of [vary] are named by the values that reach a stage."""
+    values = {place: frozenset(Path(place).name.split(",") if "=" in Path(place).name else ()) for place in places}
+    chosen = [own for own in dict.fromkeys(values.values()) if not any(own < other for other in values.values())]
+    runs = [RecordedRun(stages=[place for place in places if values[place] <= own]) for own in chosen]
+    return runs or [RecordedRun(stages=[])]
 
 
 class Recorded:

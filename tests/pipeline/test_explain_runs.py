@@ -1,6 +1,7 @@
 """What is explained is of the run that was asked for, and each vote is there once with its own reply and price."""
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -118,6 +119,16 @@ def test_a_stage_whose_folder_was_moved_and_linked_is_looked_into_and_a_corpus_i
     assert [stage.title for stage in now.stages] == [stage.title for stage in before.stages]
     assert (now.paid, now.results) == (before.paid, before.results)
     assert explain(out, ID).votes == replies
+
+
+def test_runs_that_are_not_finished_are_told_apart(folder: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(folder / "out", tmp_path / "out"))
+    whole = [explain(folder / "out", ID, number=number) for number in (0, 1)]
+    (out / "manifest.json").unlink()
+    shutil.rmtree(out / "fuse" / "annotate.seed=2")
+    first, second = (explain(out, ID, number=number) for number in (0, 1))
+    assert (first.label, first.votes, first.notes) == (whole[0].label, whole[0].votes, [])
+    assert (second.label, second.votes) == ({}, whole[1].votes)
 
 
 @pytest.fixture(scope="module")
