@@ -11,7 +11,8 @@ from alm_proxies.audio.clip import RecordingError, Source, decode_ahead, finding
 from alm_proxies.audio.places import Places
 from alm_proxies.printable import counted, sentence
 from alm_proxies.progress import Progress
-from alm_proxies.remote.copies import need_packages, states_of
+from alm_proxies.remote.buckets import need_packages
+from alm_proxies.remote.copies import states_of
 from alm_proxies.remote.fault import FetchError, State, gone
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote

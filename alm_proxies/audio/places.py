@@ -13,7 +13,8 @@ from alm_proxies.files import digest_file, digest_of
 from alm_proxies.finding import Finding
 from alm_proxies.printable import counted
 from alm_proxies.remembered import Memory, digests_of, known_digests, status_of
-from alm_proxies.remote.copies import known_by_store, need_packages
+from alm_proxies.remote.buckets import need_packages
+from alm_proxies.remote.copies import known_by_store
 from alm_proxies.tables import About, Utterances
 from alm_proxies.uris import is_remote
 

@@ -31,7 +31,8 @@ from alm_proxies.audio.places import Places
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.files import canonical_json, digest_file, digest_of
 from alm_proxies.printable import counted
-from alm_proxies.remote.copies import AT_ONCE, need_packages
+from alm_proxies.remote.buckets import need_packages
+from alm_proxies.remote.copies import AT_ONCE
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances
 from alm_proxies.uris import is_remote

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from alm_proxies.errors import AlmProxiesError, InputError, OutputError
-from alm_proxies.remote.copies import need_packages, save_copy, states_of
+from alm_proxies.remote.buckets import need_packages
+from alm_proxies.remote.copies import save_copy, states_of
 from alm_proxies.remote.fault import FetchError, NoRoomError, gone, refuse_secret
 from alm_proxies.uris import name_of, parent_of, remote_of
 

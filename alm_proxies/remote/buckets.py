@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from alm_proxies.errors import need
@@ -80,6 +80,12 @@ def listed(uri: str, deadline: Deadline) -> list[str]:
     names: list[str] = _ask(uri, deadline, system, system._find, path.rstrip("/"))
     base = path.rstrip("/") + "/"
     return sorted(name.removeprefix(base) for name in names if name.startswith(base))
+
+
+def need_packages(uris: Iterable[str]) -> None:
+    """Raise if a package is missing that is needed for these addresses, naming the extra."""
+    for scheme in sorted({scheme_of(uri) for uri in uris} & set(PACKAGES)):
+        need(*PACKAGES[scheme])
 
 
 def _system(uri: str) -> tuple[Any, str]:

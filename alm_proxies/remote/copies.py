@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from tenacity import RetryCallState
 
 from alm_proxies import cache
-from alm_proxies.errors import need
 from alm_proxies.files import whole
 from alm_proxies.remote import buckets
 from alm_proxies.remote.fault import SECONDS, TRIES, Deadline, FetchError, NoRoomError, State, refuse_address
@@ -105,6 +104,11 @@ def state_of(uri: str, *, seconds: float = SECONDS, tries: int = TRIES) -> State
             raise
         stated = None
     _known.states[uri] = (stated, time.monotonic() + _ASK_AGAIN)
+    with _alone:  # who sees this state shall not be given the content of another
+        if uri in _known.copies and _known.copies[uri][2] != mark_of(stated):
+            del _known.copies[uri]
+        if uri in _known.memory and _known.memory[uri].mark != mark_of(stated):
+            os.close(_known.memory.pop(uri).handle)
     return stated
 
 
@@ -159,12 +163,6 @@ def copy_to(uri: str, path: Path) -> None:
     copy = open_copy(uri, keep=True)
     with os.fdopen(copy.handle, "rb") as source, path.open("wb") as target:
         shutil.copyfileobj(source, target, _BLOCK)
-
-
-def need_packages(uris: Iterable[str]) -> None:
-    """Raise if a package is missing that is needed for these addresses, naming the extra."""
-    for scheme in sorted({scheme_of(uri) for uri in uris} & set(buckets.PACKAGES)):
-        need(*buckets.PACKAGES[scheme])
 
 
 def _cached(uri: str) -> Fetched:

@@ -318,6 +318,19 @@ def test_a_full_disk_is_one_sentence(web: Web, full_disk: Callable[[int], Abstra
     assert content_of(uri) == tone(seconds=3)
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_copy_is_not_used_any_more_once_another_state_of_the_file_is_known(web: Web, keep: bool) -> None:
+    uri = web.put("ok/a.wav", tone())
+    assert content_of(uri, keep=keep) == tone()
+    assert state_of(uri) is not None
+    assert content_of(uri, keep=keep) == tone()
+    assert web.sent["/ok/a.wav"] == 1
+    web.put("ok/a.wav", tone(300))
+    copies._known.states.clear()  # as after an hour
+    assert state_of(uri) is not None
+    assert hashlib.sha256(content_of(uri, keep=keep)).digest() == hashlib.sha256(tone(300)).digest()
+
+
 def test_a_table_that_does_not_fit_onto_the_disk_is_one_sentence(
     web: Web, tmp_path: Path, full_disk: Callable[[int], AbstractContextManager[None]]
 ) -> None:

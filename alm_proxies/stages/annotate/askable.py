@@ -16,7 +16,7 @@ from alm_proxies.audio.places import Places
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import is_there, whole
 from alm_proxies.printable import counted
-from alm_proxies.remote.copies import need_packages
+from alm_proxies.remote.buckets import need_packages
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.injection import InjectedTexts, injected_texts, injection_sample
 from alm_proxies.stages.annotate.outcomes import STAGE
