@@ -225,6 +225,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     Only tests with real votes and speech may be left out there, and only where no folder of them is named.
     """
+    gc.unfreeze()  # hypothesis, imported for the summary at the latest, looks for what refers to its generators
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     skipped = reporter.stats.get("skipped", []) if reporter is not None else []
     if not os.environ.get("ALM_PROXIES_TEST_DATA"):
