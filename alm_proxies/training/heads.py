@@ -143,7 +143,8 @@ def train(
 
     `weights_in` returns the weights of the rows in an epoch (from 0), such as those of a curriculum.
 
-    Loss: -sum_ij targets_ij log p_ij / sum_ij targets_ij, the multinomial likelihood of the votes. The output layer
+    Loss: -sum_ij targets_ij log p_ij / sum_ij targets_ij, the multinomial likelihood of the votes. A batch divides by
+    its rows times the mean votes of a row: by its own votes, rows of high weight would count for less. The output layer
     starts at the labels' shares in the targets, without effects of the features.
     """
     wanted = targets.astype(np.float32)
@@ -160,11 +161,12 @@ def train(
     for epoch in range(epochs):
         if weights_in is not None:
             wanted = (targets * weights_in(epoch)[:, None]).astype(np.float32)
+        usual = max(float(wanted.sum(dtype=np.float64)) / len(wanted), 1e-12)
         order = rng.permutation(len(scaled))
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             step += 1
-            parts = _slopes(head, scaled[rows], wanted[rows], settings.dropout, rng)
+            parts = _slopes(head, scaled[rows], wanted[rows], usual * len(rows), settings.dropout, rng)
             slopes = np.concatenate([part.ravel() for part in parts])
             rate = settings.learning_rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
             mean += 0.1 * (slopes - mean)
@@ -175,16 +177,16 @@ def train(
 
 
 def _slopes(
-    head: Head, rows: Floats, wanted: Floats, dropout: float, rng: np.random.Generator
+    head: Head, rows: Floats, wanted: Floats, total: float, dropout: float, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """The slopes of the loss by the weights, in the order of a head."""
+    """The slopes of the loss by the weights, in the order of a head; the loss is a sum over rows by `total` votes."""
     before = rows @ head.first + head.bias
     kept = (before > 0).astype(np.float32)
     if dropout:
         kept *= (rng.random(before.shape, dtype=np.float32) >= dropout) / np.float32(1.0 - dropout)
     hidden = before * kept
     votes = wanted.sum(1, keepdims=True)
-    by_logit = (_softmax(hidden @ head.second + head.prior) * votes - wanted) / max(float(votes.sum()), 1e-12)
+    by_logit = (_softmax(hidden @ head.second + head.prior) * votes - wanted) / total
     by_hidden = (by_logit @ head.second.T) * kept
     return rows.T @ by_hidden, hidden.T @ by_logit, by_hidden.sum(0), by_logit.sum(0)
 

@@ -44,7 +44,9 @@ def test_slopes_are_those_of_the_multinomial_likelihood() -> None:
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         return float(-(wanted * logs).sum() / wanted.sum())
 
-    slopes = _slopes(Head(*weights), rows, wanted, 0.0, rng)  # double precision, for the differences
+    slopes = _slopes(
+        Head(*weights), rows, wanted, float(wanted.sum()), 0.0, rng
+    )  # double precision, for the differences
     for place, slope in enumerate(slopes):
         for index in np.ndindex(*slope.shape):
             ends = []
@@ -82,6 +84,14 @@ def test_a_head_learns_chances_from_three_votes_and_beats_the_shares_of_the_labe
     prior = np.tile(votes[:300].sum(0) / votes[:300].sum(), (100, 1))
     floor = log_loss(chances[300:], chances[300:])
     assert log_loss(predicted, chances[300:]) < floor + 0.3 * (log_loss(prior, chances[300:]) - floor)
+
+
+def test_rows_of_high_weight_count_by_their_weight_in_small_batches() -> None:
+    heavy = np.arange(256) < 23
+    targets = np.where(heavy[:, None], [10.0, 0.0, 0.0], [0.0, 0.5, 0.5])
+    nothing = np.zeros((256, 4), np.float32)
+    *_, head = train(nothing, targets, HeadSettings(), np.random.default_rng(0), 60)
+    assert head.predict(nothing[:1])[0, 0] == pytest.approx(230 / (230 + 233), abs=0.02)
 
 
 def test_a_head_that_has_not_been_trained_gives_the_shares_of_the_labels() -> None:
