@@ -8,15 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.estimators.counts import Array, Counts
+from alm_proxies.estimators.counts import Array, Counts, Index
 from alm_proxies.estimators.estimator import Estimator, Posterior, minimise, sampled
 from alm_proxies.estimators.features import GateFeatures
 from alm_proxies.estimators.likelihood import softmax
+from alm_proxies.estimators.trials import folds_of, units_of
 from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 
 _MORE_VOTES = 2
 _DENSE_NEEDED = 50
+_FOLDS = 5
+"""Folds of speakers for the strength: means fitted to the very targets would claim too much of it."""
 
 
 class Supervised(Estimator):
@@ -25,7 +28,8 @@ class Supervised(Estimator):
     p = softmax(b + B z), z = (log and plain smoothed shares of `votes` human votes, the gate's proxy features). Each
     dense utterance gives `repeats` random draws of `votes` votes as input, the rest of its votes as target; max of
     their log-likelihood - N penalty |B|^2 / 2. Concentration: one strength about p by maximum Dirichlet-multinomial
-    likelihood of the targets. Stacked generalisation (Wolpert 1992), supervised: it needs dense votes.
+    likelihood of the targets, p from fits to other speakers. Stacked generalisation (Wolpert 1992), supervised: it
+    needs dense votes.
     """
 
     name: ClassVar[str] = "supervised"
@@ -56,18 +60,20 @@ class Supervised(Estimator):
         counts = sampled(counts, self.teaches(counts.human), self.seed)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
+        human = np.rint(counts.human)
         draws = [
             rng.multivariate_hypergeometric(row.astype(np.int64), self.votes, size=self.repeats, method="marginals")
-            for row in counts.human
+            for row in human
         ]
         few = np.stack(draws, axis=1).reshape(-1, counts.human.shape[1]).astype(np.float64)
-        rest = np.tile(counts.human, (self.repeats, 1)) - few
+        rest = np.tile(human, (self.repeats, 1)) - few
         inputs = self._inputs(few, np.tile(self.features_.of(counts), (self.repeats, 1)))
         self.centre_ = inputs.mean(0)
         objective = _Objective(inputs - self.centre_, rest, self.penalty)
         result = minimise(objective, np.zeros((inputs.shape[1] + 1) * rest.shape[1]), 500)
         self.bias_, self.slope_ = objective.parts(result.x)
-        self.strength_ = _strength(softmax((inputs - self.centre_) @ self.slope_ + self.bias_), rest)
+        fold = np.tile(folds_of(units_of(counts)[0], _FOLDS, self.seed), self.repeats)
+        self.strength_ = _strength(_held_out(inputs - self.centre_, rest, fold, self.penalty), rest)
         self.settled(result)
 
     def posterior(self, counts: Counts) -> Posterior:
@@ -109,6 +115,18 @@ class _Objective:
         by_logit = (mean * self.targets.sum(1, keepdims=True) - self.targets) / self.votes
         gradient = np.concatenate([by_logit.sum(0), (self.inputs.T @ by_logit + self.penalty * slope).ravel()])
         return value, gradient
+
+
+def _held_out(inputs: Array, targets: Array, fold: Index, penalty: float) -> Array:
+    """The means of every row by a regression on the rows of other folds."""
+    means = np.zeros_like(targets)
+    for number in range(int(fold.max()) + 1):
+        others, own = fold != number, fold == number
+        objective = _Objective(inputs[others], targets[others], penalty)
+        result = minimise(objective, np.zeros((inputs.shape[1] + 1) * targets.shape[1]), 500)
+        bias, slope = objective.parts(result.x)
+        means[own] = softmax(inputs[own] @ slope + bias)
+    return means
 
 
 def _strength(mean: Array, targets: Array) -> float:

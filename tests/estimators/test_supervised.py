@@ -44,3 +44,25 @@ def test_sparse_votes_are_refused_with_what_to_use_instead():
 def test_impossible_settings_are_refused_before_anything_is_read():
     with pytest.raises(SettingsError):
         Supervised(0)
+
+
+def test_the_strength_is_that_of_predictions_for_other_speakers():
+    rng = np.random.default_rng(3)
+    truth = np.stack([rng.dirichlet(0.4 + 4.0 * np.eye(6)[row % 6]) for row in range(1060)])
+    human = np.stack([rng.multinomial(10 if row < 60 else 3, q) for row, q in enumerate(truth)]).astype(float)
+    proxy = np.stack([rng.multinomial(8, 0.7 * q + 0.3 / 6) for q in truth]).astype(float)
+    ids = pl.Series("utterance_id", [f"u{row:04}" for row in range(1060)])
+    block = Block("m", ("m",), "votes", proxy, proxy.sum(1))
+    counts = Counts(tuple("abcdef"), ids, human, (block,), np.zeros((1060, 0)), np.arange(1060) % 12, True, None, ())
+    posterior = Supervised(3).fit(counts).posterior(counts)
+    error = np.square(posterior.mean - truth).sum(1)[60:].mean()
+    promised = ((1 - np.square(posterior.mean).sum(1)) / (posterior.concentration + 1))[60:].mean()
+    assert error / promised < 1.7
+
+
+def test_sums_of_shares_that_are_whole_but_for_rounding_are_dense_votes():
+    counts, _ = crowd(8)
+    almost = counts.with_human(counts.human * (1 - 1e-15))
+    assert (almost.human < counts.human)[counts.human > 0].all()
+    first, second = (Supervised(3).fit(each).posterior(counts).mean for each in (counts, almost))
+    assert np.allclose(first, second, atol=1e-6)
