@@ -20,6 +20,7 @@ from alm_proxies.estimators.chosen import Chosen
 from alm_proxies.estimators.counts import COLUMNS, Counts
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.stack import Stack
+from alm_proxies.estimators.stack_trial import seen_of
 from alm_proxies.estimators.trials import printed
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _PARAMETERS = ("classes", "penalty")
 ADDS_NOTHING = "does not add to the others"
 NO_GAIN = "no significant gain in a one-sided test over speakers"
+TOO_LITTLE = "too little"
+NOT_TESTED = "no utterance has both its votes and human votes of the fit"
 NOT_USED = "the method takes no proxies"
 
 
@@ -89,15 +92,18 @@ def _proxies(stack: Stack, counts: Counts | None) -> list[dict[str, Any]]:
         if row["method"].startswith("loglinear less ")
     }
     gains = {gain.context: gain.interval for gain in stack.learned_.gains}
+    test = stack.learned_.test
     proxies = []
     for name, annotators in _names(counts).items():
         why = None
         if name in stack.leaks_:
             why = stack.leaks_[name]
-        elif not stack.share_:
-            why = NO_GAIN
-        elif name not in stack.proxies_:
+        elif name not in stack.proxies_ and not _tested(counts, name):
+            why = NOT_TESTED
+        elif name not in stack.learned_.proxies:
             why = ADDS_NOTHING
+        elif not stack.share_:
+            why = TOO_LITTLE if test is not None and test.high < 0 else NO_GAIN
         gain, beside = None, None
         if name in adds:
             row = adds[name]
@@ -113,13 +119,20 @@ def _of(estimator: Estimator | DawidSkene, counts: Counts | None) -> list[dict[s
     uses = getattr(estimator, "uses_proxies", True)
     kept = getattr(estimator, "blocks_", ())
     if isinstance(estimator, Chosen):
-        kept, other = estimator.candidate_.proxies, ADDS_NOTHING if estimator.candidate_.proxies else NO_GAIN
+        kept, leaks = estimator.candidate_.proxies, estimator.leaks_
+        other = dict.fromkeys(_names(counts), ADDS_NOTHING if kept else NO_GAIN)
+        other |= {name: NOT_TESTED for name in other if not _tested(counts, name)} | leaks
     else:
-        kept, other = (*kept, COLUMNS), NOT_USED
+        kept, other = (*kept, COLUMNS), {}
     return [
-        _proxy(name, annotators, None if uses and name in kept else other if uses else NOT_USED)
+        _proxy(name, annotators, None if uses and name in kept else other.get(name, NOT_USED))
         for name, annotators in _names(counts).items()
     ]
+
+
+def _tested(counts: Counts | None, name: str) -> bool:
+    """Whether any utterance has both human votes and votes of a proxy, or a known column."""
+    return counts is not None and bool((counts.human.any(1) & seen_of(counts, (name,))).any())
 
 
 def _proxy(name: str, annotators: Sequence[str], why: str | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -71,6 +71,8 @@ class Choice:
     estimator: Estimator
     trials: pl.DataFrame
     findings: tuple[Finding, ...]
+    leaks: Mapping[str, str]
+    """Proxies that depend on the human votes, and how that shows: they do not count."""
 
 
 class Chosen(Estimator):
@@ -87,7 +89,7 @@ class Chosen(Estimator):
     def _learn(self, counts: Counts) -> None:
         choice = choose(counts, folds=self.folds, seed=self.seed, quiet=self.quiet)
         self.candidate_, self.trials_, self.findings_ = choice.candidate, choice.trials, choice.findings
-        self.estimator_ = choice.estimator
+        self.estimator_, self.leaks_ = choice.estimator, choice.leaks
         self.converged_ = getattr(choice.estimator, "converged_", True)
         self.iterations_ = getattr(choice.estimator, "iterations_", 0)
         self.learned_part_ = choice.estimator.learned_part_
@@ -121,7 +123,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False
             f"{candidate.words()} is used"
         )
         finding = Finding.of("too_few_to_choose", message, fix="Give more utterances human votes.")
-        return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,))
+        return Choice(candidate, _final(candidate, counts, seed), _table([], {}, {}, None), (finding,), leaks)
     sample = voted
     if len(voted) > TUNE_ROWS:
         sample = np.sort(generator(seed, "tune rows").choice(voted, TUNE_ROWS, replace=False))
@@ -134,7 +136,7 @@ def choose(counts: Counts, *, folds: int = 5, seed: int = 0, quiet: bool = False
             best = on
     findings = [*_findings(search, names, off, on, best, gain), *leaks_found(leaks, "so they do not count")]
     trials = _table(search.order, search.losses, search.gains(off), best)
-    return Choice(best, _final(best, counts, seed), trials, tuple(findings))
+    return Choice(best, _final(best, counts, seed), trials, tuple(findings), leaks)
 
 
 class _Search:

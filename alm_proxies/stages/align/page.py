@@ -62,8 +62,7 @@ def page_of(
     if scored is None or scores is None:
         rivals = _not_scored(results)
     else:
-        lead = "All methods are fitted to the same votes and scored on the same held-out human votes. "
-        lead += f"Human votes alone are {scored.alone.words}."
+        lead = f"{_fitted_to(results)} Human votes alone are {scored.alone.words}."
         if results.learning is not None and results.learning.draws > 1:
             lead += (
                 " All figures here are of one split of the votes, the corpus's own; the learning curve and the worth "
@@ -103,6 +102,16 @@ def page_of(
         sections=(*sections, words_section(texts, tiles, sections)),
         made=made_by,
         notice=notice,
+    )
+
+
+def _fitted_to(results: Results) -> str:
+    """What the methods were fitted to: the labels to all votes, where the report is of a sample."""
+    if not any(finding.kind == "sampled" for finding in results.material.findings):
+        return "All methods are fitted to the same votes and scored on the same held-out human votes."
+    return (
+        "All methods are scored on the same held-out human votes. These labels were fitted to the votes of all "
+        f"utterances, the others to those of the {len(results.material):,} in this report, a random sample."
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from alm_proxies.ballots import Array
 from alm_proxies.compare.comparison import FEWEST
 from alm_proxies.compare.rivals import POOL, WEIGHTED
-from alm_proxies.estimators.account import NO_GAIN
 from alm_proxies.interval import Interval
 from alm_proxies.measures.agreement import EqualVotes, equal_votes
 from alm_proxies.measures.taken_off import taken_off
@@ -16,11 +15,10 @@ from alm_proxies.report.charts import Heat
 from alm_proxies.report.drawing import listed, signed_number
 from alm_proxies.report.page import Block, Cell, Column, Section, Table, Text
 from alm_proxies.stages.align.agreement import OF_DISTRIBUTIONS
-from alm_proxies.stages.align.prepared import Prepared, Side
+from alm_proxies.stages.align.prepared import Prepared
 from alm_proxies.stages.align.shares import LabelShare, confusion_of, label_shares
 from alm_proxies.tables import AnnotatorCard, Finding
 
-NOT_TESTED = "no utterance has both its votes and human votes of the fit"
 _MOST = 6
 """Maximum number of proxies with their own confusion matrix on the page."""
 
@@ -71,7 +69,7 @@ def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
                 name,
                 len(own.ballots.rows),
                 int((counts.sum(1) > 0).sum()),
-                _why(prepared, name, own),
+                prepared.dropped.get(name),
                 None if gain is None else Interval(_known(gain["value"]), _known(gain["low"]), _known(gain["high"])),
                 adds.get(name, {}).get("beside"),
                 label_shares(human, counts, both, labels, speakers, seed=seed) if both.any() else (),
@@ -83,13 +81,6 @@ def proxies_of(prepared: Prepared, *, seed: int) -> tuple[ProxyAnnotator, ...]:
             )
         )
     return tuple(sorted(described, key=lambda each: not each.counts))
-
-
-def _why(prepared: Prepared, name: str, own: Side) -> str | None:
-    """Why a proxy does not count; one that shares no utterance with the fit was never tested."""
-    why = prepared.dropped.get(name)
-    together = (prepared.fit.counts.sum(1) > 0) & (own.counts.sum(1) > 0)
-    return NOT_TESTED if why == NO_GAIN and not together.any() else why
 
 
 def unlike_measured(proxy: ProxyAnnotator, card: AnnotatorCard | None) -> Finding | None:

@@ -297,6 +297,11 @@ def test_a_large_corpus_is_sampled_with_a_finding(small: tuple[Labels, Votes, Ut
     result = align(small[0], _without_held_out(small[1]), small[2], AlignSettings(at_most=100, examples=0))
     assert result.metrics["utterances"] == 100
     assert result.findings.counts()["sampled"] == len(small[0]) - 100
+    whole = align(*small, QUICK)
+    leads = [
+        next(s.lead for s in each.page.sections if s.title == "Against held-out votes") for each in (result, whole)
+    ]
+    assert ["100 in this report" in lead for lead in leads] == [True, False]
 
 
 def test_messages_of_findings_end_without_and_fixes_with_a_full_stop(

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alm_proxies.estimators.account import NO_GAIN
+from alm_proxies.estimators.account import NO_GAIN, NOT_TESTED
 from alm_proxies.report.charts import Curves
 from alm_proxies.report.page import Section, Text
 from alm_proxies.seeds import generator
-from alm_proxies.stages.align.proxies import NOT_TESTED
 from alm_proxies.stages.align.stage import Alignment, AlignSettings, align
 from alm_proxies.stages.fuse.stage import FuseSettings, fuse
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -84,6 +83,7 @@ def test_a_proxy_without_an_utterance_of_the_fit_was_not_tested_and_has_no_matri
     report = aligned(kept(votes, pl.when(PROXY).then(PLACE >= 40).otherwise(PLACE < 40)), utterances)
     left = sections(report)["Proxies that do not count"]
     assert report.metrics["proxies"]["proxy-0"]["why"] == NOT_TESTED
+    assert [proxy["why"] for proxy in report.metrics["fitted"]["proxies"]] == [NOT_TESTED]
     assert NO_GAIN not in left.lead
     assert "Each row" not in notices(left)
     assert "Distributions in the simplex" not in sections(report)
