@@ -188,14 +188,16 @@ METRICS: dict[str, Metric] = {
     # strength and ambiguity
     "dirichlet_multinomial_nll": Metric(
         RECOVERED, "Log loss of each utterance's votes under Dirichlet(concentration x p), p at least 1e-6: it "
-        "includes the strength. Without the multinomial coefficient, which log_score has.", "nats a vote",
+        "includes the strength. Without the multinomial coefficient, which log_score has. A vote that is shared "
+        "among labels counts as one of them, drawn by its shares.", "nats a vote",
         r"-\frac{1}{n} \ln \frac{\Gamma(c)}{\Gamma(c+n)} \prod_k \frac{\Gamma(c p_k + n_k)}{\Gamma(c p_k)}", "lower",
     ),
     "concentration": Metric(
         RECOVERED, "Calibration of the concentration on held-out votes. coverage: by level, the share of "
         "utterances whose votes for the top label lie in the central interval. pit: ten bins, flat where calibrated. "
         "log_score and log_score_without: -ln of the votes' probability, with the multinomial coefficient, by the "
-        "concentration and exact shares.", "", "", "", "Czado, Gneiting and Held 2009", by=("method", "part", "level"),
+        "concentration and exact shares. A vote shared among labels counts as one of them, drawn by its shares.",
+        "", "", "", "Czado, Gneiting and Held 2009", by=("method", "part", "level"),
     ),
     "reliability": Metric(
         RECOVERED, "By method: confidence of the top label and its share of the votes, in bins as of ece. Among "

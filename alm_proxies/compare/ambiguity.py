@@ -63,7 +63,7 @@ def rows_of(labels: Labels, ids: Sequence[str] | NDArray[np.str_]) -> tuple[Arra
 def recovered_of(shares: Array, strength: Array, comparison: Comparison) -> Recovered:
     """Measure the calibration of a method's strength and ambiguity, on the compared utterances."""
     counts, speakers = comparison.test.counts, comparison.test.speakers
-    loss = dirichlet_multinomial(counts, shares, strength)
+    loss = dirichlet_multinomial(comparison.test.whole, shares, strength)
     known = np.isfinite(loss)
     likelihood = None
     if known.any():

@@ -19,7 +19,7 @@ from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired, mean_by_speaker, paired_by_speaker
 from alm_proxies.measures.calibration import ReliabilityBin, reliability_bins
-from alm_proxies.measures.held_out import HeldOut, held_out_counts, importance_of, score_held_out
+from alm_proxies.measures.held_out import HeldOut, held_out_counts, importance_of, score_held_out, whole_of
 from alm_proxies.measures.ranges import range_of, range_of_difference
 from alm_proxies.measures.tally import Tally
 from alm_proxies.tables import Finding, Labels, Utterances, Votes
@@ -56,6 +56,8 @@ class TestSet:
     """Whether the speaker of each utterance is known."""
     squares: Array
     """The summed squared shares of each utterance's held-out votes: their number, if none is shared among labels."""
+    whole: Array
+    """The counts with one label for every vote that is shared among labels, for likelihoods."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -161,7 +163,8 @@ def compare(
     speakers, known = speakers_of(ids, utterances), has_speaker(ids, utterances)
     squares = Tally.of(ballots_of(kept, ids, "held_out", consensus=consensus)).squares
     weight = importance_of(ids, importance).fill_null(0.0).to_numpy()
-    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, weight, known, squares)
+    whole = whole_of(kept, ids, counts, consensus=consensus, seed=seed)
+    test = TestSet(ids.to_numpy().astype(np.str_), counts, speakers, weight, known, squares, whole)
     scored = {
         name: score_held_out(
             labels, kept, utterances, before=predictions[baseline] if before is None else before, truth=truth,

@@ -9,6 +9,7 @@ import numpy as np
 from alm_proxies.estimators.ballot_raters import BallotRaters
 from alm_proxies.estimators.counts import Array, Counts, Index
 from alm_proxies.seeds import generator
+from alm_proxies.whole_votes import whole_votes
 
 _ROTATIONS = 4
 """The highest number of cuts of one size per utterance."""
@@ -31,6 +32,8 @@ class Contexts:
     """Counts of the votes given."""
     left: Array
     """Counts of the held-out votes."""
+    whole: Array
+    """The same with one label for every vote that is shared among labels, for likelihoods."""
     mass: Array
     """Weight of the cut: cuts of one size sum to one for every utterance."""
     last: np.ndarray
@@ -69,37 +72,40 @@ def contexts_of(counts: Counts, seed: int) -> Contexts:
     cast = np.bincount(rows, minlength=len(counts))
     first = np.concatenate([[0], np.cumsum(cast)[:-1]])
     labels = vectors.shape[1] if len(vectors) else counts.human.shape[1]
-    parts: list[tuple[Index, Index, Array, Array, Array]] = []
+    whole = vectors if counts.draws is None else whole_votes(rows, vectors, len(counts), seed)
+    parts: list[tuple[Index, Index, Array, Array, Array, Array]] = []
     ballots: list[Index] = []
     for votes in np.unique(cast[cast > 0]).tolist():
         members = np.flatnonzero(cast == votes).astype(np.int64)
-        circle = vectors[(first[members][:, None] + np.arange(votes)).ravel()].reshape(len(members), votes, labels)
+        around = (first[members][:, None] + np.arange(votes)).ravel()
+        circle, wholes = (each[around].reshape(len(members), votes, labels) for each in (vectors, whole))
         totals = circle.sum(1)
         for size in _sizes(votes):
             starts = _starts(votes) if size else [0]
             for start in starts:
                 given = circle[:, (start + np.arange(size)) % votes].sum(1)
                 left = np.maximum(totals - given, 0.0)
+                others = wholes[:, (start + np.arange(size, votes)) % votes].sum(1)
                 mass = np.full(len(members), 1.0 / len(starts))
-                parts.append((members, np.full(len(members), size, dtype=np.int64), given, left, mass))
+                parts.append((members, np.full(len(members), size, dtype=np.int64), given, left, others, mass))
                 places = first[members][:, None] + (start + np.arange(size)) % votes
                 ballots += [order[row] for row in places] if known is not None else []
     if not parts:
         none = np.zeros((0, labels))
-        return Contexts(rows, rows, none, none, np.zeros(0), np.zeros(0, dtype=bool))
-    members, sizes, given, left, mass = (np.concatenate(each) for each in zip(*parts, strict=True))
+        return Contexts(rows, rows, none, none, none, np.zeros(0), np.zeros(0, dtype=bool))
+    members, sizes, given, left, others, mass = (np.concatenate(each) for each in zip(*parts, strict=True))
     if known is None:
-        return _once(members, sizes, given, left, mass, cast)
+        return _once(members, sizes, given, left, others, mass, cast)
     place = np.lexsort((sizes, members))
     given_by = known.only(
         np.concatenate([ballots[cut] for cut in place]), np.repeat(np.arange(len(place)), sizes[place]).astype(np.int64)
     )
     members, sizes = members[place], sizes[place]
     last = sizes == cast[members] - 1
-    return Contexts(members, sizes, given[place], left[place], mass[place], last, given_by)
+    return Contexts(members, sizes, given[place], left[place], others[place], mass[place], last, given_by)
 
 
-def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cast: Index) -> Contexts:
+def _once(rows: Index, sizes: Index, given: Array, left: Array, whole: Array, mass: Array, cast: Index) -> Contexts:
     """Equal cuts merged, in the order of utterances and sizes."""
     key = np.concatenate([rows[:, None], sizes[:, None], given], axis=1)
     distinct, place = np.unique(key, axis=0, return_inverse=True)
@@ -107,7 +113,8 @@ def _once(rows: Index, sizes: Index, given: Array, left: Array, mass: Array, cas
     _, first = np.unique(place, return_index=True)
     total = np.bincount(place, weights=mass, minlength=len(distinct))
     rows, sizes = rows[first], sizes[first]
-    return Contexts(rows, sizes, given[first], left[first], np.asarray(total, np.float64), sizes == cast[rows] - 1)
+    last = sizes == cast[rows] - 1
+    return Contexts(rows, sizes, given[first], left[first], whole[first], np.asarray(total, np.float64), last)
 
 
 def _ballots(counts: Counts) -> tuple[Index, Array]:

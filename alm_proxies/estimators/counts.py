@@ -19,6 +19,7 @@ from alm_proxies.estimators.blocks import Block, Layout, Marks, block_of, layout
 from alm_proxies.estimators.trained import ProxyFolds, folds_of_proxies, refuse_trained
 from alm_proxies.printable import counted
 from alm_proxies.tables import Finding, Utterances, Votes
+from alm_proxies.whole_votes import whole_counts
 
 __all__ = ["COLUMNS", "Array", "Block", "Counts", "Index", "LeftOut", "Merge", "counts_of", "unique_rows"]
 
@@ -138,6 +139,10 @@ class Counts:
         targets = np.eye(self.human.shape[1])[label]
         mass = self.human[rows, label]
         return LeftOut(rows.astype(np.int64), self.human[rows] - targets, targets, mass)
+
+    def whole(self, seed: int = 0) -> Array:
+        """The human counts with one label for every vote that is shared among labels, for likelihoods."""
+        return self.human if self.draws is None else whole_counts(*self.draws, len(self), seed)
 
     @property
     def shares(self) -> Array:

@@ -21,6 +21,7 @@ from alm_proxies.estimators.likelihood import softmax
 _RIDGE = 1.0
 _FIRST_STRENGTH = 2.0
 _FIRST_WEIGHT = 0.3
+_LOG_STRENGTH = 8.0
 _NEXT_TO_NONE = 1e-6
 """Votes of the corpus shares where nothing says how many: an utterance without votes has these shares."""
 
@@ -52,7 +53,7 @@ class Weighted(Estimator):
         self.learned_part_ = learned = learned_part(counts, beside=bool(tuned)) if self._free else 1.0
         if learned < 1.0:
             added = _added(counts, self.shares_, alpha)
-            strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True), counts.human)
+            strength = assumed_strength(self.shares_, added / added.sum(1, keepdims=True), counts.whole())
             alpha = alpha * (strength / float(added.sum(1).mean())) ** (1.0 - learned)
         self.prior_votes_ = float(alpha[0])
         self.weights_ = alpha[1:] if self._free else np.ones(len(blocks))
@@ -112,16 +113,16 @@ class Dirichlet(Estimator):
         entropy, there = self._entropy(counts)
         self.cuts_ = np.quantile(entropy[there], [1 / 3, 2 / 3]) if there.any() else np.zeros(2)
         self.learned_part_ = learned = learned_part(counts, beside=bool(counts.blocks))
-        stratum = self._strata(counts)
+        stratum, human = self._strata(counts), counts.whole()
         fixed = np.log(assumed_strength(self.shares_)) if learned == 0.0 else None
-        objective = _DirichletLoss(counts.human, self._sources(counts), stratum, fixed)
+        objective = _DirichletLoss(human, self._sources(counts), stratum, fixed)
         result = minimise(objective, objective.start(), 300)
         self.mix_ = softmax(np.concatenate([[0.0], result.x[4:]])[None, :])[0]
-        self.strength_ = np.exp(result.x[:4])
+        self.strength_ = np.exp(np.clip(result.x[:4], -_LOG_STRENGTH, _LOG_STRENGTH))
         if learned < 1.0:
             means = np.tensordot(self.mix_, self._sources(counts), 1)
-            assumed = np.full(4, assumed_strength(self.shares_, means, counts.human))
-            assumed[0] = assumed_strength(self.shares_, human=counts.human)
+            assumed = np.full(4, assumed_strength(self.shares_, means, human))
+            assumed[0] = assumed_strength(self.shares_, human=human)
             self.strength_ = assumed * (self.strength_ / assumed) ** learned
         self.settled(result)
 
@@ -199,7 +200,7 @@ class _DirichletLoss:
     def __call__(self, theta: Array) -> tuple[float, Array]:
         from scipy import special
 
-        log_strength = np.clip(theta[:4], -8, 8)
+        log_strength = np.clip(theta[:4], -_LOG_STRENGTH, _LOG_STRENGTH)
         mix = softmax(np.concatenate([[0.0], theta[4:]])[None, :])[0]
         prior = np.tensordot(mix, self.sources, 1)
         strength = np.exp(log_strength)[self.stratum]
@@ -209,7 +210,7 @@ class _DirichletLoss:
         value += float((special.gammaln(strength) - special.gammaln(strength + votes)).sum())
         by_alpha = special.digamma(self.human + alpha) - special.digamma(alpha)
         by_strength = (by_alpha * prior).sum(1) + special.digamma(strength) - special.digamma(strength + votes)
-        d_strength = summed(self.stratum, by_strength * strength, 4)
+        d_strength = summed(self.stratum, by_strength * strength, 4) * (np.abs(theta[:4]) < _LOG_STRENGTH)
         if self.fixed is not None:
             d_strength = np.zeros(4)
         by_mix = (self.sources * (by_alpha * strength[:, None])).sum((1, 2))

@@ -13,6 +13,8 @@ _SMOOTHING = 0.3
 """Smoothing votes added before logarithms, as a share of the block's mean number of votes, so that entering an
 annotator twice changes no feature.
 """
+_ROUNDING = 1e-12
+"""A column that varies by less, as a share of its mean, is constant: its values differ from the mean by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ class GateFeatures:
             seen = np.maximum(known.sum(0), 1)
             self.mean_ = np.where(known, counts.columns, 0.0).sum(0) / seen
             spread = np.where(known, np.square(counts.columns - self.mean_), 0.0).sum(0) / seen
-        self.scale_ = np.where(spread > 0, np.sqrt(spread), np.inf)
+        spread = np.sqrt(spread)
+        self.scale_ = np.where(spread > _ROUNDING * np.abs(self.mean_), spread, np.inf)
         self.unknown_ = 1.0 - known.mean(0)
         return self
 

@@ -75,8 +75,8 @@ class Gated(Estimator):
         counts = fitting_rows(counts, self.seed, self.rows)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
-        inputs = self.features_.of(counts)
-        objective = _Objective(counts.human, inputs, self.shares_, self.classes, self.penalty)
+        inputs, human = self.features_.of(counts), counts.whole(self.seed)
+        objective = _Objective(human, inputs, self.shares_, self.classes, self.penalty)
         result = minimise(objective, self._begin(inputs.shape[1]), self.iterations, self.tolerance)
         self.alpha_, self.bias_, self.slope_ = _parts(result.x, self.classes, len(self.shares_), inputs.shape[1])
         gate = softmax(inputs @ self.slope_ + self.bias_)
@@ -86,8 +86,8 @@ class Gated(Estimator):
         self.learned_part_ = learned_part(counts, beside=bool(inputs.any()))
         if self.learned_part_ < 1.0:
             means = self.alpha_ / self.alpha_.sum(1, keepdims=True)
-            self.strength_ = assumed_strength(self.shares_, gate @ means, counts.human)
-            self.dark_strength_ = assumed_strength(self.shares_, human=counts.human)
+            self.strength_ = assumed_strength(self.shares_, gate @ means, human)
+            self.dark_strength_ = assumed_strength(self.shares_, human=human)
         self.settled(result)
 
     def _begin(self, inputs: int) -> Array:
@@ -175,15 +175,21 @@ class _Objective:
         posterior /= total
         grouped = np.add.reduceat(posterior, self.first, axis=1).T
         posterior -= gate
-        away = np.log(alpha) - self.centre
+        beyond = _beyond(theta[: alpha.size]).reshape(alpha.shape)
+        away = np.log(alpha) - self.centre + beyond
         value -= 0.5 * self.penalty * self.rows * float(np.square(slope).sum())
         value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
         value -= 0.5 * _WEIGHT_PENALTY * float(np.square(bias).sum())
-        d_alpha = self.likelihood.gradient(grouped, alpha) * alpha - _ALPHA_PENALTY * away
+        d_alpha = self.likelihood.gradient(grouped, alpha) * alpha * (beyond == 0) - _ALPHA_PENALTY * away
         d_bias = posterior.sum(1) - _WEIGHT_PENALTY * bias
         d_slope = self.inputs @ posterior.T - self.penalty * self.rows * slope
         gradient = np.concatenate([d_alpha.ravel(), d_bias, d_slope.ravel()])
         return -value / self.rows, -gradient / self.rows
+
+
+def _beyond(theta: Array) -> Array:
+    """By how much the logarithms of alpha exceed their limits."""
+    return np.asarray(theta - np.clip(theta, -_LOG_ALPHA, _LOG_ALPHA))
 
 
 def _parts(theta: Array, classes: int, labels: int, inputs: int) -> tuple[Array, Array, Array]:

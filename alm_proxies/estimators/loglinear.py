@@ -55,15 +55,15 @@ class Loglinear(Estimator):
         counts = fitting_rows(counts, self.seed, self.rows)
         self.shares_ = counts.shares
         self.features_ = GateFeatures().fit(counts)
-        inputs = self.features_.of(counts)
+        inputs, human = self.features_.of(counts), counts.whole(self.seed)
         self.learned_part_ = learned = learned_part(counts, beside=True)
         fixed = float(np.log(assumed_strength(self.shares_))) if learned == 0.0 else None
-        objective = _Objective(counts.human, inputs, self.shares_, len(counts.blocks), fixed)
+        objective = _Objective(human, inputs, self.shares_, len(counts.blocks), fixed)
         result = minimise(objective, objective.start(), self.iterations, self.tolerance)
         self.bias_, self.slope_, self.strength_, self.strength_slope_ = objective.parts(result.x)
         if learned < 1.0:
             mean = softmax(inputs @ self.slope_ + self.bias_)
-            assumed = float(np.log(assumed_strength(self.shares_, mean, counts.human)))
+            assumed = float(np.log(assumed_strength(self.shares_, mean, human)))
             self.strength_ = learned * self.strength_ + (1.0 - learned) * assumed
             self.strength_slope_ = learned * self.strength_slope_
         dark = self.features_.dark(counts)

@@ -49,7 +49,7 @@ class Mixture(Estimator):
 
     def _learn(self, counts: Counts) -> None:
         counts = fitting_rows(counts, self.seed, self.rows)
-        objective = _Objective(_sources(counts), self.classes)
+        objective = _Objective(_sources(counts.with_human(counts.whole(self.seed))), self.classes)
         rng = generator(self.seed, "mixture start", self.classes)
         starts = []
         for shares in objective.shares:
@@ -105,11 +105,15 @@ class _Objective:
         value = float((np.log(total) + top[:, 0]).sum())
         posterior /= total[:, None]
         slopes = []
-        for (likelihood, _, order, first), alpha, shares in zip(self.parts_, alphas, self.shares, strict=True):
+        logs = theta[: theta.size - self.classes]
+        beyond = logs - np.clip(logs, -_LOG_ALPHA, _LOG_ALPHA)
+        parts = zip(self.parts_, alphas, self.shares, beyond.reshape(len(alphas), self.classes, -1), strict=True)
+        for (likelihood, _, order, first), alpha, shares, over in parts:
             grouped = np.add.reduceat(posterior.take(order, axis=0), first, axis=0)
-            away = np.log(alpha) - np.log(_BASE_STRENGTH * shares)
+            away = np.log(alpha) - np.log(_BASE_STRENGTH * shares) + over
             value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
-            slopes.append((likelihood.gradient(grouped, alpha) * alpha - _ALPHA_PENALTY * away).ravel())
+            slope = likelihood.gradient(grouped, alpha) * alpha * (over == 0)
+            slopes.append((slope - _ALPHA_PENALTY * away).ravel())
         value -= 0.5 * _WEIGHT_PENALTY * float(np.square(logits).sum())
         slopes.append(posterior.sum(0) - self.rows * weight - _WEIGHT_PENALTY * logits)
         return -value / self.rows, -np.concatenate(slopes) / self.rows

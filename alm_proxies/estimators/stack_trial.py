@@ -227,7 +227,7 @@ class Trial:
     def _scale(self, means: Array, strengths: Array, weights: Array, rows: Rows, learned: float) -> float:
         mean, strength = averaged(means[:, rows], strengths[:, rows], weights, learned)
         cuts = self.cuts
-        return strength_scale(mean, strength, cuts.given[rows].sum(1), cuts.left[rows], cuts.share[rows])
+        return strength_scale(mean, strength, cuts.given[rows].sum(1), cuts.whole[rows], cuts.share[rows])
 
     def _gains(self, first: Array, second: Array) -> tuple[Gain, ...]:
         sizes = self.cuts.sizes

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from alm_proxies.ballots import which_count
+from alm_proxies.ballots import ballots_of, which_count
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array, distributions, places
@@ -34,6 +34,7 @@ from alm_proxies.measures.ratings import Agreement, agreement_of, rated_of
 from alm_proxies.measures.scores import Scored, scores_of
 from alm_proxies.tables import ATTRIBUTES, Finding, Findings, Labels, Utterances, Votes
 from alm_proxies.taxonomy import ANCHORS, anchors, canonical
+from alm_proxies.whole_votes import whole_counts
 
 STRATA = ("low", "medium", "high")
 COMPARED = ("nll_per_vote", "jsd_base2", "brier")
@@ -124,6 +125,14 @@ def held_out_counts(votes: Votes, *, consensus: bool = False) -> tuple[pl.Series
     return ids, counts.astype(np.float64), findings
 
 
+def whole_of(votes: Votes, ids: pl.Series, counts: Array, *, consensus: bool, seed: int) -> Array:
+    """The counts of `held_out_counts` with one label for every vote that is shared among labels, for likelihoods."""
+    if (votes.frame["weight"] == 1.0).all():
+        return counts
+    ballots = ballots_of(votes, ids, "held_out", consensus=consensus)
+    return whole_counts(ballots.rows, ballots.vectors, len(ids), seed)
+
+
 def score_held_out(
     predictions: Labels,
     votes: Votes,
@@ -149,6 +158,7 @@ def score_held_out(
     Utterances without a prediction are listed in the findings and not scored.
     """
     ids, counts, findings = held_out_counts(votes, consensus=consensus)
+    whole = whole_of(votes, ids, counts, consensus=consensus, seed=seed)
     for name, labels in (("predictions", predictions), ("truth", truth)):
         if labels is not None and labels.taxonomy != votes.taxonomy:
             raise InputError(
@@ -165,7 +175,7 @@ def score_held_out(
             "no utterance has both a prediction and held-out votes", where="predictions", fix="Check the ids."
         )
     rows = both["row"].to_numpy()
-    ids, counts = ids[rows], counts[rows]
+    ids, counts, whole = ids[rows], counts[rows], whole[rows]
     predicted = distributions(both.select([f"p_{label}" for label in votes.taxonomy]).to_numpy(), "predictions")
     strength = both["concentration"].fill_null(np.inf).to_numpy()
     per = _per_utterance(ids, predicted, counts, votes.taxonomy)
@@ -202,8 +212,8 @@ def score_held_out(
         )
         for by, value, chosen in slices
     ]  # fmt: skip
-    known = np.isfinite(strength) & (counts == np.round(counts)).all(1)
-    check = concentration_check(predicted[known], strength[known], counts[known]) if known.any() else None
+    known = np.isfinite(strength)
+    check = concentration_check(predicted[known], strength[known], whole[known]) if known.any() else None
     return HeldOut(pl.concat(scores), per, reliability_of(predicted, counts), check, Findings.gather(findings))
 
 

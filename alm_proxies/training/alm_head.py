@@ -100,6 +100,7 @@ def described(
             counts,
             speaker_codes(targets, judged),
             distance=distances(vectors, *norms),
+            whole=targets.whole[judged],
             abstain=settings.abstain,
             seed=settings.seed,
         )

@@ -25,11 +25,17 @@ def fit_calibration(
     speakers: NDArray[np.int64],
     *,
     distance: Array,
+    whole: Array | None = None,
     log_strength: Array | None = None,
     abstain: float = 0.05,
     seed: int = 0,
 ) -> Calibration:
-    """The calibration fitted to human votes of development speakers; the method is chosen in folds of speakers."""
+    """The calibration fitted to human votes of development speakers; the method is chosen in folds of speakers.
+
+    `whole` are the counts with one label for every vote, where votes are shared among labels: the concentration is
+    fitted to them.
+    """
+    whole = counts if whole is None else whole
     voted = counts.sum(1) > 0
     votes = float(counts.sum())
     if not voted.any():
@@ -41,11 +47,11 @@ def fit_calibration(
     chosen = _fitted(method, log_p, n).model_copy(update={"votes": votes, "loss": loss, "abstain_beyond": farthest})
     shares = chosen.distributions(logits)
     signs = signs_of(shares, distance, log_strength)
-    several = voted & (counts.sum(1) >= 2)
+    several = whole.sum(1) > 1.5
     if several.sum() < 2:
         return chosen
     centre = signs[several].mean(0)
-    coefficients = _concentration(shares[several], counts[several], signs[several] - centre)
+    coefficients = _concentration(shares[several], whole[several], signs[several] - centre)
     chosen = chosen.model_copy(update={"concentration": tuple(coefficients.tolist()), "centre": tuple(centre.tolist())})
     edge = float(np.quantile(chosen.concentrations(signs), abstain))
     return chosen.model_copy(update={"abstain_below": edge})

@@ -188,7 +188,8 @@ def _trained(
     if counts.sum():
         calibration = fit_calibration(
             np.log(model.predict(heard.rows[judge])), counts, speaker_codes(targets, judge),
-            distance=_distance(scale, heard.rows[judge]), abstain=settings.abstain, seed=settings.seed,
+            distance=_distance(scale, heard.rows[judge]), whole=targets.whole[judge], abstain=settings.abstain,
+            seed=settings.seed,
         )  # fmt: skip
     else:
         findings.append(no_calibration())

@@ -59,6 +59,8 @@ class Material:
     """Human votes for each label; a row of zeros is predicted, but not used for training."""
     fold: Index
     """Fold of each row, 0 .. K - 1; it must not depend on votes."""
+    draws: tuple[Index, Array] | None = None
+    """Row and vector of every vote, where votes are shared among labels."""
 
     @property
     def folds(self) -> int:
@@ -120,6 +122,8 @@ def cross_fit(
     """
     count = material.folds
     arrays: dict[str, NDArray[Any]] = {"features": material.features, "votes": material.votes, "fold": material.fold}
+    if material.draws is not None:
+        arrays |= dict(zip(("rows of draws", "draws"), material.draws, strict=True))
     kept = KeptFits.of(keep, arrays, [material.labels, settings.model_dump(mode="json"), seed])
     total = count * (count + 1) // 2 + (rounds - 1) * count
     if done := kept.count():

@@ -76,8 +76,8 @@ def dirichlet_multinomial(log_alpha: Tensor, counts: Tensor) -> Tensor:
     """- ln P(counts | alpha), the probability of vote counts n whose distribution is drawn from Dirichlet(alpha):
 
     ln P = ln G(N+1) - sum_k ln G(n_k+1) + ln G(A) - ln G(A+N) + sum_k [ln G(alpha_k+n_k) - ln G(alpha_k)], A = sum
-    alpha, N = sum n, G the gamma function. Counts may be fractions where a vote is shared. Computed in float64: the
-    terms are large and nearly cancel.
+    alpha, N = sum n, G the gamma function. Counts are those of whole votes. Computed in float64: the terms are large
+    and nearly cancel.
     """
     alpha, n = log_alpha.double().exp(), counts.double()
     total, votes = alpha.sum(-1), n.sum(-1)

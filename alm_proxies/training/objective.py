@@ -72,7 +72,7 @@ class Objective:
         return cls(
             settings=settings,
             shares=shares,
-            counts=torch.from_numpy(targets.counts),
+            counts=torch.from_numpy(targets.whole),
             attributes=torch.from_numpy(targets.attributes).float(),
             auxiliary=torch.from_numpy(auxiliary).float(),
             auxiliary_names=settings.auxiliary,

@@ -83,6 +83,7 @@ def train_encoder(
                 targets.counts[reading.rows],
                 speaker_codes(targets, reading.rows),
                 distance=distances(reading.vectors, centre, spread),
+                whole=targets.whole[reading.rows],
                 log_strength=reading.log_strength,
                 abstain=settings.abstain,
                 seed=settings.seed,

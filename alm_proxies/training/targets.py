@@ -19,6 +19,7 @@ from alm_proxies.table_splits import of_any_split
 from alm_proxies.tables import ATTRIBUTES, Finding, Labels, Utterances, Votes
 from alm_proxies.trained_on import trained_on_by, trained_on_of
 from alm_proxies.training.people import people_of
+from alm_proxies.whole_votes import whole_counts
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -57,6 +58,8 @@ class Targets:
     """Valence, arousal, dominance; NaN = not known."""
     counts: Array
     """Human votes that are not held out, by label; all 0 without votes."""
+    whole: Array
+    """The same with one label for every vote that is shared among labels, for likelihoods."""
     rater_votes: RaterVotes
     seconds: Array
     """Duration from the table of utterances; NaN = not known."""
@@ -92,6 +95,7 @@ class Targets:
         """Digests of the divided rows, and of what is learned and scored: a training that resumes needs the same."""
         arrays: list[NDArray[Any]] = [self.train, self.development, self.shares, self.weight, self.concentration]
         arrays += [self.attributes, self.counts, self.rater_votes.shares]
+        arrays += [self.whole] if (self.whole != self.counts).any() else []
         return [hashlib.sha256(np.ascontiguousarray(part).tobytes()).hexdigest() for part in arrays]
 
     @property
@@ -132,7 +136,7 @@ def targets_of(
     is_development = (rows["split"] == "development").to_numpy()
     if not is_development.any():
         rows, is_development, aside = _set_aside(rows, people, development, seed)
-    counts, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters)
+    counts, whole, left_out, rater_votes = _counts(rows["utterance_id"], labels.taxonomy, votes, raters, seed)
     findings += [*left_out, *aside]
     if is_development.all():
         raise InputError("no utterance of split train has a label", fix="Check labels, utterances and their splits.")
@@ -151,6 +155,7 @@ def targets_of(
         concentration=_numbers(rows["concentration"]),
         attributes=np.stack([_numbers(rows[name]) for name in ATTRIBUTES], axis=1),
         counts=counts,
+        whole=whole,
         rater_votes=rater_votes,
         seconds=_numbers(rows["seconds"]),
         findings=tuple(findings),
@@ -209,14 +214,15 @@ def _without_votes(ids: pl.Series, votes: Votes) -> Finding:
 
 
 def _counts(
-    ids: pl.Series, labels: tuple[str, ...], votes: Votes | None, raters: bool
-) -> tuple[Array, list[Finding], RaterVotes]:
+    ids: pl.Series, labels: tuple[str, ...], votes: Votes | None, raters: bool, seed: int
+) -> tuple[Array, Array, list[Finding], RaterVotes]:
     if votes is None:
         empty = np.zeros(0, dtype=np.int64)
         none = RaterVotes((), empty, empty, np.zeros((0, len(labels))))
         if raters:
             raise InputError("raters need votes", fix="Give votes, or set raters = 0.")
-        return np.zeros((len(ids), len(labels))), [], none
+        nothing = np.zeros((len(ids), len(labels)))
+        return nothing, nothing, [], none
     refuse_other_taxonomy(votes, labels)
     ballots = ballots_of(votes, ids, "human")
     findings = []
@@ -229,7 +235,9 @@ def _counts(
     names = tuple(name for name, is_known in zip(ballots.names, known, strict=True) if is_known)
     place = np.cumsum(known) - 1
     own = place[theirs.annotators].astype(np.int64) if len(known) else theirs.annotators
-    return ballots.counts(), findings, RaterVotes(names, theirs.rows, own, theirs.vectors)
+    counts = ballots.counts()
+    whole = whole_counts(ballots.rows, ballots.vectors, len(ids), seed) if ballots.shared else counts
+    return counts, whole, findings, RaterVotes(names, theirs.rows, own, theirs.vectors)
 
 
 def _set_aside(

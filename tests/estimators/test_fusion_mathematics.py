@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -85,6 +86,31 @@ def test_every_fit_follows_its_true_gradient(objective, size):
     theta = 0.5 * np.random.default_rng(4).normal(size=size)
     numeric = approx_fprime(theta, lambda t: objective(t)[0], 1e-6)
     assert np.allclose(objective(theta)[1], numeric, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("objective", "size"), list(objectives())[:3], ids=["gated", "mixture", "dirichlet"])
+def test_beyond_the_limits_of_strengths_the_gradient_is_that_of_the_value(objective, size):
+    theta = 0.5 * np.random.default_rng(4).normal(size=size)
+    theta[:3] = 9.0, -9.5, 12.0
+    numeric = approx_fprime(theta, lambda t: objective(t)[0], 1e-6)
+    assert np.allclose(objective(theta)[1], numeric, rtol=1e-3, atol=1e-5)
+
+
+def test_the_strength_of_votes_that_are_all_spread_evenly_stays_within_its_limits():
+    counts = made_counts(np.full((200, 4), 100.0), np.random.default_rng(0).integers(0, 4, (200, 4)))
+    fit = dirichlet.Dirichlet().fit(counts)
+    assert fit.converged_
+    assert fit.strength_.max() <= np.exp(8.0) + 1e-6
+    assert Gated(8, 0.003).fit(made_counts(np.tile([300.0, 0, 0, 0], (200, 1)))).converged_
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.7, 1234.567])
+def test_a_constant_column_does_not_steer_the_gate(value):
+    human = np.random.default_rng(0).multinomial(3, [0.5, 0.3, 0.2], size=60)
+    counts = replace(made_counts(human), columns=np.full((60, 1), value))
+    other = replace(counts, columns=np.full((60, 1), 1.5 * value))
+    fit = Gated(4, 0.01).fit(counts)
+    assert np.allclose(fit.posterior(counts).mean, fit.posterior(other).mean)
 
 
 @settings(**SMALL)

@@ -54,5 +54,5 @@ STAGE = Stage(
     foresee="alm_proxies.stages.evaluate.ahead:foresee",
     refuses_tables=True,
     contains=("report_charts/*",),
-    revision=2,
+    revision=3,
 )

@@ -73,6 +73,7 @@ STAGE = Stage(
     revision=2,
     contains=("models/*.npz",),
     working=("features/*", "trainings/*"),
+    revision=2,
     hears=True,
     depends="alm_proxies.stages.listen.ahead:inputs_of",
     foresee="alm_proxies.stages.listen.ahead:foresee",

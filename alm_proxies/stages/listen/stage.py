@@ -22,6 +22,7 @@ from alm_proxies.stages.listen.settings import FEWEST, ListenSettings
 from alm_proxies.tables import Finding, Findings, Utterances, Votes
 
 if TYPE_CHECKING:
+    from alm_proxies.ballots import Draws
     from alm_proxies.report.page import Page
     from alm_proxies.training.folds import Fitted, Material
     from alm_proxies.training.heads import Array, Floats, HeadModel, Index
@@ -95,7 +96,7 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
     from alm_proxies.training.folds import Material, cross_fit
     from alm_proxies.training.kept_fits import forget
 
-    human, findings = _human(utterances, votes)
+    human, draws, findings = _human(utterances, votes)
     vectors, digest = hear(utterances, settings, folder / "features", quiet=quiet)
     findings += vectors.findings
     heard = np.flatnonzero(vectors.known)
@@ -106,6 +107,7 @@ def _listened(utterances: Utterances, votes: Votes, folder: Path, settings: List
         _of_heard(vectors.rows, heard),
         human[heard],
         np.array([folds[group] for group in groups[heard].tolist()], dtype=np.int64),
+        _draws_of(draws, heard, len(utterances)),
     )
     findings += _votes_in_folds(material)
     fitted = cross_fit(
@@ -146,8 +148,8 @@ def _save(models: Sequence[HeadModel], folder: Path) -> None:
             remove(path)
 
 
-def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
-    """The human votes of the fit, counted for each utterance of the table, and findings."""
+def _human(utterances: Utterances, votes: Votes) -> tuple[Array, Draws | None, list[Finding]]:
+    """The human votes of the fit, counted for each utterance of the table, the draws if any is shared, and findings."""
     from alm_proxies.ballots import not_fitted
     from alm_proxies.estimators.counts import counts_of, refuse_other_utterances
     from alm_proxies.estimators.estimator import nothing_to_learn
@@ -172,7 +174,19 @@ def _human(utterances: Utterances, votes: Votes) -> tuple[Array, list[Finding]]:
     if without:
         message = "utterances without human votes get votes, but are not used for training"
         findings.append(Finding(STAGE, "not_learned_from", message, count=without))
-    return own, findings
+    return own, _draws_of(counts.draws, rows, len(counts)), findings
+
+
+def _draws_of(draws: Draws | None, rows: Index, size: int) -> Draws | None:
+    """The draws of other rows: `rows` has the row of each, of `size`; -1 = none."""
+    if draws is None:
+        return None
+    place = np.full(size, -1, dtype=np.int64)
+    there = rows >= 0
+    place[rows[there]] = np.flatnonzero(there)
+    row = place[draws[0]]
+    order = np.argsort(row, kind="stable")[np.count_nonzero(row < 0) :]
+    return row[order], draws[1][order]
 
 
 def _folds(
