@@ -121,7 +121,8 @@ def _of(estimator: Estimator | DawidSkene, counts: Counts | None) -> list[dict[s
     if isinstance(estimator, Chosen):
         kept, leaks = estimator.candidate_.proxies, estimator.leaks_
         other = dict.fromkeys(_names(counts), ADDS_NOTHING if kept else NO_GAIN)
-        other |= {name: NOT_TESTED for name in other if not _tested(counts, name)} | leaks
+        other |= {name: NOT_TESTED for name in other if not _tested(counts, name)}
+        other.update(leaks)
     else:
         kept, other = (*kept, COLUMNS), {}
     return [
