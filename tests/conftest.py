@@ -212,8 +212,7 @@ def test_data() -> Path:
 
 
 def pytest_collection_finish() -> None:
-    """All tests are imported: what there is by now stays, and is never again looked through for garbage."""
-    gc.freeze()
+    """All tests are imported."""
     gc.enable()
     configurations = sys.modules.get("transformers.configuration_utils")
     if configurations is not None:  # printed for log lines that nobody reads: a third of the time to load a tiny model
