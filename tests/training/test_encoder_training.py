@@ -157,7 +157,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp
     (long / "wav").mkdir(parents=True)
     for path in (corpus.folder / "wav").iterdir():
         samples, rate = soundfile.read(path)
-        soundfile.write(long / "wav" / path.name, np.resize(samples, 4 * rate), rate)
+        soundfile.write(long / "wav" / path.name, np.resize(samples, 12 * rate), rate)
     about = corpus.utterances.about.with_(roots={"tones": str(long)})
     Utterances.of(corpus.utterances.frame, about=about).write(long / "utterances.parquet")
     corpus.labels.write(long / "labels.parquet")
@@ -165,7 +165,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_losses(corpus: Corpus, tmp
     from dataclasses import replace
 
     small = replace(corpus, folder=long)
-    before = OUT_OF_MEMORY.replace("ROOM", str(250 * 2**20))
+    before = OUT_OF_MEMORY.replace("ROOM", str(600 * 2**20))
     with started(small, tmp_path / "out", before=before, batch=32, epochs=1, dropout=0.0, keep_decoded=0) as process:
         output = process.stderr.read()
     assert process.returncode == 0, output
