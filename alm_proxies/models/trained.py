@@ -240,7 +240,9 @@ def calibrated(
 
 
 def refuse_unusable(clips: Sequence[Clip], rate: int, seconds: tuple[float, float]) -> None:
-    """Raise for a clip of another sample rate or length than a model takes."""
+    """Raise for no clip at all, and for one of another sample rate or length than a model takes."""
+    if not clips:
+        raise InputError("there is no clip", fix="Give one or more.")
     low, high = seconds
     for number, clip in enumerate(clips):
         if clip.rate != rate:

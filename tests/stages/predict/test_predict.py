@@ -162,6 +162,11 @@ def test_recordings_of_a_folder_have_the_ids_that_readers_give_unless_two_would_
     }
 
 
+def test_no_clip_at_all_is_an_error_of_one_sentence(trained: Path) -> None:
+    with pytest.raises(InputError, match="there is no clip"):
+        TrainedModel.load(trained, device="cpu").distributions([])
+
+
 def test_evidence_names_the_seconds_and_the_prosody_that_move_it(
     corpus: tuple[Path, Utterances, Votes, Labels], trained: Path, tmp_path: Path
 ) -> None:
