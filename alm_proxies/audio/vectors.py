@@ -132,14 +132,13 @@ def store_of(width: int, digest: str, folder: Path | None, *, beside: Path | Non
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
-    """An utterance's vector if it needs no computation, otherwise its clip."""
+    """The clip of an utterance whose vector is to be computed."""
 
     utterance_id: str
-    done: ClipVector | None
-    clip: Clip | None = None
-    findings: tuple[Finding, ...] = ()
-    mark: str | None = None
-    key: str = ""
+    clip: Clip
+    findings: tuple[Finding, ...]
+    mark: str | None
+    key: str
 
 
 def vectors_ahead(
@@ -151,18 +150,18 @@ def vectors_ahead(
     its samples. What is computed of a file that changes meanwhile is not kept.
     """
 
-    def sound_of(utterance_id: str) -> _Sound:
+    def sound_of(utterance_id: str) -> _Sound | ClipVector:
         mark = sounds.mark(utterance_id)
         if mark is not None and (kept := _kept(store, mark, sounds, utterance_id)) is not None:
-            return _Sound(utterance_id, kept)
+            return kept
         opened = sounds.open(utterance_id)
         if opened.clip is None:
-            return _Sound(utterance_id, ClipVector(utterance_id, None, opened.findings, (), made=False))
+            return ClipVector(utterance_id, None, opened.findings, (), made=False)
         key = mark or _samples_digest(opened.clip)
         if mark is None and (kept := _kept(store, key, sounds, utterance_id)) is not None:
-            return _Sound(utterance_id, kept)
+            return kept
         clip = replace(opened.clip, pcm=None)  # which is the same samples once more
-        return _Sound(utterance_id, None, clip, opened.findings, mark, key)
+        return _Sound(utterance_id, clip, opened.findings, mark, key)
 
     def vector_of(sound: _Sound, vector: Floats | None, computed: tuple[Finding, ...]) -> tuple[ClipVector, str]:
         if vector is None:
@@ -172,17 +171,20 @@ def vectors_ahead(
 
     def alone(utterance_id: str) -> tuple[ClipVector, str]:
         sound = sound_of(utterance_id)
-        if sound.clip is None:
-            return _done(sound), ""
+        if isinstance(sound, ClipVector):
+            return sound, ""
         return vector_of(sound, *compute(sound.clip, utterance_id))
 
     def together(encoding: Encoding) -> Generator[tuple[ClipVector, str], None, None]:
         size = _GROUP * encoding.at_once
         ahead = decode_ahead(ids, sound_of, threads=threads, ahead=size)
         while group := list(islice(ahead, size)):
-            vectors = _encoded(encoding, group)
+            vectors = _encoded(encoding, [sound for sound in group if isinstance(sound, _Sound)])
             for sound in group:
-                yield (_done(sound), "") if sound.clip is None else vector_of(sound, *vectors[sound.utterance_id])
+                if isinstance(sound, ClipVector):
+                    yield sound, ""
+                else:
+                    yield vector_of(sound, *vectors[sound.utterance_id])
 
     if isinstance(compute, Encoding) and compute.at_once > 1:
         ahead = together(compute)
@@ -197,18 +199,11 @@ def vectors_ahead(
         store.flush()
 
 
-def _done(sound: _Sound) -> ClipVector:
-    assert sound.done is not None
-    return sound.done
-
-
 def _encoded(encoding: Encoding, group: Sequence[_Sound]) -> dict[str, tuple[Floats | None, tuple[Finding, ...]]]:
-    """The vectors of a group's clips by utterance, those of similar length at once."""
+    """The vectors of clips by utterance, those of similar length at once."""
     vectors: dict[str, tuple[Floats | None, tuple[Finding, ...]]] = {}
     usable: list[tuple[str, Clip]] = []
     for sound in group:
-        if sound.clip is None:
-            continue
         finding = encoding.refused(sound.clip, sound.utterance_id)
         if finding is None:
             usable.append((sound.utterance_id, sound.clip))

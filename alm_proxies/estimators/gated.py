@@ -17,7 +17,13 @@ from alm_proxies.estimators.estimator import (
     minimise,
 )
 from alm_proxies.estimators.features import GateFeatures
-from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.estimators.likelihood import (
+    LOG_ALPHA,
+    DirichletMultinomial,
+    beyond_limits,
+    posterior_moments,
+    softmax,
+)
 from alm_proxies.estimators.pooling import mixed
 from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.seeds import generator
@@ -26,7 +32,6 @@ _DARK_NEEDED = 30
 _BASE_STRENGTH = 5.0
 _ALPHA_PENALTY = 0.5
 _WEIGHT_PENALTY = 0.1
-_LOG_ALPHA = 8.0
 
 
 class Gated(Estimator):
@@ -175,7 +180,7 @@ class _Objective:
         posterior /= total
         grouped = np.add.reduceat(posterior, self.first, axis=1).T
         posterior -= gate
-        beyond = _beyond(theta[: alpha.size]).reshape(alpha.shape)
+        beyond = beyond_limits(theta[: alpha.size]).reshape(alpha.shape)
         away = np.log(alpha) - self.centre + beyond
         value -= 0.5 * self.penalty * self.rows * float(np.square(slope).sum())
         value -= 0.5 * _ALPHA_PENALTY * float(np.square(away).sum())
@@ -187,12 +192,7 @@ class _Objective:
         return -value / self.rows, -gradient / self.rows
 
 
-def _beyond(theta: Array) -> Array:
-    """By how much the logarithms of alpha exceed their limits."""
-    return np.asarray(theta - np.clip(theta, -_LOG_ALPHA, _LOG_ALPHA))
-
-
 def _parts(theta: Array, classes: int, labels: int, inputs: int) -> tuple[Array, Array, Array]:
     cut = classes * labels
-    alpha = np.exp(np.clip(theta[:cut], -_LOG_ALPHA, _LOG_ALPHA)).reshape(classes, labels)
+    alpha = np.exp(np.clip(theta[:cut], -LOG_ALPHA, LOG_ALPHA)).reshape(classes, labels)
     return alpha, theta[cut : cut + classes], theta[cut + classes :].reshape(inputs, classes)

@@ -9,6 +9,14 @@ import numpy as np
 
 from alm_proxies.estimators.counts import Array, Index, unique_rows
 
+LOG_ALPHA = 8.0
+"""The limit of the logarithms of alpha, either way."""
+
+
+def beyond_limits(logs: Array) -> Array:
+    """By how much logarithms of alpha exceed their limits."""
+    return np.asarray(logs - np.clip(logs, -LOG_ALPHA, LOG_ALPHA))
+
 
 class DirichletMultinomial:
     """Log-likelihood of fixed count vectors n under Dirichlets alpha_c (rows of `alpha`):

@@ -9,14 +9,19 @@ import numpy as np
 from alm_proxies.errors import SettingsError
 from alm_proxies.estimators.counts import Array, Counts, Index, unique_rows
 from alm_proxies.estimators.estimator import Estimator, Posterior, fitting_rows, minimise
-from alm_proxies.estimators.likelihood import DirichletMultinomial, posterior_moments, softmax
+from alm_proxies.estimators.likelihood import (
+    LOG_ALPHA,
+    DirichletMultinomial,
+    beyond_limits,
+    posterior_moments,
+    softmax,
+)
 from alm_proxies.estimators.sample import FIT_ROWS
 from alm_proxies.seeds import generator
 
 _BASE_STRENGTH = 5.0
 _ALPHA_PENALTY = 0.5
 _WEIGHT_PENALTY = 0.1
-_LOG_ALPHA = 8.0
 
 
 class Mixture(Estimator):
@@ -87,7 +92,7 @@ class _Objective:
     def parts(self, theta: Array) -> tuple[list[Array], Array]:
         size = self.classes * self.labels
         alphas = [
-            np.exp(np.clip(theta[i * size : (i + 1) * size], -_LOG_ALPHA, _LOG_ALPHA)).reshape(self.classes, -1)
+            np.exp(np.clip(theta[i * size : (i + 1) * size], -LOG_ALPHA, LOG_ALPHA)).reshape(self.classes, -1)
             for i in range(len(self.shares))
         ]
         return alphas, theta[len(self.shares) * size :]
@@ -106,7 +111,7 @@ class _Objective:
         posterior /= total[:, None]
         slopes = []
         logs = theta[: theta.size - self.classes]
-        beyond = logs - np.clip(logs, -_LOG_ALPHA, _LOG_ALPHA)
+        beyond = beyond_limits(logs)
         parts = zip(self.parts_, alphas, self.shares, beyond.reshape(len(alphas), self.classes, -1), strict=True)
         for (likelihood, _, order, first), alpha, shares, over in parts:
             grouped = np.add.reduceat(posterior.take(order, axis=0), first, axis=0)

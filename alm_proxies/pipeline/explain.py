@@ -206,7 +206,7 @@ def _anywhere(
         label = {key: value for key, value in others.pop(fused).items() if key != "file"}
         made_by = about_of(fused).made_by
         stated = made_by.settings if made_by is not None else {}
-        trace = (_traced if given else _trace)(fused, label, files, stated, utterances, notes)
+        trace = _trace(fused, label, files, stated, utterances, notes, must=bool(given))
     prompts: list[dict[str, Any]] = []
     if replies and "annotate" in places and utterances is not None and row is not None and cast:
         labels = next(iter(cast.values())).taxonomy
@@ -250,24 +250,19 @@ def _trace(
     stated: dict[str, Any],
     utterances: Utterances | None,
     notes: list[str],
+    *,
+    must: bool = False,
 ) -> Trace:
-    """What each annotator does to a label; a note where the votes that were found do not show it."""
+    """What each annotator does to a label; a note, or if it must be shown an error, where the votes that were found do
+    not show it.
+    """
     try:
-        return _traced(labels, label, files, stated, utterances, notes)
+        return traced(labels, label, files, settings_of(FuseSettings, stated, str(labels)), utterances, notes)
     except AlmProxiesError as error:
+        if must:
+            raise
         notes.append(f"what each annotator does to the label cannot be shown: {error}")
         return Trace(str(stated.get("method", "")))
-
-
-def _traced(
-    labels: Path,
-    label: dict[str, Any],
-    files: Sequence[Path],
-    stated: dict[str, Any],
-    utterances: Utterances | None,
-    notes: list[str],
-) -> Trace:
-    return traced(labels, label, files, settings_of(FuseSettings, stated, str(labels)), utterances, notes)
 
 
 def _refuse_two(outputs: Outputs, utterance_id: str, rows: dict[Path, dict[str, Any]]) -> None:

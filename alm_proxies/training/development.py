@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
-from alm_proxies.models.at_once import memory_ran_out
+from alm_proxies.models.at_once import unless_memory_runs_out
 from alm_proxies.models.speech_model import Answer, SpeechModel
 from alm_proxies.tables import Finding
 from alm_proxies.training import losses
@@ -176,11 +176,10 @@ def _answers(
 
 def _answer(model: SpeechModel | KeptHeads, part: Part, accelerator: Accelerator) -> Answer | None:
     """The output, or None if memory ran out and the part can be halved."""
-    try:
+
+    def output() -> Answer:
         inputs = part.inputs.to(accelerator.device)
         answer: Answer = model(inputs.values, inputs.lengths)
         return answer
-    except (RuntimeError, MemoryError) as error:
-        if not memory_ran_out(error) or len(part.rows) == 1:
-            raise
-    return None
+
+    return output() if len(part.rows) == 1 else unless_memory_runs_out(output)

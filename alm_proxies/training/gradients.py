@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from alm_proxies.errors import EngineError
-from alm_proxies.models.at_once import memory_ran_out
+from alm_proxies.models.at_once import unless_memory_runs_out
 from alm_proxies.printable import counted
 from alm_proxies.progress import say
 from alm_proxies.seeds import seed_of
@@ -98,7 +98,7 @@ def accumulate(
     while True:
         parts = divided(micro)
         torch.manual_seed(seed_of(settings.seed, "step", step, accelerator.process_index))  # dropout
-        sums = _unless_memory_runs_out(partial(_added, parts, loss_of, accelerator))
+        sums = unless_memory_runs_out(partial(_added, parts, loss_of, accelerator))
         failed = _sum_gradients(weights, 0 if sums is not None else max(map(len, parts), default=1), accelerator)
         if sums is not None and not failed:
             break
@@ -119,18 +119,6 @@ def _added(parts: Sequence[P], loss_of: Callable[[P], tuple[Tensor, Tensor]], ac
         accelerator.backward(loss)
         sums += reported
     return sums
-
-
-def _unless_memory_runs_out(compute: Callable[[], T]) -> T | None:
-    """What is computed, or None if memory ran out; what the device holds in reserve is then released."""
-    try:
-        return compute()
-    except (RuntimeError, MemoryError) as error:
-        if not memory_ran_out(error):
-            raise
-    if torch.cuda.is_available():  # after the except clause, so that the error's frames no longer hold the graph
-        torch.cuda.empty_cache()
-    return None
 
 
 def _sum_gradients(weights: Sequence[Tensor], failed: int, accelerator: Accelerator) -> int:
