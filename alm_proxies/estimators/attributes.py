@@ -64,16 +64,17 @@ class Attributes:
 
     Human rating y of utterance i by rater r: y = m_i + b_r + e, m_i ~ N(mean, variance), b_r ~ N(0, bias variance), e ~
     N(0, s_r^2) with s_r^2 shrunk towards the raters' typical variance by `prior_items` items; fitted by EM (a rater
-    with few items keeps a bias near 0 and the typical variance). This fit uses no proxies. Then each proxy is
-    calibrated: the mean of its d draws = offset + slope x m_i + u + noise / d, by regression on the human posterior
-    means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or drawn a hundred times, adds no
-    information. The posterior of m_i is Gaussian in all of them.
+    with few items keeps a bias near 0 and the typical variance), with one variance for all raters first. This fit uses
+    no proxies. Where no utterance has two ratings the variances cannot be separated: m_i and e get equal parts. Then
+    each proxy is calibrated: the mean of its d draws = offset + slope x m_i + u + noise / d, by regression on the human
+    posterior means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or drawn a hundred times,
+    adds no information. The posterior of m_i is Gaussian in all of them.
 
     Output columns of each attribute: <name>, the posterior mean, clipped to 0..1; <name>_sd, the SPREAD OF HUMAN
     RATINGS: the standard deviation of one more listener's rating about that mean, with each utterance's variance shrunk
     towards the corpus's (it does not fall as votes are added); <name>_error, the standard deviation of the posterior of
     the mean (it falls). They are null where nothing is known of an utterance but the corpus's mean: neither a human
-    rating nor one of a proxy that could be calibrated.
+    rating nor one of a proxy that could be calibrated. <name>_sd is null too where no utterance has two ratings.
 
     Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
     regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
@@ -202,35 +203,64 @@ def _ratings(
 def _fit_raters(
     ratings: _Ratings, rows: int, nameless: NDArray[np.bool_], prior_items: float, iterations: int, tolerance: float
 ) -> tuple[float, float, Array, Array, float, float, int, bool]:
-    """EM for the mean and variance of utterances, the raters' biases and variances, and their hyperparameters."""
+    """EM for the mean and variance of utterances, the raters' biases and variances, and their hyperparameters.
+
+    First all raters have one variance. Then each gets its own, while the variance of utterances stays: variances of
+    raters with few items fit noise, which would be taken from it.
+    """
     u, r, y = ratings.utterance, ratings.rater, ratings.value
     raters = len(nameless)
     items = np.bincount(r, minlength=raters).astype(np.float64)
+    known = ~nameless & (items > 0)
     mean, total = float(y.mean()), max(float(y.var()), _LEAST_VARIANCE)
     variance, typical, bias_variance = total / 2, total / 2, total / 20
     bias, rater_variance = np.zeros(raters), np.full(raters, typical)
-    before = np.concatenate([[mean, variance, typical, bias_variance], bias])
+    before = np.concatenate([[mean, variance, typical, bias_variance], bias, rater_variance])
+    own = False
     for step in range(1, iterations + 1):
+        bias, bias_doubt = _biases(ratings, rows, mean, variance, bias, rater_variance, known, bias_variance)
         centre, doubt = _human_posterior(ratings, rows, mean, variance, bias, rater_variance)
-        error = y - centre[u]
-        held = bias_variance / (bias_variance + rater_variance / np.maximum(items, 1.0))
-        bias = np.where(nameless | (items == 0), 0.0, held * np.bincount(r, error, raters) / np.maximum(items, 1.0))
-        bias_doubt = np.where(nameless, 0.0, bias_variance * (1.0 - held))
-        squares = np.bincount(r, np.square(error - bias[r]) + doubt[u], raters) + items * bias_doubt
-        typical = max(float(squares.sum() / items.sum()), _LEAST_VARIANCE)
-        rater_variance = (squares + prior_items * typical) / (items + prior_items)
-        known = ~nameless & (items > 0)
-        if known.any():
-            # biases are centred on 0: their mean belongs to the attribute's mean, to which it would move very slowly
-            bias[known] -= bias[known].mean()
-            bias_variance = max(float((np.square(bias) + bias_doubt)[known].mean()), _LEAST_VARIANCE)
+        # a bias that is not known makes a centre uncertain by its rating's share of it, and the error by the rest
+        share = doubt[u] / rater_variance[r]
+        moved = np.bincount(u, np.square(share) * bias_doubt[r], rows)
+        unsure = doubt[u] + moved[u] + (1.0 - 2.0 * share) * bias_doubt[r]
+        squares = np.bincount(r, np.square(y - bias[r] - centre[u]) + unsure, raters)
         mean = float(centre.mean())
-        variance = max(float((np.square(centre - mean) + doubt).mean()), _LEAST_VARIANCE)
-        now = np.concatenate([[mean, variance, typical, bias_variance], bias])
+        if own:
+            rater_variance = (squares + prior_items * typical) / (items + prior_items)
+        else:
+            typical = max(float(squares.sum() / items.sum()), _LEAST_VARIANCE)
+            rater_variance = np.full(raters, typical)
+            variance = max(float((np.square(centre - mean) + doubt + moved).mean()), _LEAST_VARIANCE)
+            if known.any():
+                bias_variance = max(float((np.square(bias) + bias_doubt)[known].mean()), _LEAST_VARIANCE)
+        now = np.concatenate([[mean, variance, typical, bias_variance], bias, rater_variance])
         if np.abs(now - before).max() < tolerance * np.sqrt(total):
-            return mean, variance, bias, rater_variance, typical, bias_variance, step, True
+            if own:
+                return mean, variance, bias, rater_variance, typical, bias_variance, step, True
+            own = True
         before = now
     return mean, variance, bias, rater_variance, typical, bias_variance, iterations, False
+
+
+def _biases(
+    ratings: _Ratings, rows: int, mean: float, variance: float, bias: Array, rater_variance: Array,
+    known: NDArray[np.bool_], bias_variance: float,
+) -> tuple[Array, Array]:  # fmt: skip
+    """The posterior mean and variance of each known rater's bias; for each of its ratings an utterance's m is what the
+    other ratings of the utterance say. They are centred on 0: their mean belongs to the attribute's mean.
+    """
+    u, r, y = ratings.utterance, ratings.rater, ratings.value
+    centre, doubt = _human_posterior(ratings, rows, mean, variance, bias, rater_variance)
+    weight = 1.0 / rater_variance[r]
+    others = 1.0 / doubt[u] - weight
+    of_others = (centre[u] / doubt[u] - weight * (y - bias[r])) / others
+    weight = 1.0 / (rater_variance[r] + 1.0 / others)
+    precision = 1.0 / bias_variance + np.bincount(r, weight, len(known))
+    biases = np.where(known, np.bincount(r, weight * (y - of_others), len(known)) / precision, 0.0)
+    if known.any():
+        biases[known] -= biases[known].mean()
+    return biases, np.where(known, 1.0 / precision, 0.0)
 
 
 def _human_posterior(
@@ -275,7 +305,7 @@ def _calibrate(ratings: _Ratings, centre: Array, doubt: Array) -> tuple[Array, A
 
 
 def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
-    """The typical variance of ratings within an utterance, and its prior strength in ratings.
+    """The typical variance of ratings within an utterance, NaN where none has two, and its prior strength in ratings.
 
     Variances are drawn from a scaled inverse chi-square of that mean; the strength is the maximum-likelihood value on a
     grid.
@@ -284,8 +314,10 @@ def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
 
     squares, free = _within(ratings, rows, bias)
     squares, free = squares[free > 0], free[free > 0]
+    if not len(free):
+        return np.nan, _STRENGTHS[-1]
     if len(free) < _PAIRS_NEEDED or squares.sum() <= 0:
-        return max(float(squares.sum() / max(free.sum(), 1.0)), _LEAST_VARIANCE), _STRENGTHS[-1]
+        return max(float(squares.sum() / free.sum()), _LEAST_VARIANCE), _STRENGTHS[-1]
     typical = max(float(squares.sum() / free.sum()), _LEAST_VARIANCE)
     kinds, place = np.unique(free, return_inverse=True)
     many = np.bincount(place)

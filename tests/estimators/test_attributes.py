@@ -66,6 +66,24 @@ def test_it_is_nearer_to_the_true_mean_than_the_plain_average_and_knows_its_erro
     assert np.corrcoef(spread**2, model.rater_variance)[0, 1] > 0.8
 
 
+@pytest.mark.parametrize(("raters", "doubled"), [(20, 0), (100, 100), (100, 300)])
+def test_the_error_is_the_error_where_few_utterances_have_two_ratings_and_raters_few_items(raters, doubled):
+    for seed in range(3):
+        mean, _, _, _, frame = world(seed, 1000, raters, 2)
+        place = pl.int_range(pl.len())
+        predicted = fused(frame.filter((place % 2 == 0) | (place < 2 * doubled)))
+        inside = np.abs(predicted["valence"].to_numpy() - mean) < 1.96 * predicted["valence_error"].to_numpy()
+        assert inside.mean() == pytest.approx(0.95, abs=0.045)
+        assert error_of(predicted, mean) == pytest.approx(predicted["valence_error"].mean(), rel=0.15)
+
+
+def test_where_no_utterance_has_two_ratings_nothing_says_how_far_listeners_differ():
+    _, _, _, _, frame = world(0, 200, each=1)
+    assert fused(frame)["valence_sd"].null_count() == 200
+    again = pl.concat([frame, rows(["c/00000"], ["c/r999"], "human", [0.5])])
+    assert fused(again)["valence_sd"].null_count() == 0
+
+
 def test_a_useful_proxy_helps_and_a_worthless_one_does_no_harm():
     alone, useful, worthless = [], [], []
     for seed in range(3):
@@ -179,7 +197,8 @@ def test_one_rating_equal_ratings_and_extreme_ratings_stay_inside_the_scale(valu
     ids = ["c/1"] * len(value)
     predicted = fused(rows(ids, [f"c/r{number}" for number in range(len(value))], "human", value))
     assert 0 <= predicted["valence"][0] <= 1
-    assert np.isfinite([predicted["valence_sd"][0], predicted["valence_error"][0]]).all()
+    assert np.isfinite(predicted["valence_error"][0])
+    assert (predicted["valence_sd"][0] is None) == (len(value) == 1)
 
 
 def test_unknown_raters_have_no_bias_and_are_fused_all_the_same():
