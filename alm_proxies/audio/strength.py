@@ -31,6 +31,10 @@ EMOTIONAL: dict[str, str] = {"gain": "loudness", "pitch": "pitch", "speed": "rat
 how far, and how far they move a listener on CREMA-D's votes."""
 
 
+WITHOUT_CHANCE = frozenset({"gain", "telephone", "speed", "pitch", "shift"})
+"""The effects that draw no random numbers: with the same parameters they give the same sound."""
+
+
 def effect_at(name: str, strength: float, generator: np.random.Generator) -> tuple[str, dict[str, Any]]:
     """The effect at a strength, in the form of recipes; its direction, if any, is drawn by the generator."""
     if name not in _AT:

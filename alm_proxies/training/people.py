@@ -32,7 +32,7 @@ def people_of(utterances: pl.DataFrame) -> pl.DataFrame:
         own = items.select("utterance_id", own_corpus="corpus", own_speaker="speaker")
         made = made.join(recorded, on="part", how="left").join(own, on="utterance_id", how="left")
         made = made.with_columns(
-            corpus=pl.coalesce("own_corpus", "corpus"), speaker=pl.coalesce("own_speaker", "speaker")
+            corpus=pl.coalesce("corpus", "own_corpus"), speaker=pl.coalesce("speaker", "own_speaker")
         )
         people = pl.concat([people, made.select(people.columns)])
     return people.with_columns(group=pl.coalesce("speaker", "part"))

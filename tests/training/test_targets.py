@@ -155,6 +155,17 @@ def test_an_item_mixed_from_two_speakers_is_of_both_and_of_no_unknown_one(corpus
     assert [(finding.kind, finding.count) for finding in left.findings] == [("only_held_out", 1)]
 
 
+def test_a_recording_mixed_into_an_item_of_another_corpus_is_of_its_own(corpus: Corpus) -> None:
+    """So that predictions of its speaker are no test of a model that was trained on the item alone."""
+    labels, utterances = mixed(corpus, corpus.utterances, [("tones/000", "tones/006")])
+    other = pl.when(pl.col("utterance_id") == "tones/006").then(pl.lit("others")).otherwise("corpus")
+    alone = Labels(labels.frame.filter(pl.col("utterance_id") != "tones/006"), labels.about)
+    assert set(targets_of(alone, changed(utterances, corpus=other), votes=corpus.votes).trained_on) == {
+        "tones",
+        "others",
+    }
+
+
 def test_no_mixed_item_lies_on_both_sides_where_development_is_set_aside(corpus: Corpus) -> None:
     none = changed(corpus.utterances, split=pl.lit(None, dtype=pl.String))
     pairs = [(f"tones/{a:03d}", f"tones/{b:03d}") for a in range(0, 48, 6) for b in range(1, 48, 6)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.audio.looking import faults_of
 from alm_proxies.audio.recipe import Recipe
-from alm_proxies.audio.strength import EMOTIONAL, effect_at
+from alm_proxies.audio.strength import EMOTIONAL, WITHOUT_CHANCE, effect_at
 from alm_proxies.errors import InputError
 from alm_proxies.measures.resampling import whole_copies
 from alm_proxies.printable import counted
@@ -219,16 +220,21 @@ def _items(
     for row in np.flatnonzero(counts > 1):
         parent = str(rows["utterance_id"][int(row)])
         number = 1
+        done: list[tuple[str, dict[str, Any]]] = []
         for _ in range(int(counts[row]) - 1):
             number += 1
             while f"{parent}#{number}" in taken:
                 number += 1
             rng = generator(settings.seed, "copy", parent, number)
-            effect = effect_at(names[int(rng.integers(len(names)))], settings.copies.strength, rng)
+            name = names[int(rng.integers(len(names)))]
+            effect = effect_at(name, settings.copies.strength, rng)
+            while effect in done and name in WITHOUT_CHANCE:  # the same once more would be the same sound
+                effect = effect_at(name, settings.copies.strength * (1 - 0.5 * float(rng.random())), rng)
+            done.append(effect)
             seed = seed_of(settings.seed, "effects", parent, number)
             recipe = Recipe(parents=((parent, 1.0),), effects=(effect,), seed=seed)
-            parameters = ", ".join(f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
-                             for name, value in effect[1].items())  # fmt: skip
+            parameters = ", ".join(f"{key} {f'{value:.3g}' if isinstance(value, float) else value}"
+                             for key, value in effect[1].items())  # fmt: skip
             faster = float(effect[1]["factor"]) if effect[0] == "speed" else 1.0
             rows_of_copies.append((f"{parent}#{number}", parent, None, effect[0], parameters, recipe.written(), faster))
     columns = {

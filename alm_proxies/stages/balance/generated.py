@@ -168,16 +168,17 @@ def _pairs(
     alone, other = sample.T
     usual_sound = float(np.median(np.linalg.norm(sound[alone] - sound[other], axis=1))) or 1.0
     usual_target = float(np.median(jsd_nats(targets[alone], targets[other]))) or 1.0
-    columns = ["corpus", "gender", "language"]
+    columns = list(dict.fromkeys(["corpus", "gender", "language", *(settings.groups or ())]))
     kind = [*zip(*(rows[name].to_list() for name in columns), strict=True)]
     alike: dict[object, list[int]] = {}
     keys: list[object] = []
     splits = rows["split"].to_list()  # the sound of one must not get into another
+    used = rows["weight"].to_numpy() > 0  # nor that of an utterance that is not used into one that is
     for row, speaker in enumerate(rows["speaker"].to_list()):
-        own = (speaker,) if settings.generated.speaker == "same" else (*kind[row], int(fold[row]))
-        own = (*own, splits[row])
+        own = (speaker,) if settings.generated.speaker == "same" else (int(fold[row]),)
+        own = (*own, *kind[row], splits[row])
         keys.append(own)
-        if able[row] and (speaker is not None or settings.generated.speaker == "compatible"):
+        if able[row] and used[row] and (speaker is not None or settings.generated.speaker == "compatible"):
             alike.setdefault(own, []).append(row)
     wanted = np.where(able, weights, 0.0)
     wanted *= float(settings.generated.size or 0.0) * len(rows) / max(float(wanted.sum()), 1e-12)

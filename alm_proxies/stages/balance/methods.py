@@ -18,7 +18,7 @@ from alm_proxies.stages.balance.chosen import part_of
 from alm_proxies.stages.balance.needed import Recordings
 from alm_proxies.stages.balance.settings import BalanceSettings
 from alm_proxies.stages.balance.weights import Balance, balanced
-from alm_proxies.stages.balance.wishes import Wish, wishes_of, with_targets
+from alm_proxies.stages.balance.wishes import Wish, wishes_of, wishes_with_items
 from alm_proxies.tables import Finding, Labels, Utterances
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def by_weights(
     solution = _solve(part, rows, wishes, settings)
     reached = Reached(labels, utterances, part, rows, wishes, solution, findings)
     if settings.generated.size is not None:
-        reached = _with_generated(reached, settings, wanted, folder)
+        reached = _with_generated(reached, settings, folder)
     all_findings = reached.findings
     solution = reached.solution
     all_findings += [*_unmet(reached.wishes, solution, settings), *_beyond(solution), *_uneven(solution, settings)]
@@ -83,7 +83,7 @@ def by_reference(
     )
     findings += failed
     part, rows, _ = part_of(labels, utterances, settings)
-    wishes = with_targets(wishes_of(part, rows, settings, wanted)[0], wishes)
+    wishes = wishes_with_items(part, rows, settings, wishes)
     weights = class_weights(part)
     shares = np.array([weights @ wish.feature for wish in wishes]) / len(weights)
     solution = Balance(weights, shares, np.array([wish.target for wish in wishes]))
@@ -116,9 +116,7 @@ def by_reference(
     )
 
 
-def _with_generated(
-    reached: Reached, settings: BalanceSettings, wanted: Mapping[str, float] | None, folder: Path
-) -> Reached:
+def _with_generated(reached: Reached, settings: BalanceSettings, folder: Path) -> Reached:
     from alm_proxies.audio.recipe import Sounds
     from alm_proxies.stages.balance.examples import generated_section
     from alm_proxies.stages.balance.generated import Generated, generate, hear
@@ -139,7 +137,7 @@ def _with_generated(
         reached.labels, reached.utterances, generated.labels, generated.utterances, folder if settings.render else None
     )
     part, rows, _ = part_of(labels, utterances, settings)
-    wishes = with_targets(wishes_of(part, rows, settings, wanted)[0], reached.wishes)
+    wishes = wishes_with_items(part, rows, settings, reached.wishes)
     solution = _solve(part, rows, wishes, settings)
     findings = [*reached.findings, *generated.findings, *failed]
     metrics = {"generated": _metrics_of_generated(generated)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,11 @@ def page_of(
     findings: Sequence[Finding],
     settings: Mapping[str, Any],
     more: Sequence[Section] = (),
+    added: Collection[str] = (),
 ) -> Page:
     """The page of balanced labels: `labels` are the balanced rows with their weights before.
 
-    `more` has the sections on whole copies, if any.
+    `more` has the sections on whole copies, if any; `added` the ids of generated items, which had no weight before.
     """
     count, size = len(labels), solution.effective_size
     worst = float(np.abs(solution.error).max(initial=0.0))
@@ -57,7 +58,7 @@ def page_of(
     )
     sections = [
         *_share_sections(wishes, solution),
-        _by_ambiguity(labels, solution),
+        _by_ambiguity(labels, solution, added),
         _weights(solution, settings),
         *more,
     ]
@@ -97,10 +98,11 @@ def _share_sections(wishes: Sequence[Wish], solution: Balance) -> list[Section]:
     return sections
 
 
-def _by_ambiguity(labels: Labels, solution: Balance) -> Section:
+def _by_ambiguity(labels: Labels, solution: Balance, added: Collection[str]) -> Section:
     shares = labels.distributions()
     levels = labels.frame["ambiguity"].to_numpy()
-    old = labels.frame["weight"].to_numpy() / labels.frame["weight"].sum()
+    old = np.where(labels.frame["utterance_id"].is_in(list(added)).to_numpy(), 0.0, labels.frame["weight"].to_numpy())
+    old = old / old.sum()
     new = solution.weights / solution.weights.sum()
     names = [level for level in LEVELS if (levels == level).any()]
     blocks: list[Block] = []

@@ -20,7 +20,8 @@ Defects of the authors' released code, and what is done here instead:
   the item is the same in every epoch and run; recorded utterances stay as they are.
 
 Both parents are scaled to equal loudness first, as in every mixture here. The method's limits remain: it balances
-counts of most likely labels, not distributions, ignores ambiguity, mixes any two speakers and checks no item.
+counts of most likely labels, not distributions, ignores ambiguity, mixes any two speakers of a corpus and checks no
+item.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
     """Items for every class that has fewer utterances than `settings.reference.ratio` times the largest."""
     ids = rows["utterance_id"].to_list()
     top = part.distributions().argmax(1)
-    counts = np.bincount(top, minlength=len(part.taxonomy))
+    used = part.frame["weight"].to_numpy() > 0
+    counts = np.bincount(top[used], minlength=len(part.taxonomy))
     wanted = np.ceil(settings.reference.ratio * counts.max()).astype(np.int64)
     lacking = {int(c): int(wanted - counts[c]) for c in np.flatnonzero((counts > 0) & (counts < wanted))}
     findings = _without_utterances(part, counts)
@@ -76,7 +78,7 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
     recordings = Recordings()
     sounds = Sounds(utterances, stage=STAGE, cards=settings.cards)
     if lacking:
-        chosen = np.flatnonzero(np.isin(top, list(lacking)))
+        chosen = np.flatnonzero(np.isin(top, list(lacking)) & used)
         vectors = vectors_of(
             [ids[row] for row in chosen], sounds, measuring(STAGE), width=len(NAMES), digest=DIGEST,
             folder=folder / "features",
@@ -88,12 +90,12 @@ def filled(part: Labels, rows: pl.DataFrame, utterances: Utterances, settings: B
         recordings = Recordings.of([ids[row] for row in chosen], able.tolist())
         words = _counted(rows["transcript"].gather(chosen).to_list())
         space = _standardised(np.concatenate([sound[able], words[able]], 1))
-        splits = rows["split"].rank("dense").fill_null(0).to_numpy()
+        apart = rows.select(pl.struct("corpus", "split").rank("dense")).to_series().to_numpy()
         taken = set(utterances.frame["utterance_id"])
-        pairs, more = _pairs(chosen[able], top, space, splits, lacking, ids, taken, settings)
+        pairs, more = _pairs(chosen[able], top, space, apart, lacking, ids, taken, settings)
         findings += [
             Finding(STAGE, "without_neighbour", f"{part.taxonomy[c]}: {counted(count, 'item')} not made, as fewer than "
-                    "two of its utterances in a split have a recording", "Give their recordings.", count=count)
+                    "two of its utterances in a corpus's split have a recording", "Give their recordings.", count=count)
             for c, count in more.items()
         ]  # fmt: skip
     new_rows, kept, failed = _described(pairs, rows, utterances, sounds, settings)
@@ -152,10 +154,10 @@ def _standardised(values: Array) -> Array:
 
 
 def _pairs(
-    able: NDArray[np.int64], top: NDArray[np.int64], space: Array, splits: Index, lacking: dict[int, int],
+    able: NDArray[np.int64], top: NDArray[np.int64], space: Array, apart: Index, lacking: dict[int, int],
     ids: Sequence[str], taken: set[str], settings: BalanceSettings,
 ) -> tuple[list[Pair], dict[int, int]]:  # fmt: skip
-    """Pairs of neighbours in one split for each class that needs items, and the number each class still needs."""
+    """Pairs of neighbours in one corpus and split, and the number of items that each class still needs."""
     rng = generator(settings.seed, "balance", "reference")
     pairs: list[Pair] = []
     short: dict[int, int] = {}
@@ -167,7 +169,7 @@ def _pairs(
         for place in rng.integers(0, len(inside), count).tolist():
             far = np.linalg.norm(space[inside] - space[inside[place]], axis=1)
             far[place] = np.inf
-            far[splits[able[inside]] != splits[able[inside[place]]]] = np.inf
+            far[apart[able[inside]] != apart[able[inside[place]]]] = np.inf
             others = int(np.isfinite(far).sum())
             if not others:
                 short[label] = short.get(label, 0) + 1

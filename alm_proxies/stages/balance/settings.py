@@ -39,7 +39,9 @@ class Copies(Settings):
     measured features most; mask_time may mask a word.
     """
     strength: float = Field(default=0.25, gt=0, le=1)
-    """How strong the effects are, from 0 (hardly audible) to 1 (clearly audible)."""
+    """How strong the effects are, from 0 (hardly audible) to 1 (clearly audible). An effect that an utterance has got
+    already, and that would sound the same, is down to half as strong.
+    """
 
 
 class Generated(Settings):
@@ -175,5 +177,5 @@ STAGE = Stage(
     depends="alm_proxies.stages.balance.ahead:inputs_of",
     foresee="alm_proxies.stages.balance.ahead:foresee",
     refuses_tables=True,
-    revision=3,
+    revision=4,
 )

@@ -132,7 +132,8 @@ def balance(
         sections += [evaluation.section] if evaluation.section is not None else []
     metrics = plain(metrics)
     metrics["reasons"] = reasons_in(metrics, _reasons(findings))
-    page = page_of(reached.part, wishes, solution, findings, stated, sections)
+    added = {name for made in reached.items for name in made["utterance_id"]}
+    page = page_of(reached.part, wishes, solution, findings, stated, sections, added)
     gathered = Findings.gather(findings, "balance")
     needed, lost = len(recordings.needed) or None, len(recordings.lost)
     result = Balanced(balanced, utterances, metrics, page, gathered, needed, lost)

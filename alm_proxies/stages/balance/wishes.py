@@ -20,6 +20,7 @@ from alm_proxies.tables import Finding, Labels
 Array = NDArray[np.float64]
 
 KEPT_GROUPS = ("gender", "corpus")
+_OWN = ("classes", "ambiguity", "within")  # the kinds of wishes that are no group
 MOST_VALUES = 50
 """A column with more values than this cannot be used as a group."""
 
@@ -76,8 +77,15 @@ def wishes_of(
     return wishes, findings
 
 
-def with_targets(wishes: Sequence[Wish], first: Sequence[Wish]) -> list[Wish]:
-    """Wishes with the targets and present shares from before items were added; 0 if there were none."""
+def wishes_with_items(
+    labels: Labels, utterances: pl.DataFrame, settings: BalanceSettings, first: Sequence[Wish]
+) -> list[Wish]:
+    """The wishes over utterances and added items, with the targets and present shares of `first`, those from before
+    items were added; 0 if there were none, as for the group of items mixed from two groups.
+    """
+    groups = dict.fromkeys((wish.kind for wish in first if wish.kind not in _OWN), "keep")
+    any_target = settings.model_copy(update={"classes": "keep", "ambiguity": "keep", "groups": groups})
+    wishes, _ = wishes_of(labels, utterances, any_target)
     known = {(wish.kind, wish.name): wish for wish in first}
     targeted = []
     for wish in wishes:

@@ -115,6 +115,22 @@ def test_every_copy_beyond_the_first_has_an_effect_and_its_parents_speaker_words
     assert "effect_changes_emotion" not in balanced.findings.counts()
 
 
+@pytest.mark.parametrize("effect", ["shift", "telephone"])
+def test_no_two_copies_of_an_utterance_get_the_same_effect(
+    corpus: tuple[Labels, Utterances], tmp_path: Path, effect: Any
+) -> None:
+    frame = corpus[1].frame.with_columns(split=pl.when(pl.int_range(pl.len()) < 60).then("split"))
+    frame = frame.filter(pl.col("split") == "train")
+    settings = BalanceSettings(copies=Copies(size=6, effects=(effect,)), classes="keep", examples=0)
+    copies = copies_of(balance(corpus[0], Utterances.of(frame, about=corpus[1].about), tmp_path, settings))
+    assert len(copies) > 100
+    made = copies.select(
+        parent=pl.col("recipe").str.json_path_match("$.parents[0][0]"),
+        effect=pl.col("recipe").str.json_path_match("$.effects[0]"),
+    )
+    assert made.is_duplicated().sum() == 0
+
+
 def test_an_effect_that_changes_a_cue_of_emotion_is_off_unless_asked_for_and_then_reported(
     corpus: tuple[Labels, Utterances], tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ import soundfile
 from alm_proxies.audio.measured import NAMES
 from alm_proxies.audio.recipe import Recipe, Sounds
 from alm_proxies.pipeline.schema import metrics_schema
+from alm_proxies.report.charts import Heat
 from alm_proxies.stages.balance.drift import CONTROLS, OTHER_EMOTION
 from alm_proxies.stages.balance.generated import _pairs
 from alm_proxies.stages.balance.mixtures import with_mixtures
@@ -87,6 +88,7 @@ def test_neighbours_are_close_in_target_and_in_sound_and_of_the_first_parents_fo
             "language": "en",
             "speaker": [f"c/{number % 20}" for number in range(count)],
             "split": "train",
+            "weight": 1.0,
         }
     )
     settings = BalanceSettings(generated=Generated(size=1.0, neighbours=3))
@@ -191,6 +193,33 @@ def test_no_item_mixes_utterances_of_two_splits(corpus: tuple[Labels, Utterances
     assert len(items) >= 3
     for item in items:
         assert {split[parent] for parent, _ in Recipe.read(str(item["recipe"])).parents} == {item["split"]}
+
+
+def test_items_are_of_one_group_and_of_no_utterance_of_weight_0(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    accent = pl.when(pl.int_range(pl.len()) % 3 > 0).then(pl.lit("near")).otherwise(pl.lit("far"))
+    utterances = Utterances.of(corpus[1].frame.with_columns(accent=accent), about=corpus[1].about)
+    frame = corpus[0].frame.with_columns(weight=(pl.int_range(pl.len()) % 2).cast(pl.Float64))
+    labels = Labels.of(frame, about=corpus[0].about, where="labels")
+    settings = FEW_CONTROLS.model_copy(update={"groups": {"accent": {"near": 0.6, "far": 0.4}}})
+    balanced = balance(labels, utterances, tmp_path, settings)
+    columns = balanced.utterances.frame.select("utterance_id", "accent")
+    weight, accents = dict(frame.select("utterance_id", "weight").iter_rows()), dict(columns.iter_rows())
+    items = items_of(balanced)
+    assert len(items) >= 3
+    for item in items:
+        parents = [parent for parent, _ in Recipe.read(str(item["recipe"])).parents]
+        assert [weight[parent] for parent in parents] == [1.0, 1.0]
+        assert {accents[parent] for parent in parents} == {item["accent"]}
+    shares = {share["name"]: share["wanted"] for share in balanced.metrics["shares"] if share["kind"] == "accent"}
+    assert shares == {"near": 0.6, "far": 0.4}
+
+
+def test_the_page_counts_no_item_among_the_shares_before(balanced: Balanced, corpus: tuple[Labels, Utterances]) -> None:
+    heat = next(chart for chart in balanced.page.charts if chart.name == "classes-by-ambiguity-before")
+    assert isinstance(heat, Heat)
+    np.testing.assert_allclose(heat.values.sum(1), corpus[0].distributions().mean(0), atol=1e-9)
 
 
 def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_said(

@@ -85,6 +85,35 @@ def test_no_item_mixes_utterances_of_two_splits(corpus: tuple[Labels, Utterances
         assert {split[parent] for parent, _ in Recipe.read(str(item["recipe"])).parents} == {item["split"]}
 
 
+def test_no_item_mixes_utterances_of_two_corpora_whose_cards_may_differ_or_of_weight_0(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    name, about = pl.col("utterance_id"), corpus[1].about
+    number = name.str.slice(-1).cast(pl.Int64)
+    other = corpus[1].frame.with_columns(corpus=pl.when(number < 5).then("corpus").otherwise(pl.lit("other")))
+    utterances = Utterances.of(other, about=about.with_(roots={**about.roots, "other": about.roots["sim"]}))
+    frame = corpus[0].frame.with_columns(weight=pl.when(number % 5 == 0).then(0.0).otherwise(1.0))
+    labels = Labels.of(frame, about=corpus[0].about, where="labels")
+    of = dict(other.select("utterance_id", "corpus").iter_rows())
+    weight = dict(frame.select("utterance_id", "weight").iter_rows())
+    balanced = balance(labels, utterances, tmp_path, REFERENCE.model_copy(update={"examples": 0}))
+    items = items_of(balanced)
+    assert len(items) > 10
+    for item in items:
+        parents = [parent for parent, _ in Recipe.read(str(item["recipe"])).parents]
+        assert {of[parent] for parent in parents} == {item["corpus"]}
+        assert [weight[parent] for parent in parents] == [1.0, 1.0]
+
+
+def test_shares_of_groups_may_be_named_though_items_are_of_two_of_them(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    wanted = {"female": 0.5, "male": 0.5}
+    balanced = balance(*corpus, tmp_path, REFERENCE.model_copy(update={"groups": {"gender": wanted}, "examples": 0}))
+    shares = {share["name"]: share["wanted"] for share in balanced.metrics["shares"] if share["kind"] == "gender"}
+    assert shares == {**wanted, "unknown": 0.0}
+
+
 def test_the_nearer_parents_words_reach_the_table_that_prompts_read_unless_some_were_cut_off(
     corpus: tuple[Labels, Utterances], balanced: Balanced
 ) -> None:
