@@ -190,6 +190,8 @@ class Layer:
     """The file's text, for line numbers in errors."""
     at: tuple[int | str, ...] = ()
     """The place of the values in the file, such as ("read", 0)."""
+    block: str = ""
+    """The name of that block in errors; without one its number is shown."""
     verb: str = ""
     """The command, if the values are its flags."""
     top: tuple[str, ...] = field(default=())
@@ -262,7 +264,8 @@ def _refused(error: ValidationError, model: type[BaseModel], layers: Sequence[La
     if layer.verb:
         return _refused_flag(problem, path, layer, more, model)
     full = (*layer.at, *path)
-    key = ".".join(str(part) for part in full) or "the settings"
+    at = (*layer.at[:-1], layer.block) if layer.block else layer.at
+    key = ".".join(str(part) for part in (*at, *path)) or "the settings"
     place = layer.where + line_of(full, layer.text)
     if problem["type"] == "extra_forbidden":
         return unknown_key(key, str(path[-1]), keys_at(model, path[:-1]), place, _own_place(model, path, layer), more)

@@ -14,9 +14,11 @@ from alm_proxies.estimators.counts import Block, Counts, counts_of
 from alm_proxies.estimators.dirichlet import Dirichlet
 from alm_proxies.estimators.estimator import Estimator
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.known_raters import KnownRaters
 from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.stack import Stack
+from alm_proxies.estimators.state import estimator_of, state_of
 from alm_proxies.measures.held_out import score_held_out
 from alm_proxies.stages.listen.relabel import relabelling
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -27,6 +29,13 @@ from alm_proxies.whole_votes import whole_counts, whole_votes
 
 Array = NDArray[np.float64]
 LABELS = ("angry", "happy", "neutral", "sad")
+
+
+PEOPLE = Utterances.of(
+    pl.DataFrame(
+        {"utterance_id": [f"u{row:04}" for row in range(500)], "speaker": [f"s{row % 25}" for row in range(500)]}
+    )
+)
 
 
 def drawn(rows: int = 500, votes: int = 3, seed: int = 0) -> tuple[Array, Array]:
@@ -82,6 +91,35 @@ def test_labels_of_shared_votes_promise_no_smaller_error_than_they_have(make: ty
     promised = ((1 - np.square(posterior.mean).sum(1)) / (posterior.concentration + 1)).mean()
     assert 0.4 < error / promised < 1.3
     assert error < np.square(counts.human / 3 - truth).sum(1).mean()
+
+
+@pytest.mark.parametrize("make", [KnownRaters, lambda: Stack(quiet=True)])
+def test_raters_who_state_shares_count_much_but_promise_no_smaller_error_than_there_is(make: type[Estimator]) -> None:
+    truth, _ = drawn()
+    random = np.random.default_rng(7)
+    stated = np.stack([random.dirichlet(2.0 * share + 1e-3, size=3) for share in truth])
+    counts = counts_of(table(stated), utterances=PEOPLE)
+    fit = make().fit(counts)
+    posterior = fit.posterior(counts)
+    error = np.square(posterior.mean - truth).sum(1).mean()
+    promised = ((1 - np.square(posterior.mean).sum(1)) / (posterior.concentration + 1)).mean()
+    assert 0.4 < error / promised < 1.5
+    again = estimator_of(state_of(fit)).posterior(counts)
+    assert np.array_equal(again.concentration, posterior.concentration)
+    fit = KnownRaters().fit(counts)
+    plain = fit.gated_.posterior(counts.with_human(fit.counted(counts)))
+    assert fit.added_scale_ < 0.7
+    assert np.median(fit.posterior(counts).concentration) < 0.7 * np.median(plain.concentration)
+
+
+def test_whole_votes_of_known_raters_keep_the_strength_of_their_classes() -> None:
+    truth, _ = drawn(200)
+    random = np.random.default_rng(7)
+    whole = np.stack([random.multinomial(1, share, size=3) for share in truth]).astype(np.float64)
+    counts = counts_of(table(whole), utterances=PEOPLE)
+    fit = KnownRaters().fit(counts)
+    plain = fit.gated_.posterior(counts.with_human(fit.counted(counts)))
+    assert np.array_equal(fit.posterior(counts).concentration, plain.concentration)
 
 
 def test_cuts_of_shared_votes_have_whole_held_out_votes_beside_their_shares() -> None:

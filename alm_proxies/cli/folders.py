@@ -10,6 +10,7 @@ import polars as pl
 from cyclopts import Parameter
 
 from alm_proxies.cli.outcome import Common, Outcome, times
+from alm_proxies.errors import SettingsError
 from alm_proxies.finding import placed
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.printable import counted, sentence
@@ -51,10 +52,13 @@ def findings(
     clips
         One line for each utterance with failed votes or recordings, with all its errors.
     least
-        The lowest severity that is listed.
+        The lowest severity that is listed; not with --clips or utterances.
     """
     from alm_proxies.pipeline.outputs import Outputs
 
+    if least != "info" and (clips or utterances):
+        message = "--least is about the list of findings; errors of single utterances have no severity"
+        raise SettingsError(message, fix="Leave out --least, or --clips and the utterances.")
     outputs = Outputs.of(folder)
     if clips or utterances:
         rows = _about(outputs.clips(), utterances)

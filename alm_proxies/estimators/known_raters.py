@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy as np
 from alm_proxies.ballots import summed
 from alm_proxies.errors import InputError
 from alm_proxies.estimators.ballot_raters import BallotRaters
+from alm_proxies.estimators.contexts import contexts_of
 from alm_proxies.estimators.counts import Array, Counts, Index
 from alm_proxies.estimators.estimator import Estimator, Posterior, fitting_rows, has_pairs, minimise
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.pooling import rescaled, strength_scale
 
 _ROWS = 12_000
 _CONFUSED = 0.02
@@ -20,6 +23,8 @@ _CROWD_PENALTY = 4.0
 _RELIABILITY_PENALTY = 2.0
 _CONFUSION_PENALTY = 6.0
 _LOG_WORTH = 3.0
+_SCALE_SPREAD = 1.0
+"""Standard deviation of the prior on the logarithm of the scale of what votes add to the strength."""
 
 
 class KnownRaters(Estimator):
@@ -29,18 +34,24 @@ class KnownRaters(Estimator):
     log W_r[l, m] = log W_0[l, m] + c[l, m] + s_r + d_r[l, m],   W_0 the identity with .02 off its diagonal
     fit   max sum_v log p(l_v | W of the other votes of its utterance, proxies) - Gaussian priors on c, s, d   (L-BFGS)
     p     the posterior mean of a Dirichlet mixture whose classes and gate were fitted to the votes as they are
+    S     S_0 + t (S_n - S_0): what the votes add to the posterior's strength S_0 without them, scaled
 
     c is the crowd's confusion, s_r the reliability of a rater and d_r its confusion beyond the crowd's. p is the
     distribution of the crowd's next vote, spammers included: a vote of a spammer gets a weight near 0, one of a
     reliable rater more than 1. Raters who are not in the fit count as the crowd. Dawid and Skene (1979) learn
     confusions about one true label; here they are about a distribution, and are fitted to the votes of others only,
     since a likelihood of a rater's own votes explains every surprising vote as an error and so removes ambiguity.
+    The fit is of means alone, and a shared vote may count as ten whole ones in it, which is no strength. So where votes
+    are shared t is learned after it, by the Dirichlet-multinomial likelihood of whole votes with one or more of the
+    others given. It is 1 at most, and 1 for whole votes: learned from one given vote it is too high for three.
 
-    Learned: worth_ (raters x label cast x label counted; the crowd last), raters_, gated_, converged_, iterations_.
+    Learned: worth_ (raters x label cast x label counted; the crowd last), raters_, gated_, added_scale_, converged_,
+    iterations_.
     """
 
     name: ClassVar[str] = "raters"
     takes: ClassVar[tuple[str, ...]] = ("seed",)
+    added_scale_: float = 1.0
 
     def __init__(
         self, classes: int = 8, penalty: float = 0.01, *, seed: int = 0, rows: int = _ROWS, tolerance: float = 1e-6
@@ -72,6 +83,24 @@ class KnownRaters(Estimator):
         result = minimise(objective, objective.start(), 100, 10.0 * self.tolerance)
         self.worth_ = objective.worth(result.x)
         self.settled(result)
+        self.added_scale_ = self._learned_scale(counts)
+
+    def _learned_scale(self, counts: Counts) -> float:
+        """The scale t."""
+        if counts.draws is None:
+            return 1.0
+        cuts = contexts_of(counts, self.seed)
+        kept = np.flatnonzero((cuts.sizes > 0) & (cuts.whole.sum(1) > 1.5)).astype(np.int64)
+        if not len(kept) or cuts.raters is None:
+            return 1.0
+        given = replace(counts, raters=None).rows(cuts.rows[kept])
+        given = given.with_human(cuts.given[kept], cuts.raters.of(kept, len(cuts)))
+        given = self.gated_.aligned(given)
+        found = self.gated_.posterior(given.with_human(self.counted(given)))
+        rows, mass = cuts.rows[kept], cuts.mass[kept]
+        mass = mass / np.bincount(rows, weights=mass)[rows]
+        before, left = self._before(given), cuts.whole[kept]
+        return min(strength_scale(found.mean, found.concentration, before, left, mass, _SCALE_SPREAD), 1.0)
 
     def counted(self, counts: Counts) -> Array:
         """The weighted human votes: utterances x labels."""
@@ -83,8 +112,15 @@ class KnownRaters(Estimator):
         return _totals(ballots.rows, vectors_of(self.worth_, known[ballots.raters], ballots.vectors), len(counts))
 
     def posterior(self, counts: Counts) -> Posterior:
-        """The posterior of the classes given the weighted votes."""
-        return self.gated_.posterior(counts.with_human(self.counted(counts)))
+        """The posterior of the classes given the weighted votes, with what these add to its strength scaled."""
+        found = self.gated_.posterior(counts.with_human(self.counted(counts)))
+        if self.added_scale_ == 1.0:
+            return found
+        return Posterior(found.mean, rescaled(found.concentration, self._before(counts), self.added_scale_))
+
+    def _before(self, counts: Counts) -> Array:
+        """The strengths without human votes."""
+        return self.gated_.posterior(counts.with_human(np.zeros_like(counts.human))).concentration
 
 
 class RaterLoss:

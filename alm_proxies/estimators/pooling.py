@@ -90,11 +90,13 @@ def rescaled(strength: Array, given: Array, scale: float) -> Array:
     return np.asarray(strength + (scale - 1.0) * np.maximum(strength - given, 0.0))
 
 
-def strength_scale(mean: Array, strength: Array, given: Array, left: Array, mass: Array) -> float:
+def strength_scale(
+    mean: Array, strength: Array, given: Array, left: Array, mass: Array, spread: float = _SCALE_SPREAD
+) -> float:
     """The scale s that maximises the Dirichlet-multinomial likelihood of the held-out votes.
 
-    max_s  sum_i m_i log DM(n_i | rescaled(S_i, s) p_i) - (log s)^2 / (2 .5^2), over cuts with two held-out votes or
-    more: a single vote has no information about a strength. 1 if there is no such cut.
+    max_s  sum_i m_i log DM(n_i | rescaled(S_i, s) p_i) - (log s)^2 / (2 spread^2), over cuts with two held-out votes
+    or more: a single vote has no information about a strength. 1 if there is no such cut.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import gammaln
@@ -110,7 +112,7 @@ def strength_scale(mean: Array, strength: Array, given: Array, left: Array, mass
         total = rescaled(strength, given, float(np.exp(log_scale)))
         alpha = total[:, None] * mean
         each = (gammaln(left + alpha) - gammaln(alpha)).sum(1) + gammaln(total) - gammaln(total + votes)
-        return 0.5 * (log_scale / _SCALE_SPREAD) ** 2 - float(mass @ each)
+        return 0.5 * (log_scale / spread) ** 2 - float(mass @ each)
 
     return float(np.exp(minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded").x))
 

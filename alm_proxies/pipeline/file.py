@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -215,7 +215,11 @@ class _Sections:
         if section is not None and not isinstance(section, list):
             raise not_a_list(verb, section, place)
         wide = stage.blocks == "named"
-        read = [self._one(stage, block, (verb, at), wide=wide) for at, block in enumerate(section or ())]
+        keys = [called(stage, block) if isinstance(block, dict) else "" for block in section or ()]
+        read = [
+            self._one(stage, block, (verb, at), wide=wide, block=key if keys.count(key) == 1 else "")
+            for at, (block, key) in enumerate(zip(section or (), keys, strict=True))
+        ]
         if stage.blocks == "combined":
             own, origins = self._wide(stage)
             blocks, stated = tuple(settings for settings, _ in read), tuple(origins for _, origins in read)
@@ -231,7 +235,7 @@ class _Sections:
             yield Section(stage, name, settings, (), origins)
 
     def _one(
-        self, stage: Stage, section: Any, at: tuple[int | str, ...], *, wide: bool
+        self, stage: Stage, section: Any, at: tuple[int | str, ...], *, wide: bool, block: str = ""
     ) -> tuple[BaseModel, dict[str, str]]:
         if not isinstance(section, dict):
             raise not_a_list(str(at[0]), section, self.file.place(at))
@@ -246,13 +250,13 @@ class _Sections:
         named = f"[[{at[0]}]]" if len(at) > 1 else f"[{at[0]}]"
         top = (*FileSettings.model_fields, *FILE_WIDE)
         own = {key: value for key, value in section.items() if put[key] is None}
-        layers.append(Layer(own, named, where=str(self.file.path), text=self.file.text, at=at, top=top))
+        here = Layer(own, named, where=str(self.file.path), text=self.file.text, at=at, block=block, top=top)
+        layers.append(here)
         for key, origin in put.items():
             if origin is not None:
                 where = self.file.place(at, origin)
-                layers.append(Layer({key: section[key]}, origin, where=where, at=at, top=top))
-        # a missing key is missing in the section
-        layers.append(Layer({}, named, where=str(self.file.path), text=self.file.text, at=at, top=top))
+                layers.append(Layer({key: section[key]}, origin, where=where, at=at, block=block, top=top))
+        layers.append(replace(here, values={}))  # a missing key is missing in the section
         settings, origins = settings_from(model, *layers)
         return self._located(settings, (verb, name), (verb,)), origins
 

@@ -5,9 +5,9 @@ of eight votes. Human votes are whole; two answers of one rater of half a vote e
 four in ten (`some halves`); stated shares (`shares`); or whole with a secondary label by half of the raters, merged
 .9 to .1 (`secondary`). Every vote has the truth as its mean. Printed: the squared error of the labels, and by what part
 of the promised error, (1 - |p|^2) / (S + 1), it differs: of all utterances, of those whose raters agree, and of those
-without a majority; and the mean concentration_gain.
+without a majority; and the mean concentration_gain. With --alone the proxy is left out.
 
-    python benchmarks/fusion/shared_votes.py [--seeds 3] [--kinds halves shares] [--methods auto]
+    python benchmarks/fusion/shared_votes.py [--seeds 3] [--kinds halves shares] [--methods auto raters] [--alone]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from alm_proxies.estimators.counts import Array, Counts, counts_of
 from alm_proxies.estimators.dirichlet import Dirichlet, Weighted
 from alm_proxies.estimators.estimator import Estimator, NotConvergedWarning
 from alm_proxies.estimators.gated import Gated
+from alm_proxies.estimators.known_raters import KnownRaters
 from alm_proxies.estimators.loglinear import Loglinear
 from alm_proxies.estimators.mixture import Mixture
 from alm_proxies.estimators.stack import Stack
@@ -40,6 +41,7 @@ METHODS: dict[str, Callable[[], Estimator]] = {
     "loglinear": Loglinear,
     "gated": lambda: Gated(8, 0.003),
     "mixture": Mixture,
+    "raters": KnownRaters,
     "auto": lambda: Stack(quiet=True),
 }
 
@@ -84,11 +86,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--alone", action="store_true", help="leave the proxy out")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", NotConvergedWarning)
     print("votes        method     error  over promised: all  agree  no majority  gain: agree  no majority")
     for kind in arguments.kinds:
         made = [corpus(kind, seed) for seed in range(arguments.seeds)]
+        if arguments.alone:
+            made = [(counts.only(()), truth) for counts, truth in made]
         for method in arguments.methods:
             figures = np.mean([_figures(METHODS[method](), *each) for each in made], axis=0)
             error, *ratios = figures[:4].tolist()

@@ -140,6 +140,8 @@ def test_what_happened_to_clips_is_one_view_with_names_and_errors(
     assert lines[3] == "3 utterances with failed votes or recordings"
     of_clips = printed(["findings", out, "c5", "mine/c7"], capsys).splitlines()
     assert (len(of_clips), of_clips[0][:8]) == (2, "mine/c5:")
+    assert command(["findings", out, "c5", "--least", "problem"]) == 2
+    assert "--least" in capsys.readouterr().err
 
 
 def test_clips_of_runs_of_vary_are_said_with_their_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

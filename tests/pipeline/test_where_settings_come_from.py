@@ -230,7 +230,7 @@ def test_a_key_that_one_block_lacks_is_not_said_to_be_on_the_line_of_another(fil
     file.write_text(FILE.replace("[fuse]", '[[read]]\nformat = "table"\n[fuse]'))
     with pytest.raises(SettingsError) as error:
         check(file)
-    assert str(error.value).startswith(f"{file}: 'read.1.source' is missing")
+    assert str(error.value).startswith(f"{file}: 'read.table.source' is missing")
 
 
 def test_a_settings_file_for_a_pipeline_cannot_replace_its_blocks(file: Path) -> None:
@@ -288,6 +288,19 @@ recipe = "features"
 name = "b"
 recipe = "features"
 """
+
+
+def test_an_error_names_a_block_as_a_flag_does(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(TWO_MODELS.replace('"b"', '"b"\nepoch = 3'))
+    with pytest.raises(SettingsError, match=r"p\.toml, line 10: unknown key 'train\.b\.epoch'"):
+        read_pipeline(file)
+    file.write_text(TWO_MODELS)
+    with pytest.raises(SettingsError, match=r"p\.toml: train\.a\.epochs = -1"):
+        read_pipeline(file, changes={"train.a.epochs": -1})
+    with pytest.raises(SettingsError, match=r"p\.toml: train\.0\.epochs = -1"):  # both have that name
+        file.write_text(TWO_MODELS.replace('"b"', '"a"'))
+        read_pipeline(file, changes={"train.a.epochs": -1})
 
 
 def test_a_table_of_a_settings_file_changes_the_block_of_its_name(tmp_path: Path) -> None:
