@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
 
 from alm_proxies import __version__
 from alm_proxies.cli.ending import INTERRUPTED, SENTENCE, defect, refuse
@@ -124,7 +124,7 @@ def _run(arguments: list[str]) -> int:
             return 0
         return _print(outcome)
     except CycloptsError as error:
-        return _refuse(f"{_sentence(error)} See alm-proxies {_verb(arguments)}--help.", 2)
+        return _refuse(f"{_sentence(error)} See alm-proxies {_verb(error)}--help.", 2)
     except AlmProxiesError as error:
         return _refuse(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
@@ -166,9 +166,19 @@ def _refuse(sentence: str, code: int, *, debug: bool = False) -> int:
 
 
 def _sentence(error: CycloptsError) -> str:
+    argument = error.argument
+    if isinstance(error, MissingArgumentError) and argument is not None and not error.tokens_so_far:
+        flag = error.keyword or next((token.keyword for token in argument.tokens[::-1] if token.keyword), None)
+        if flag:
+            return f"{flag} has no value."
+        close = str(error).partition("Did you mean")
+        name = argument.name.lstrip("-").upper() if argument.index is not None else argument.name
+        return f"{name} is missing. {''.join(close[1:])}".strip()
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"There is no place for {', '.join(map(repr, error.unused_tokens))}."
     text = " ".join(str(error).split()).replace('"', "'")
     return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
-def _verb(arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and arguments[0] in VERBS else ""
+def _verb(error: CycloptsError) -> str:
+    return "".join(f"{word} " for word in error.command_chain or ())

@@ -83,7 +83,12 @@ def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFi
     ("arguments", "message"),
     [
         (["fuze"], "Did you mean"),
-        (["fuse"], "requires an argument"),
+        (["fuse"], "VOTES is missing. See alm-proxies fuse --help"),
+        (["fuse", "votes.csv", "-o"], "-o has no value"),
+        (["read", "table", "votes.csv"], "--output is missing. See alm-proxies read table --help"),
+        (["read", "table", "-o", "x"], "SOURCE is missing"),
+        (["status"], "FOLDER is missing"),
+        (["status", "x", "y z"], "no place for 'y z'"),
         (["fuse", "none.parquet", "-o", "x.parquet"], "there is no such file"),
         (["fuse", "votes.csv", "-o", "x.parquet"], "--taxonomy"),
         (["fuse", "votes.csv", "--taxonomy", "happy,bad", "-o", "x.parquet"], "row 2: 'sad' is not in the taxonomy"),
