@@ -242,7 +242,7 @@ class Section:
     @property
     def anchor(self) -> str:
         """The section's anchor in links."""
-        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+        return re.sub(r"[\W_]+", "-", self.title.lower()).strip("-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,15 @@ def test_text_of_users_is_always_escaped() -> None:
     assert not [name for name in reader.attributes if name.startswith("on")]
 
 
+def test_sections_are_found_by_titles_in_any_script() -> None:
+    titles = ["Column 性別", "Column 年齢", "Column age_group"]
+    anchors = [Section(title, "").anchor for title in titles]
+    assert len(set(anchors)) == 3
+    html = Page("Balance", "", "", sections=tuple(Section(title, "") for title in titles)).html()
+    for anchor in anchors:
+        assert html.count(f'<section id="{anchor}">') == html.count(f'href="#{anchor}"') == 1
+
+
 def test_the_page_may_load_nothing_and_says_so_to_the_browser() -> None:
     html = _page().html()
     assert "default-src 'none'" in html

@@ -258,6 +258,17 @@ def test_a_tracker_that_there_is_not_is_refused(corpus: Corpus, tmp_path: Path) 
         fit(corpus, tmp_path / "out", tracker="magic")
 
 
+def test_the_page_shows_the_curriculum_of_the_epochs_that_were_run(corpus: Corpus, tmp_path: Path) -> None:
+    settings = small_settings(
+        corpus.encoder, epochs=9, patience=1, learning_rate=1e-12, backbone_rate=0.0, curriculum={"kind": "filter"}
+    )
+    done = train(corpus.labels, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True).epochs
+    assert len(done) < 9
+    page = (tmp_path / "out/report.html").read_text()
+    figure = page[page.index('<figure id="curriculum">') :].split("</figure>")[0]
+    assert figure.split("<tbody>")[1].count("<tr>") == len(done)
+
+
 def test_the_page_draws_learning_and_curriculum_and_lists_findings(
     corpus: Corpus, tmp_path: Path, wording: Wording
 ) -> None:

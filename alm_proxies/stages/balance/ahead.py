@@ -29,6 +29,8 @@ def foresee(ahead: Ahead) -> Foreseen:
     wish = ahead.settings.classes
     count = ahead.count("labels", "labels")
     facts: tuple[str, ...] = (f"{counted(count, 'label')} at most get weights",) if count else ()
+    if ahead.settings.method == "reference" and count:
+        facts = (f"{counted(count, 'label')} at most get weights, besides items that fill up rare classes",)
     mixed = ahead.settings.generated.size
     if mixed is not None and count:
         facts += (f"{counted(count * mixed, 'generated item')} at most",)

@@ -86,7 +86,8 @@ def with_copies(
         counts = counts - lost["len"].fill_null(0).to_numpy().astype(np.int64)
         items = items.filter(has_sound)
     reached, wanted = _reached(counts, wishes), np.array([wish.target for wish in wishes])
-    findings += _findings(rows, counts, reached, wanted, wishes) + _emotional(items)
+    by_weights = _reached(weights, wishes)
+    findings += _findings(rows, counts, reached, by_weights, wishes) + _emotional(items)
     first = pl.DataFrame({"utterance_id": rows["utterance_id"], "_copies": counts, "_audible": audible})
     joined = labels.frame.join(first, on="utterance_id", how="left", maintain_order="left")
     whole_weight = pl.when("_audible").then(1.0).otherwise(pl.col("_copies").cast(pl.Float64))
@@ -148,17 +149,19 @@ def _group_columns(rows: pl.DataFrame, wishes: Sequence[Wish]) -> list[str]:
     return [kind for kind in named if kind in rows.columns and rows.schema[kind] == pl.String and kind != "ambiguity"]
 
 
-def _reached(counts: Index, wishes: Sequence[Wish]) -> Array:
-    share = counts / max(int(counts.sum()), 1)
+def _reached(counts: Index | Array, wishes: Sequence[Wish]) -> Array:
+    share = counts / max(float(counts.sum()), 1.0)
     return np.array([float(share @ wish.feature) for wish in wishes])
 
 
 def _findings(
-    rows: pl.DataFrame, counts: Index, reached: Array, wanted: Array, wishes: Sequence[Wish]
+    rows: pl.DataFrame, counts: Index, reached: Array, by_weights: Array, wishes: Sequence[Wish]
 ) -> list[Finding]:
+    """Findings for shares that copies miss and weights do not, or by less; and for utterances without a copy."""
     findings = []
-    away = np.abs(reached - wanted)
-    for place in np.flatnonzero(away > NEAR):
+    wanted = np.array([wish.target for wish in wishes])
+    away, weights_away = np.abs(reached - wanted), np.abs(by_weights - wanted)
+    for place in np.flatnonzero(away > NEAR + np.where(weights_away > NEAR, weights_away, 0.0)):
         wish = wishes[int(place)]
         message = (
             f"{wish.kind} {wish.name}: the wanted share is {wish.target:.1%}, whole copies reach {reached[place]:.1%}"

@@ -213,7 +213,7 @@ def _unmet(wishes: list[Wish], solution: Balance, settings: BalanceSettings) -> 
         if is_missed:
             message = (
                 f"{wish.kind} {wish.name}: the wanted share is {wish.target:.1%}, {reached:.1%} is as near as "
-                f"weights come to all wishes together (before {wish.today:.1%})"
+                f"weights that are not far more uneven come to all wishes together (before {wish.today:.1%})"
             )
             findings.append(Finding("balance", "wish_not_met", message, fix, where=f"{wish.kind} {wish.name}"))
     return findings

@@ -53,7 +53,7 @@ def page_of(
     )
     sections = [Section("Learning", "Lower is better.", (_learning(epochs, judged, unit),))]
     if settings.curriculum.kind != "none":
-        sections.append(_curriculum(targets, settings))
+        sections.append(_curriculum(targets, settings, len(epochs)))
     if calibration.loss:
         rows: list[list[Cell]] = [[name, value] for name, value in calibration.loss.items()]
         table = Table.of(["Calibration", "Log loss a vote"], rows)
@@ -87,8 +87,9 @@ def _learning(epochs: pl.DataFrame, judged: str, unit: str) -> Chart:
     return Curves("learning", f"Loss and development score by {unit}", unit, "nats", lines, alt=alt, note=note)
 
 
-def _curriculum(targets: Targets, settings: TrainSettings) -> Section:
+def _curriculum(targets: Targets, settings: TrainSettings, done: int) -> Section:
     table = curriculum_table(targets.shares[targets.train], settings.curriculum, settings.epochs)
+    table = table.filter(pl.col("epoch") <= done)  # not those after an early stop
     lines = []
     for stratum, role in zip(STRATA, _ROLES, strict=True):
         part = table.filter(pl.col("stratum") == stratum)

@@ -234,6 +234,16 @@ def test_utterances_without_a_recording_get_a_weight_in_place_of_copies(
     assert weights["weight"].sum() == balanced.metrics["copies"]["items"] + (heavy["weight"] - 1).sum()
 
 
+def test_shares_that_weights_miss_as_far_are_no_fault_of_the_copies(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    settings = BalanceSettings(copies=Copies(size=3), classes={"angry": 1, "happy": 0, "neutral": 0, "sad": 0})
+    balanced = balance(*corpus, tmp_path, settings)
+    assert balanced.metrics["copies"]["worst_error"] > 0.05
+    assert balanced.findings.counts()["wish_not_met"] >= 4
+    assert "copies_off_target" not in balanced.findings.counts()
+
+
 def test_few_copies_that_miss_the_shares_are_named_and_none_at_all_is_refused(
     corpus: tuple[Labels, Utterances], tmp_path: Path
 ) -> None:
