@@ -65,25 +65,13 @@ def findings(
         lines = [_of_clip(name, own) for (name,), own in rows.group_by("utterance_id", maintain_order=True)]
         total = counted(len(lines), "utterance")
         return Outcome("\n".join([*lines, f"{total} with failed votes or recordings"]), _data(rows), 0, common.json)
-    rows = _folded(outputs.findings())
+    rows = outputs.distinct_findings()
     wanted = rows.filter(pl.col("severity").is_in(SEVERITIES[SEVERITIES.index(least) :]))
     lines = [_line(row) for row in wanted.iter_rows(named=True)]
     rest = rows.height - wanted.height
     left_out = f", {rest:,} less serious ones not listed" if rest else ""
     lines.append(f"{counted(wanted.height, 'finding')}{left_out}")
     return Outcome("\n".join(lines), _data(wanted), 0, common.json)
-
-
-def _folded(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each finding once, with the stages and the files that have it: several stages open a recording that is missing,
-    and runs of a [vary] find the same.
-    """
-    texts = [placed(message, where) for message, where in rows.select("message", "where").iter_rows()]
-    same = ["severity", "kind", "utterance_id", "text", "fix", "count"]
-    others = [name for name in rows.columns if name not in same]
-    grouped = rows.with_columns(text=pl.Series(texts, dtype=pl.String)).group_by(same, maintain_order=True)
-    folded = grouped.agg(pl.col(others).first(), stages=pl.col("stage").unique(maintain_order=True), files="file")
-    return folded.select(*rows.columns, "stages", "files")
 
 
 def _about(rows: pl.DataFrame, utterances: Iterable[str] | None) -> pl.DataFrame:

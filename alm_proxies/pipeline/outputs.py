@@ -12,6 +12,7 @@ import polars as pl
 
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import open_file, refuse_unreadable_folder
+from alm_proxies.finding import placed
 from alm_proxies.pipeline.perform import FINDINGS, RUNNING
 from alm_proxies.pipeline.recorded import Recorded
 from alm_proxies.pipeline.result_files import MARKER
@@ -87,6 +88,18 @@ class Outputs:
             return empty.with_columns(file=pl.lit(None, pl.String))
         order = pl.col("severity").replace_strict({"problem": 0, "warning": 1, "info": 2}, return_dtype=pl.Int8)
         return pl.concat(frames).sort(order, -pl.col("count"), maintain_order=True)
+
+    def distinct_findings(self) -> pl.DataFrame:
+        """Each finding once, with the stages and the files that have it: several stages open a recording that is
+        missing, and runs of a [vary] find the same.
+        """
+        rows = self.findings()
+        texts = [placed(message, where) for message, where in rows.select("message", "where").iter_rows()]
+        same = ["severity", "kind", "utterance_id", "text", "fix", "count"]
+        others = [name for name in rows.columns if name not in same]
+        grouped = rows.with_columns(text=pl.Series(texts, dtype=pl.String)).group_by(same, maintain_order=True)
+        folded = grouped.agg(pl.col(others).first(), stages=pl.col("stage").unique(maintain_order=True), files="file")
+        return folded.select(*rows.columns, "stages", "files")
 
     def clips(self) -> pl.DataFrame:
         """Errors of single utterances: votes that are not ok, recordings that could not be used.

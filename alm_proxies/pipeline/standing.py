@@ -81,7 +81,7 @@ class Standing:
     results: dict[str, tuple[str, ...]]
     """Paths of the results, by kind: page, labels, votes, utterances."""
     findings: dict[str, int]
-    """Number of findings by severity."""
+    """Number of findings by severity; what several stages or runs found alike counts once."""
     clips: int
     """Number of utterances with a vote that is not ok or a recording that could not be used."""
     wrong: tuple[str, ...] = ()
@@ -164,7 +164,7 @@ def standing_of(place: str | Path) -> Standing:
     severities: dict[str, int] = dict.fromkeys(SEVERITIES, 0)
     clips = 0
     try:
-        findings = outputs.findings()
+        findings = outputs.distinct_findings()
         severities |= dict(findings.group_by("severity").agg(pl.len()).iter_rows())
         clips = outputs.clips()["utterance_id"].n_unique()
     except AlmProxiesError as error:

@@ -426,6 +426,7 @@ def test_what_several_runs_found_alike_is_one_line(tmp_path: Path, capsys: pytes
     assert sum("secondary labels" in line for line in lines) == 1
     assert "(63 times). Set merge. (in 2 files)" in lines[-2]
     assert lines[-1] == "3 findings"
+    assert sum(standing_of(tmp_path).findings.values()) == 3
     rows = json.loads(printed(["findings", str(tmp_path), "--json"], capsys))["findings"]
     assert [row["files"] for row in rows if row["kind"] == "secondary"] == [
         ["one/findings.parquet", "two/findings.parquet"]
