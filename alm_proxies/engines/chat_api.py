@@ -104,8 +104,9 @@ def form_fields(request: Request, *, structured: bool, schema: bool) -> dict[str
     return {}
 
 
-NO_CREDIT = "HTTP 429: the account has no credit left"
-"""The message of a fault that another key or another file does not solve."""
+NO_CREDIT = "the account has no credit left"
+"""The end of the message of a fault that another key or another file does not solve."""
+_WITHOUT_CREDIT = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 
 
 def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultError:
@@ -121,8 +122,8 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
         return FaultError("malformed", f"HTTP {status} instead of 200")
     if status in (401, 403) or code == "API_KEY_INVALID":
         return FaultError("unauthorised", f"HTTP {status}: the server does not accept the key")
-    if status == 429 and code in ("insufficient_quota", "billing_hard_limit_reached"):
-        return FaultError("unauthorised", NO_CREDIT)
+    if status == 402 or (status in (400, 429) and code in _WITHOUT_CREDIT):
+        return FaultError("unauthorised", f"HTTP {status}: {NO_CREDIT}")
     if status == 429:
         return FaultError("rate_limited", message, again)
     if status in (408, 504):
@@ -138,6 +139,26 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
     elif status == 415 or ("audio" in lower and any(word in lower for word in _AUDIO_WORDS)):
         kind = "corrupt_audio"
     return FaultError(kind, message)
+
+
+def fault_within(content: bytes) -> FaultError | None:
+    """The fault of a 200 response that has an error in place of an answer, as gateways send it; None if it has none.
+
+    It may be charged for, as any 200.
+    """
+    try:
+        payload = from_json(content)
+    except ValueError:
+        return None
+    error = payload.get("error") if isinstance(payload, dict) else None
+    if not isinstance(error, dict) or "choices" in payload:
+        return None
+    code, (message, _, _) = error.get("code"), _message_of(content)
+    if isinstance(code, int) and 400 <= code < 600:
+        fault = fault_of(code, {}, content)
+        fault.paid = True
+        return fault
+    return FaultError("malformed", f"HTTP 200 with an error: {message[:_LONGEST_MESSAGE]}")
 
 
 def is_about_n(failure: Failure) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alm_proxies.engines.bounds import Most
+from alm_proxies.engines.chat_api import fault_within
 from alm_proxies.engines.engine import REFUSAL, Reported
 from alm_proxies.engines.faults import FaultError
 
@@ -20,6 +21,8 @@ _SUM_AT_MOST = 1.02
 """Maximum sum of the probabilities of first tokens; rounding may bring it above 1."""
 _LONGEST_WORD = 64
 """Maximum length of a finish reason or a model's name; longer ones are truncated."""
+_FINISH = {"error": "failed", "model_length": "length", "max_tokens": "length"}
+"""Finish reasons of gateways and other servers (OpenRouter, Mistral, Anthropic) by ours, whatever their case."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -138,7 +141,10 @@ def read_completion(content: bytes, most: Most, *, words: bool = True) -> Comple
 
     The fault has the token counts that the response reports.
     """
-    body = _parse(_ScoredBody if most.scores else _Body, content, "chat completion")
+    try:
+        body = _parse(_ScoredBody if most.scores else _Body, content, "chat completion")
+    except FaultError as fault:
+        raise fault_within(content) or fault from None
     try:
         return _completion(body, most, words=words)
     except FaultError as fault:
@@ -158,7 +164,9 @@ def _completion(body: _Body, most: Most, *, words: bool) -> Completion:
     longest = max(map(len, (*texts, *reasoning)))
     if longest > most.letters:
         raise malformed(f"an answer of {longest:,} letters to a question for {most.tokens_each:,} tokens")
-    finish = tuple((choice.finish_reason or "stop")[:_LONGEST_WORD] for choice in choices)
+    finish = tuple(_finish(choice.finish_reason or "stop") for choice in choices)
+    if all(reason == "failed" for reason in finish):
+        raise FaultError("server_error", "the server broke off its answer (finish_reason: error)")
     declined = next((message.declined for message in messages if message.declined), "")
     if declined and not any(texts):
         raise FaultError("refused", declined[:_LONGEST_MESSAGE])
@@ -243,6 +251,10 @@ def _text_of(parts: Sequence[_Content]) -> str:
     return "".join(part.text for part in parts if part.text is not None and part.type in ("text", "output_text"))
 
 
+def _finish(reason: str) -> str:
+    return _FINISH.get(reason.casefold(), reason[:_LONGEST_WORD])
+
+
 def _in_order(choices: Sequence[_Choice]) -> Sequence[_Choice]:
     """The answers in the order of their index, if all have one: the order decides which seed an answer has."""
     indices = [choice.index for choice in choices if choice.index is not None]
@@ -252,14 +264,18 @@ def _in_order(choices: Sequence[_Choice]) -> Sequence[_Choice]:
 
 
 def _counts(usage: object, most: Most) -> tuple[int, int, bool]:
-    """Tokens in and out, and whether a count was impossible; the upper bound takes its place."""
+    """Tokens in and out, and whether a count was impossible; the upper bound takes its place.
+
+    Some servers count reasoning in the total only, and some reason for longer than they were allowed to.
+    """
     if not isinstance(usage, dict):
         return (0, 0, False) if usage is None else (most.tokens_in, most.tokens_out, True)
     tokens_in, wrong_in = _count(usage.get("prompt_tokens"), most.tokens_in)
     tokens_out, wrong_out = _count(usage.get("completion_tokens"), most.tokens_out)
     total, wrong_total = _count(usage.get("total_tokens"), most.tokens_in + most.tokens_out)
-    if tokens_in and not (wrong_in or wrong_out or wrong_total) and total - tokens_in <= most.tokens_out:
-        tokens_out = max(tokens_out, total - tokens_in)  # some servers count reasoning in the total only
+    if tokens_in and not (wrong_in or wrong_out):
+        wrong_out = wrong_total or total - tokens_in > most.tokens_out
+        tokens_out = most.tokens_out if wrong_out else max(tokens_out, total - tokens_in)
     return tokens_in, tokens_out, wrong_in or wrong_out
 
 

@@ -237,7 +237,7 @@ class OpenAI:
 
     async def _fix_for(self, failure: Failure, serve: OpenAIServe) -> str:
         """The fix for a server that cannot be probed."""
-        if failure.kind == "unauthorised" and failure.message != chat_api.NO_CREDIT:
+        if failure.kind == "unauthorised" and not failure.message.endswith(chat_api.NO_CREDIT):
             if serve.key_from is not None:
                 return f"Check the key in {serve.key_from}, which serve.key_from names."
             setting = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'
@@ -395,6 +395,6 @@ def _content(response: Answered) -> bytes:
 
 def _finish(text: str, finish: str, choices: tuple[str, ...]) -> str:
     """The finish reason: a complete choice was not cut off, even at max_tokens; an empty text is not an answer."""
-    if text in choices:
+    if text in choices and finish != "failed":
         return "stop"
     return "failed" if not text and finish == "stop" else finish

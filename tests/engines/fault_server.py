@@ -119,6 +119,8 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         act = "401"
     if kind == "bankrupt":
         act = "quota"
+    if kind == "prepaid":
+        act = "402"
     if kind == "deaf" and any(part["type"] == "input_audio" for part in parts):
         act = "400"
     if kind == "few" and asked.get("n", 1) > 4:

@@ -62,6 +62,42 @@ def test_a_refusal_among_answers_is_that_answer_alone() -> None:
     assert fault.value.failure.kind == "refused"
 
 
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [("model_length", "length"), ("MAX_TOKENS", "length"), ("length", "length"), ("end_turn", "end_turn")],
+)
+def test_an_answer_that_was_cut_is_known_by_the_words_of_several_servers(reason: str, finish: str) -> None:
+    (choice,) = body()["choices"]
+    assert read({"choices": [choice | {"finish_reason": reason}]}).finish == (finish,)
+
+
+def test_an_answer_at_which_the_server_broke_off_is_none() -> None:
+    (whole,) = body()["choices"]
+    broken = body("I think the speaker is ang")["choices"][0] | {"finish_reason": "error"}
+    usage = {"prompt_tokens": 7, "completion_tokens": 5}
+    with pytest.raises(FaultError) as fault:
+        read({"choices": [broken], "usage": usage})
+    assert (fault.value.failure.kind, fault.value.reported[:3]) == ("server_error", (1, 7, 5))
+    assert read({"choices": [whole, broken], "usage": usage}).finish == ("stop", "failed")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ({"code": 429, "message": "slow down"}, "rate_limited"),
+        ({"code": 402, "message": "insufficient credits"}, "unauthorised"),
+        ({"code": 502, "message": "provider gone"}, "server_error"),
+        ({"code": "odd", "message": "no model"}, "malformed"),
+        ({"code": 7, "message": "no model"}, "malformed"),
+    ],
+)
+def test_an_error_in_place_of_an_answer_is_that_fault_and_may_be_charged_for(error: dict[str, Any], kind: str) -> None:
+    with pytest.raises(FaultError) as fault:
+        read({"error": error})
+    assert (fault.value.failure.kind, fault.value.paid) == (kind, True)
+    assert kind == "unauthorised" or error["message"] in fault.value.failure.message
+
+
 NOT_COMPLETIONS: dict[str, Any] = {
     "integer content": body(7),
     "boolean content": body(True),
@@ -119,7 +155,8 @@ def test_whatever_is_no_completion_is_malformed(content: Any) -> None:
         ({"prompt_tokens": "20"}, (500, 0, True)),
         ({"prompt_tokens": True}, (500, 0, True)),
         ({"prompt_tokens": 20.5}, (500, 0, True)),
-        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 10**15}, (20, 3, False)),
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 10**15}, (20, 16, True)),
+        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 37}, (20, 16, True)),
         ([1, 2], (500, 16, True)),
         ("none", (500, 16, True)),
     ],
@@ -137,7 +174,6 @@ def test_an_impossible_count_is_replaced_by_the_most_there_can_be(usage: Any, ex
         ({"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 29}, 9),
         ({"prompt_tokens": 20, "total_tokens": 21}, 1),
         ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 19}, 3),
-        ({"prompt_tokens": 20, "completion_tokens": 3, "total_tokens": 37}, 3),
         ({"completion_tokens": 3, "total_tokens": 9}, 3),
     ],
 )

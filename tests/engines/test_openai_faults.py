@@ -62,6 +62,7 @@ FINAL = {
     "422": "bad_request",
     "401": "unauthorised",
     "403": "unauthorised",
+    "402": "unauthorised",
     "quota": "unauthorised",
     "refusal": "refused",
     "filter": "refused",
@@ -241,9 +242,9 @@ def test_a_wrong_key_stops_before_anything_is_asked(fault_server, monkeypatch):
 
 def test_an_account_without_credit_needs_credit_and_no_other_key(fault_server, monkeypatch):
     monkeypatch.setenv("A_KEY", "sesame")
-    for key_from in ("A_KEY", None):
+    for model, key_from in (("bankrupt", "A_KEY"), ("bankrupt", None), ("prepaid", "A_KEY")):
         with pytest.raises(EngineError, match="no credit left") as error:
-            asyncio.run(open_engine("bankrupt", OpenAIServe(base_urls=(fault_server.url,), key_from=key_from)))
+            asyncio.run(open_engine(model, OpenAIServe(base_urls=(fault_server.url,), key_from=key_from)))
         assert error.value.fix == "Add credit to the account, then run the same command again."
 
 
