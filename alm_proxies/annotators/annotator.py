@@ -72,6 +72,8 @@ class Annotator:
             words = f"{counted(len(labels), 'label')}, more than the 26 letters that serve as codes"
             raise SettingsError(words, where=self.where, fix=fix)
         shown = labels if elicits != "attributes" else ()
+        if file.answer == "codes" and file.elicit != "score":
+            _refuse_codes(shown, self.where)
         orders = label_orders(len(shown), file.cross.label_orders, where=self.where)
         cells = cells_of(file.cross.temperature, file.cross.focus, orders)
         count = votes or file.votes or len(cells)
@@ -300,6 +302,17 @@ class Annotator:
                 cannot = (f"needs several tokens for the code {several[0]!r}", 'Write answer = "words".')
         if cannot is not None:
             raise SettingsError(f"{can.engine} {can.model} {cannot[0]}", where=self.where, fix=cannot[1])
+
+
+def _refuse_codes(labels: Sequence[str], where: str) -> None:
+    """Raise SettingsError for a label that is a code too: a reply could mean either of two labels."""
+    codes = _LETTERS[: len(labels)]
+    both = [label for label in labels if len(label) == 1 and label.upper() in codes]
+    if both:
+        message = (
+            f"the label {both[0]!r} is also one of the codes {codes[0]} to {codes[-1]}, so that replies are ambiguous"
+        )
+        raise SettingsError(message, where=where, fix='Write answer = "words", or give the labels longer names.')
 
 
 def _audio(clip: Clip | Audio | str | Path, rate: int) -> Audio:

@@ -51,9 +51,11 @@ class PromptContext:
 
     @classmethod
     def of(cls, row: Mapping[str, Any], turns: int) -> PromptContext:
-        """The context of an utterance with its transcript and speaker, and with this number of earlier `turns`."""
+        """The context of an utterance with its transcript and speaker, and of this number of earlier `turns` those with
+        a transcript.
+        """
         before = (row.get("turns") or [])[-turns:] if turns else []
-        shown = tuple((turn["speaker"], turn["transcript"]) for turn in before)
+        shown = tuple((turn["speaker"], turn["transcript"]) for turn in before if turn["transcript"] is not None)
         return cls(row["transcript"], row["speaker"], shown, row.get("evidence"))
 
     def missing(self, requires: Sequence[str]) -> tuple[str, ...]:

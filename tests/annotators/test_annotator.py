@@ -234,3 +234,15 @@ def test_votes_depend_on_the_content_of_a_table_of_answers(tmp_path: Path) -> No
         path.write_text(f"utterance_id,text\nu,{text}\n")
         digests.append(annotator_with(serve={"answers": str(path)}).digest)
     assert digests[0] == digests[2] != digests[1]
+
+
+def test_labels_that_are_codes_too_are_refused_where_a_reply_could_mean_either() -> None:
+    letters = ("A", "D", "F", "H")
+    for more in ({}, {"elicit": "state", "prompt": "distribution"}):
+        file = AnnotatorFile.model_validate({"name": "a", "engine": "scripted", "model": "m", **more})
+        with pytest.raises(SettingsError, match="the label 'A' is also one of the codes A to D"):
+            Annotator.of(file).ready(letters)
+    for more in ({"answer": "words"}, {"elicit": "score"}):
+        file = AnnotatorFile.model_validate({"name": "a", "engine": "scripted", "model": "m", **more})
+        assert Annotator.of(file).ready(letters).labels == letters
+    assert Annotator.of(AnnotatorFile(name="a", engine="scripted", model="m")).ready(("N", "S")).labels == ("N", "S")

@@ -117,6 +117,26 @@ def test_check_says_what_an_injected_transcript_does(file: Path, capsys: pytest.
     assert "an injected" in capsys.readouterr().err
 
 
+def test_check_asks_for_no_more_than_is_left_of_the_budget(file: Path) -> None:
+    paid = check(file).paid
+    bounded = file.with_name("bounded.toml")
+    for more, asks in ((0.0, False), (100.0, True)):
+        bounded.write_text(file.read_text().replace("[fuse]", f"budget = {paid + more}\n[fuse]"))
+        facts = "\n".join(check(bounded, ask=5).facts)
+        assert ("asking cost " in facts) == asks
+
+
+def test_check_prices_the_injection_of_an_annotator_that_has_changed_anew(file: Path, tmp_path: Path) -> None:
+    shutil.copytree(file.parent, tmp_path / "again")
+    here, annotator = tmp_path / "again" / "sim.toml", tmp_path / "again" / "ideal.toml"
+    here.write_text(file.read_text().replace(str(file.parent), str(here.parent)))
+    assert check(here).expected_price == 0.0
+    annotator.write_text(annotator.read_text().replace("0.7", "0.8"))
+    checked = check(here)
+    votes = checked.foreseen["annotate"].data["ideal"]["price"]
+    assert checked.expected_price / votes == pytest.approx(1.2, abs=0.1)  # 4 of 40 utterances twice more
+
+
 def test_what_injection_will_cost_is_in_the_price_that_check_says(file: Path, tmp_path: Path) -> None:
     rows = [f"u{number},r,happy,u{number}.wav,Well." for number in range(20)]
     (tmp_path / "votes.csv").write_text("\n".join(["utterance_id,annotator,label,audio,transcript", *rows]))

@@ -109,7 +109,7 @@ def foresee(ahead: Ahead) -> Foreseen:
             frame = chosen(every, settings, HumanVotes.of(ahead.table("votes")))
             expected[ready.name] = expectation_of(ready, frame, ledger, settings.seed)
             facts.append(f"{ready.name}: {expected[ready.name]}")
-            price_injected += _injected(ready, frame, settings, ledger, facts)
+            price_injected += _injected(ready, frame, settings, ledger, expected[ready.name].price_of_vote, facts)
     planned = sum(counts.planned for counts in expected.values())
     foreseen = Foreseen(
         facts=tuple(facts),
@@ -156,9 +156,14 @@ def _refuse_egress(annotator: Annotator, utterances: Utterances, settings: Annot
 
 
 def _injected(
-    annotator: Annotator, frame: pl.DataFrame, settings: AnnotateSettings, ledger: Ledger | None, facts: list[str]
+    annotator: Annotator,
+    frame: pl.DataFrame,
+    settings: AnnotateSettings,
+    ledger: Ledger | None,
+    price_of_vote: float | None,
+    facts: list[str],
 ) -> float:
-    """The expected cost of the votes with injected transcripts."""
+    """The expected cost of the votes with injected transcripts, by the measured price of a vote if it is known."""
     if not shows_transcripts(annotator):
         return 0.0
     twice = injection_sample(frame, settings.injection, shard_of(settings.shard))
@@ -168,8 +173,12 @@ def _injected(
             "injected transcript"
         )
         facts.append(fact)
-    planned, cast, failed = ledger.injected_so_far() if ledger is not None else (0, 0, 0)
+    planned, cast, failed = 0, 0, 0
+    if ledger is not None and ledger.number_of(annotator.name, annotator.digest, settings.seed) is not None:
+        planned, cast, failed = ledger.injected_so_far()
     left = 1.0 - (cast - failed) / planned if planned else 1.0
+    if price_of_vote is not None:
+        return left * 2.0 * price_of_vote * annotator.votes * twice.height
     return left * price_of_injection([annotator], twice)
 
 
@@ -184,6 +193,7 @@ def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
     spoken = utterances if utterances is not None else Utterances.read(written)
     spoken = Utterances(spoken.frame, spoken.about.with_(taxonomy=ahead.labels))
     pilot = ahead.settings.model_copy(update={"limit": ahead.ask, "injection": ahead.ask, "shard": None})
+    left = None if pilot.budget is None else max(0.0, pilot.budget - foreseen.paid)
     for annotator in read_panel(ahead.settings):
         name = annotator.name
         if not shows_transcripts(annotator):
@@ -191,13 +201,15 @@ def _ask(foreseen: Foreseen, ahead: Ahead) -> Foreseen:
             continue
         try:
             with TemporaryDirectory(prefix="alm-proxies-") as folder:
-                written_ = annotate(spoken, [annotator], folder, pilot, quiet=True)
+                of_budget = pilot.model_copy(update={"budget": left})
+                written_ = annotate(spoken, [annotator], folder, of_budget, quiet=True)
         except AlmProxiesError as error:
             problems.append(str(error))
             continue
         if written_.interrupted:
             raise KeyboardInterrupt
         spent = written_.spent
+        left = None if left is None else max(0.0, left - spent.price)
         cost = f"; asking cost {in_money(spent.price, spent.currency)}" if spent.price else ""
         turned = written_.votes.about.annotators[name].injected
         facts.append(f"{name}: {turned or 'what an injected transcript turns could not be measured'}{cost}")

@@ -118,13 +118,16 @@ def in_fair_order(frame: pl.DataFrame, seed: int, strata: Sequence[str]) -> pl.D
 
 
 def with_turns(frame: pl.DataFrame, everything: pl.DataFrame, count: int) -> pl.DataFrame:
-    """Adds `turns`: (speaker, transcript) of up to `count` earlier turns of the dialogue, oldest first."""
+    """Adds `turns`: (speaker, transcript) of up to `count` earlier turns of the dialogue, oldest first.
+
+    Turns without a transcript are among them: how many are shown differs between annotators of a panel.
+    """
     if count == 0:
         return frame
     dialogues = everything.filter(pl.col("dialogue").is_not_null()).sort("dialogue", "turn", "start", "utterance_id")
     turn = pl.struct("speaker", "transcript")
     before = [turn.shift(back).over("dialogue") for back in range(count, 0, -1)]
-    turns = pl.concat_list(before).list.eval(pl.element().filter(pl.element().struct.field("transcript").is_not_null()))
+    turns = pl.concat_list(before).list.drop_nulls()
     return frame.join(
         dialogues.select("utterance_id", turns=turns), on="utterance_id", how="left", maintain_order="left"
     )

@@ -217,7 +217,12 @@ class Group:
         """Request all missing votes until they are complete or there is a reason to stop."""
         for member in self._members:
             billed = BilledEngine(self._engine, self._account, self._estimates[member.number])
-            self._silence[member.number] = await scores_of_silence(member.annotator, billed)
+            try:
+                self._silence[member.number] = await scores_of_silence(member.annotator, billed)
+            except EngineError:
+                if self._state.halt.now:
+                    return  # it was called off
+                raise
         try:
             rows, rate = self._plan.rows(self._members), self._engine.abilities.rate
             async with aclosing(opened_ahead(rows, rate, remote=self._plan.remote)) as recordings:

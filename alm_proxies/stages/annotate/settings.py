@@ -79,4 +79,5 @@ STAGE = Stage(
     depends="alm_proxies.stages.annotate.ahead:inputs_of",
     foresee="alm_proxies.stages.annotate.ahead:foresee",
     hears=True,
+    revision=2,
 )

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 from listening import draws, listening
 
-from alm_proxies.engines.engine import Request
+from alm_proxies.engines.bill import TriedOut
+from alm_proxies.engines.engine import Abilities, Failure, Reply, Request
 from alm_proxies.errors import SettingsError
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Utterances, Votes
@@ -360,6 +361,67 @@ def test_previous_turns_and_measured_evidence_reach_the_prompt(corpus: Make, ann
     again: list[Request] = []
     annotate(utterances, panel, tmp_path / "out", AnnotateSettings(), engine_of=listening(again))
     assert again == []
+
+
+def test_the_turns_that_an_annotator_is_shown_do_not_depend_on_the_others(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    words = ["Zero.", "One.", None, "Three.", "Four."]
+    utterances = corpus(5, dialogue=["sim/d"] * 5, turn=list(range(5)), transcript=words)
+    shown = "{% for turn in turns %}{{ turn.transcript }}{% endfor %}{{ choices }}"
+    (tmp_path / "long.toml").write_text(f'elicits = "label"\nturns = 5\nafter = "{shown}"\n')
+    context = annotator(utterances, "context", prompt="context", votes=1)
+    longer = annotator(utterances, "longer", prompt="long.toml", votes=1)
+    asked: list[Request] = []
+    annotate(utterances, [context], tmp_path / "out", AnnotateSettings(), engine_of=listening(asked))
+    both: list[Request] = []
+    annotate(utterances, [longer, context], tmp_path / "out", AnnotateSettings(), engine_of=listening(both))
+    assert {request.key.partition("|")[0] for request in both} == {"longer"}
+    prompts = {request.key: str(request.questions[0].turns[-1].parts[-1]) for request in (*asked, *both)}
+    for name, earlier in (("context", ["One.", "Three."]), ("longer", ["Zero.", "One.", "Three."])):
+        prompt = prompts[f"{name}|sim/00004|0|0"]
+        assert [word for word in words[:4] if word and f"<quote>{word}</quote>" in prompt] == earlier
+
+
+class CalledOff:
+    """An engine whose first request is in flight when Ctrl-C is pressed."""
+
+    tried_out = TriedOut()
+
+    def __init__(self) -> None:
+        self.abilities = Abilities("scripted", "m", local=True, score=True, score_words=True)
+        self._off = asyncio.Event()
+
+    async def ask(self, request: Request) -> Reply:
+        signal.raise_signal(signal.SIGINT)
+        await self._off.wait()
+        return Reply(request.key, failure=Failure("called_off", "SIGINT received"), paid_tries=0, counted=0)
+
+    def away(self) -> None:
+        return None
+
+    def call_off(self, kind: str, message: str) -> None:
+        self._off.set()
+
+    async def token_counts(self, texts: tuple[str, ...]) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+def test_ctrl_c_while_silence_is_asked_about_stops_as_at_any_moment(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(3)
+    scripted = annotator(utterances, elicit="score", content_free=True)
+
+    async def engine_of(_: object) -> Any:
+        return CalledOff()
+
+    annotated = annotate(utterances, [scripted], tmp_path / "out", AnnotateSettings(), engine_of=engine_of, quiet=True)
+    assert (annotated.interrupted, annotated.stopped) == (True, "SIGINT received")
+    assert annotated.spent.cast == 0
 
 
 def test_a_new_price_table_counts_from_its_own_votes_on_also_where_the_clock_was_set_back(
