@@ -286,6 +286,7 @@ KINDS: dict[str, Kind] = {
     "class_without_utterances": Kind(
         "warning", "A class is the most likely label of no utterance.", 'Use method = "dime".'
     ),
+    "silent_item": Kind("info", "Items mixed of the silence before a longer recording were left out."),
     "drifted": Kind("info", "Generated items for which the listener predicts another emotion were left out."),
     "not_generated": Kind("warning", "No items are generated: a listener cannot be trained.", "Give more recordings."),
     "without_neighbour": Kind("info", "Utterances have no partner for a mixture, of the same or a compatible speaker."),

@@ -31,7 +31,7 @@ LONGEST = 300.0
 """The default limit on the duration of a clip, in seconds."""
 
 _SLACK = 0.05  # seconds by which a slice may end after the file, or the file before its stated end
-_SILENT = 1e-4  # half of peak to peak, of full scale: -80 dB
+SILENT = 1e-4  # half of peak to peak, of full scale: -80 dB
 _BLOCK = 1 << 18  # frames read at once
 _MP3_EARLIER = 24 * 1152  # frames
 _UNKNOWN = 1 << 62  # libsndfile returns a larger number if a file does not state its length
@@ -335,7 +335,7 @@ def _refuse_unusable(samples: NDArray[np.float32], where: str) -> None:
             where=where,
             fix="Export the recording again.",
         )
-    if (high - low) / 2 < _SILENT:
+    if (high - low) / 2 < SILENT:
         raise RecordingError("silent", "it is never louder than -80 dB of full scale", where=where, fix="Leave it out.")
 
 

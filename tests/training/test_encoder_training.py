@@ -269,6 +269,16 @@ def test_the_page_shows_the_curriculum_of_the_epochs_that_were_run(corpus: Corpu
     assert figure.split("<tbody>")[1].count("<tr>") == len(done)
 
 
+def test_the_page_says_what_share_the_curriculum_kept_where_entropies_are_equal(corpus: Corpus, tmp_path: Path) -> None:
+    alike = corpus.labels.frame.with_columns(p_angry=1.0, p_neutral=0.0, p_sad=0.0).drop("entropy", "ambiguity")
+    labels = Labels.of(alike, about=corpus.labels.about)
+    settings = small_settings(corpus.encoder, epochs=1, curriculum={"kind": "reverse_filter"})
+    train(labels, corpus.utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+    section = (tmp_path / "out/report.html").read_text().split('<section id="curriculum">')[1].split("<figure")[0]
+    assert "100%" in section
+    assert "0.5" in section
+
+
 def test_the_page_draws_learning_and_curriculum_and_lists_findings(
     corpus: Corpus, tmp_path: Path, wording: Wording
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from alm_proxies.audio.clip import Clip, decode_ahead
+from alm_proxies.audio.clip import SILENT, Clip, decode_ahead
 from alm_proxies.audio.recipe import Recipe, Sounds, render
 from alm_proxies.seeds import seed_of
 from alm_proxies.stages.balance.rendering import rendered
@@ -35,7 +35,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Mixture:
-    """The audio of a mixture and the durations of both parents; findings if one of them cannot be opened."""
+    """The audio of a mixture and the durations of both parents; findings if one cannot be opened, or it is silent."""
 
     pair: Pair
     clip: Clip | None
@@ -104,7 +104,11 @@ def opened(pairs: Sequence[Pair], rows: pl.DataFrame, sounds: Sounds, seed: int)
                 clips.append(opened_parent.clip)
         if findings:
             return Mixture(pair, None, findings=tuple(findings))
-        return Mixture(pair, render(_recipe(pair, first, second, seed), clips), tuple(clip.duration for clip in clips))
+        clip = render(_recipe(pair, first, second, seed), clips)
+        if np.ptp(clip.samples) / 2 < SILENT:
+            message = f"left out: it would be silent, as {first} is for as long as {second} lasts"
+            return Mixture(pair, None, findings=(Finding(STAGE, "silent_item", message, utterance_id=pair.name),))
+        return Mixture(pair, clip, tuple(clip.duration for clip in clips))
 
     yield from decode_ahead(pairs, mixture_of)
 

@@ -108,4 +108,10 @@ def _curriculum(targets: Targets, settings: TrainSettings, done: int) -> Section
         digits=2,
     )
     lead = f"The curriculum is {settings.curriculum.kind.replace('_', ' ')}; 0 = left out in that epoch."
+    if "filter" in settings.curriculum.kind:
+        kept = float((first["kept"] * first["utterances"]).sum()) / max(int(first["utterances"].sum()), 1)
+        lead += (
+            f" {kept:.0%} of the utterances were used in the first epoch, for the share "
+            f"{settings.curriculum.shares[0]:g}; those of equal entropy stay or go together."
+        )
     return Section("Curriculum", lead, (chart,))

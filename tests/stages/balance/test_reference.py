@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 from pydantic import ValidationError
 
 from alm_proxies.audio.recipe import Recipe, Sounds
@@ -160,6 +161,29 @@ def test_pitch_and_rate_change_by_a_semitone_and_five_per_cent_at_most_in_the_re
         else:
             assert (name, abs(given["factor"] - 1) <= 0.05) == ("speed", True)
     assert {name for name, _ in effects} == {"pitch", "speed"}
+
+
+def test_an_item_of_the_silence_before_a_longer_recording_is_left_out(
+    corpus: tuple[Labels, Utterances], tmp_path: Path
+) -> None:
+    labels, utterances = corpus
+    rng = np.random.default_rng(0)
+    waited = np.concatenate([np.zeros(24_000), rng.normal(0, 0.1, 8_000)])
+    soundfile.write(tmp_path / "waited.wav", waited, 16_000)
+    soundfile.write(tmp_path / "short.wav", rng.normal(0, 0.1, 16_000), 16_000)
+    name = pl.when(pl.int_range(pl.len()) % 2 == 0).then(pl.lit("waited.wav")).otherwise(pl.lit("short.wav"))
+    frame = utterances.frame.with_columns(audio=pl.lit(f"{tmp_path}/") + name)
+    settings = BalanceSettings(method="reference", reference=Reference(ratio=0.5, neighbours=100), examples=0)
+    balanced = balance(labels, Utterances.of(frame, about=utterances.about), tmp_path / "out", settings)
+    sounds = Sounds(balanced.utterances, stage="balance")
+    items = items_of(balanced)
+    assert items
+    assert balanced.findings.counts()["silent_item"] > 0
+    for item in items:
+        clip = sounds.open(str(item["utterance_id"])).clip
+        assert clip is not None
+        assert np.abs(clip.samples).max() > 1e-3
+    assert balanced.metrics["reference"]["items"] == len(items)
 
 
 def test_a_recording_without_features_is_no_neighbour_and_is_named(
