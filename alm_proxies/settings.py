@@ -191,7 +191,7 @@ class Layer:
     at: tuple[int | str, ...] = ()
     """The place of the values in the file, such as ("read", 0)."""
     block: str = ""
-    """The name of that block in errors; without one its number is shown."""
+    """The name of that block in errors, or its number."""
     verb: str = ""
     """The command, if the values are its flags."""
     top: tuple[str, ...] = field(default=())

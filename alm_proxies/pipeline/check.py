@@ -152,9 +152,9 @@ def _effective(node: Node) -> Iterator[tuple[str, tuple[Any, str]]]:
     section = node.section
     for name, value in section.settings.model_dump(mode="json", by_alias=True).items():
         yield name, (value, section.origins.get(name, "default"))
-    for number, (block, origins) in enumerate(zip(section.blocks, section.block_origins, strict=True)):
+    for block, (key, origins) in zip(section.blocks, section.block_origins.items(), strict=True):
         for name, value in block.model_dump(mode="json", by_alias=True).items():
-            yield f"{number}.{name}", (value, origins.get(name, "default"))
+            yield f"{key}.{name}", (value, origins.get(name, "default"))
 
 
 def _costs(foreseen: Mapping[Path, Foreseen], folder: Path) -> Iterator[str]:

@@ -216,13 +216,15 @@ class _Sections:
             raise not_a_list(verb, section, place)
         wide = stage.blocks == "named"
         keys = [called(stage, block) if isinstance(block, dict) else "" for block in section or ()]
+        keys = [key if keys.count(key) == 1 and key and not key.isdecimal() else str(at) for at, key in enumerate(keys)]
         read = [
-            self._one(stage, block, (verb, at), wide=wide, block=key if keys.count(key) == 1 else "")
+            self._one(stage, block, (verb, at), wide=wide, block=key)
             for at, (block, key) in enumerate(zip(section or (), keys, strict=True))
         ]
         if stage.blocks == "combined":
             own, origins = self._wide(stage)
-            blocks, stated = tuple(settings for settings, _ in read), tuple(origins for _, origins in read)
+            blocks = tuple(settings for settings, _ in read)
+            stated = dict(zip(keys, (origins for _, origins in read), strict=True))
             yield Section(stage, "", own, blocks, origins, stated=bool(read), block_origins=stated)
             return
         names = [_name_of(stage, settings) for settings, _ in read]

@@ -31,8 +31,8 @@ class Section:
     """Origin of each setting; the others have their defaults."""
     stated: bool = True
     """Whether the file has this section; a stage may also run because of another."""
-    block_origins: tuple[Mapping[str, str], ...] = ()
-    """Origin of each setting of each of the blocks."""
+    block_origins: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Origin of each setting of each of the blocks, by the name that flags have for it, or its number."""
 
 
 @dataclass(frozen=True, slots=True)

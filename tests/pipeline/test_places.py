@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -316,9 +317,11 @@ def test_a_second_run_into_a_folder_waits_to_be_told(file: Path, wording: Wordin
 @pytest.mark.parametrize(("place", "refused"), [("out/simulate", True), ("out", True), ("out/mine", False)])
 def test_a_run_into_a_folder_that_a_command_writes_into_is_refused(file: Path, place: str, refused: bool) -> None:
     """The command was not seen: both wrote into the folder."""
-    call = ["-m", "alm_proxies", "simulate", "--utterances", "200", "-o", file.parent / place]
+    call = ["-m", "alm_proxies", "simulate", "--utterances", "2000", "--quiet", "-o", file.parent / place]
     with Forked(*call) as writing:
-        assert "speaking" in writing.stderr.readline()
+        while not any((file.parent / place).rglob("*.wav")):
+            assert writing.poll() is None
+            time.sleep(0.02)
         writing.send_signal(signal.SIGSTOP)  # it goes on writing for as long as this test looks
         if refused:
             with pytest.raises(InputError, match=r"another command is writing into this folder\. Wait"):

@@ -133,7 +133,7 @@ def test_a_key_of_a_read_block_has_the_origin_that_its_value_has(file: Path) -> 
     Path("more.csv").write_text(VOTES)
     Path("s.toml").write_text('[read]\nsource = "more.csv"\n')
     settings = check(file, settings="s.toml", changes={"read.map": {"joy": "happy"}}).settings["read"]
-    assert {key: settings[f"0.{key}"][1] for key in ("source", "map", "format", "split")} == {
+    assert {key: settings[f"c.{key}"][1] for key in ("source", "map", "format", "split")} == {
         "source": "s.toml", "map": "flag", "format": "[[read]]", "split": "default",
     }  # fmt: skip
 
@@ -298,6 +298,9 @@ def test_an_error_names_a_block_as_a_flag_does(tmp_path: Path) -> None:
     file.write_text(TWO_MODELS)
     with pytest.raises(SettingsError, match=r"p\.toml: train\.a\.epochs = -1"):
         read_pipeline(file, changes={"train.a.epochs": -1})
+    file.write_text(TWO_MODELS.replace("[fuse]", '[[read]]\nformat = "table"\ncorpus = "7"\nsource = "v.csv"\n[fuse]'))
+    with pytest.raises(SettingsError, match=r"p\.toml: read\.0\.split = 3"):  # a name that could be a number
+        read_pipeline(file, changes={"read.7.split": 3})
     with pytest.raises(SettingsError, match=r"p\.toml: train\.0\.epochs = -1"):  # both have that name
         file.write_text(TWO_MODELS.replace('"b"', '"a"'))
         read_pipeline(file, changes={"train.a.epochs": -1})
