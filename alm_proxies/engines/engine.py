@@ -181,7 +181,7 @@ class Request:
     constrained: bool = False
     schema: Mapping[str, Any] | None = None
     seconds: float = 600.0
-    """Timeout in seconds over all tries."""
+    """Timeout in seconds over all tries, without the time in which no server has room."""
 
     def __post_init__(self) -> None:
         if self.elicit == "score":

@@ -134,10 +134,9 @@ class OpenAI:
     async def ask(self, request: Request) -> Reply:
         """Answer a request, with retries."""
         started = time.monotonic()
-        bill, until = Bill(), started + request.seconds
-        answer = self._scored if request.elicit == "score" else self._answered
+        bill, answer = Bill(), self._scored if request.elicit == "score" else self._answered
         try:
-            reply = await answer(request, bill, until)
+            reply = await answer(request, bill)
         except FaultError as fault:
             reply = Reply(request.key, failure=fault.failure)
         if reply.failure is not None and reply.failure.kind in _DOUBTFUL:
@@ -262,7 +261,7 @@ class OpenAI:
         """The content of a 200 response to one POST within `seconds`; anything else is a FaultError."""
         return _content(await self._connections.post(address, body, seconds, most=most, kept=kept))
 
-    async def _answered(self, request: Request, bill: Bill, until: float) -> Reply:
+    async def _answered(self, request: Request, bill: Bill) -> Reply:
         """One text per seed, with as few HTTP requests as the server allows."""
         can, question = self._abilities, request.questions[0]
         fields = {
@@ -271,6 +270,7 @@ class OpenAI:
         }
         alike = request.sampling.temperature == 0
         runs = runs_of(request.seeds, can, self._most, alike=alike)
+        until = time.monotonic() + request.seconds
         answers = [self._run(question, fields, run, bill, until) for run in runs]
         draws_of_runs = await asyncio.gather(*answers) if len(answers) > 1 else [await answers[0]]
         draws = [draw for draws_of_run in draws_of_runs for draw in draws_of_run]
@@ -343,9 +343,9 @@ class OpenAI:
         bill.add(sent)
         return sent
 
-    async def _scored(self, request: Request, bill: Bill, until: float) -> Reply:
-        """log P of every choice of every question; the server caches the audio that the questions share."""
-        rows = [await self._score_question(question, bill, until) for question in request.questions]
+    async def _scored(self, request: Request, bill: Bill) -> Reply:
+        """log P of every choice of every question, each with the time of the request; the server caches their audio."""
+        rows = [await self._score_question(q, bill, time.monotonic() + request.seconds) for q in request.questions]
         return Reply(request.key, log_probabilities=tuple(rows))
 
     async def _score_question(self, question: Question, bill: Bill, until: float) -> tuple[float, ...]:

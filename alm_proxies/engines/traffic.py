@@ -131,8 +131,9 @@ class Traffic:
     ) -> Sent[Answer]:
         """The answer of `one_try(address, seconds)` with the number of its tries; raises the last FaultError.
 
-        Only passing faults are tried again, and never beyond `seconds` in total. `tries` is the minimum number of
-        tries if `serve` allows fewer, `most_tries` the maximum. The try after one that may be charged for is booked.
+        Only passing faults are tried again, and never beyond `seconds` in total; the time in which a server has no room
+        does not count, because one that no longer answers is given up. `tries` is the minimum number of tries if
+        `serve` allows fewer, `most_tries` the maximum. The try after one that may be charged for is booked.
         """
         until = time.monotonic() + seconds
         most, tried, paid, spared = most_tries or max(self._tries, tries), 0, 0, 0
@@ -148,11 +149,16 @@ class Traffic:
             return charged and may_book is not None and not may_book()
 
         async def once() -> Sent[Answer]:
-            nonlocal tried, paid, spared, reported
+            nonlocal until, tried, paid, spared, reported
             tried += 1
             self.counts.again += tried > 1
             try:
-                return Sent(await self._once(one_try, until), tried, paid + 1, reported)
+                waits_since = time.monotonic()
+                if waits_since >= until:
+                    raise _too_late()
+                replica = await self._slot()
+                until += time.monotonic() - waits_since
+                return Sent(await self._once(one_try, replica, until), tried, paid + 1, reported)
             except FaultError as fault:
                 paid += fault.paid
                 reported = reported.and_(fault.reported) if fault.paid else reported
@@ -198,8 +204,7 @@ class Traffic:
         except TimeoutError:
             pass
 
-    async def _once(self, one_try: Callable[[str, float], Awaitable[Answer]], until: float) -> Answer:
-        replica = await self._slot(until)
+    async def _once(self, one_try: Callable[[str, float], Awaitable[Answer]], replica: Replica, until: float) -> Answer:
         started, flying = time.monotonic(), replica.flying
         self.counts.tries += 1
         try:
@@ -216,32 +221,24 @@ class Traffic:
         finally:
             self._give_back(replica)
 
-    async def _slot(self, until: float) -> Replica:
+    async def _slot(self) -> Replica:
         """The replica with the most room; requests that have to wait get one in their order."""
         now = time.monotonic()
         if self._off is not None:
             raise _called_off(self._off)
-        if now >= until:
-            raise _no_room()
         best = None if self._waiting else self._best(now)
         if best is not None:
             best.flying += 1
             return best
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[Replica] = loop.create_future()
+        turn: asyncio.Future[Replica] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self._wake()
         try:
-            async with asyncio.timeout_at(loop.time() + until - now):
-                try:
-                    return await turn
-                except BaseException:
-                    if turn.done() and not turn.cancelled() and turn.exception() is None:
-                        # cancelled at the moment when it was given a replica
-                        self._give_back(turn.result())
-                    raise
-        except TimeoutError:
-            raise _no_room() from None
+            return await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
+                self._give_back(turn.result())  # cancelled at the moment when it was given a replica
+            raise
 
     def _best(self, now: float) -> Replica | None:
         """A replica with room, preferably one that is well, otherwise one whose rest is over."""
@@ -362,8 +359,8 @@ def _called_off(why: Failure) -> FaultError:
     return FaultError(why.kind, why.message, busy=False, paid=False)
 
 
-def _no_room() -> FaultError:
-    return FaultError("timeout", "no server had room in time", busy=False, paid=False)
+def _too_late() -> FaultError:
+    return FaultError("timeout", "no time was left for this request", busy=False, paid=False)
 
 
 def _passes(error: BaseException) -> bool:

@@ -257,23 +257,31 @@ def test_a_server_error_is_no_complaint_unless_the_server_has_too_much_to_do():
         assert road.replicas[0].window == window
 
 
-def test_no_room_before_the_deadline_is_a_timeout():
+def test_the_time_in_which_a_server_has_no_room_does_not_count():
     road = traffic(in_flight=1, tries=1)
 
     async def run():
-        async def never(address, seconds):
-            await asyncio.Event().wait()
+        leaves = asyncio.Event()
 
-        blocker = asyncio.create_task(road.send(never, seconds=20.0))
-        await asyncio.sleep(0)
-        try:
-            with pytest.raises(FaultError, match="no server had room") as caught:
-                await road.send(well, seconds=0.02)
-            assert caught.value.paid_tries == 0
-        finally:
-            blocker.cancel()
+        async def waits(address, seconds):
+            await leaves.wait()
+            return address
 
-    asyncio.run(run())
+        blocker = asyncio.create_task(road.send(waits, seconds=20.0))
+        behind = [asyncio.create_task(road.send(well, seconds=0.02)) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        assert not any(task.done() for task in behind)
+        leaves.set()
+        return [(await task).answer for task in (blocker, *behind)]
+
+    assert asyncio.run(run()) == ["one"] * 4
+
+
+def test_a_request_without_any_time_left_is_not_sent():
+    road = traffic()
+    with pytest.raises(FaultError) as caught:
+        asyncio.run(road.send(well, seconds=0.0))
+    assert (caught.value.failure.kind, caught.value.paid_tries, road.counts.tries) == ("timeout", 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["timeout", "reset", "cut_body"])
