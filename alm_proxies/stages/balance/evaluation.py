@@ -46,13 +46,13 @@ def evaluation_set(
 ) -> EvaluationSet:
     """Importance weights of the splits in `settings.evaluation`, and a subset of them, or a finding that says why not.
 
-    Every speaker of the balanced splits is left out, and every generated item; both get the weight 0. `why_not` says
-    why the labels are no posterior means, if they are none.
+    Every speaker of the balanced splits is left out, and every generated item; both get the weight 0, and utterances of
+    weight 0 keep it. `why_not` says why the labels are no posterior means, if they are none.
     """
     about = utterances.frame.select("utterance_id", "speaker", "split", "recipe")
     trained = about.filter(pl.col("split").is_null() | pl.col("split").is_in(list(settings.splits)))["speaker"]
     rows = labels.frame.join(about, on="utterance_id", how="inner", maintain_order="left")
-    rows = rows.filter(pl.col("split").is_in(list(settings.evaluation.splits)))
+    rows = rows.filter(pl.col("split").is_in(list(settings.evaluation.splits)) & (pl.col("weight") > 0))
     met = rows["speaker"].is_in(trained.drop_nulls().unique().implode()).fill_null(value=False)
     out = rows.filter(met | rows["recipe"].is_not_null())
     rows = rows.filter(~met & rows["recipe"].is_null())

@@ -46,13 +46,15 @@ def page_of(
         headline = f"{missed} of {len(wishes)} wanted shares could not be reached"
     else:
         headline = f"All {len(wishes)} wanted shares are reached"
+    items = len(set(added) & set(labels.frame["utterance_id"]))
+    counted_rows = counted(count - items, "utterance") + (f" and {counted(items, 'generated item')}" if items else "")
     summary = (
-        f"{counted(count, 'utterance was', 'utterances were')} weighted. With these weights they carry as much "
+        f"{counted_rows} {'was' if count == 1 else 'were'} weighted. With these weights they carry as much "
         f"information as {size:,.0f} equally "
         f"weighted ones ({size / count:.0%}); the largest weight is {solution.weights.max():.1f}, where the mean is 1."
     )
     figures = (
-        Figure(f"{size:,.0f}", "effective sample size", f"of {counted(count, 'utterance')}"),
+        Figure(f"{size:,.0f}", "effective sample size", f"of {counted_rows}"),
         Figure(f"{solution.weights.max():.1f}", "largest weight", "the mean is 1"),
         Figure(f"{100 * worst:.2f}", "points", "largest distance from a wanted share"),
     )

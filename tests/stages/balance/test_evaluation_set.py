@@ -89,6 +89,16 @@ def test_training_speakers_and_generated_items_are_never_in_it(balanced: Balance
     assert trained["balanced_test"].null_count() == trained.height
 
 
+def test_an_utterance_of_weight_0_stays_out(tmp_path: Path) -> None:
+    labels, utterances = tables()
+    name = "made/u0700"
+    frame = labels.frame.with_columns(weight=pl.when(pl.col("utterance_id") == name).then(0.0).otherwise("weight"))
+    balanced = balance(Labels(frame, labels.about), utterances, tmp_path, SETTINGS)
+    assert balanced.metrics["evaluation"]["utterances"] == 297
+    assert balanced.labels.frame.filter(pl.col("utterance_id") == name)["weight"].item() == 0
+    assert balanced.utterances.frame.filter(pl.col("utterance_id") == name)["balanced_test"].item() is None
+
+
 @pytest.mark.parametrize(
     ("maker", "reason"),
     [(MadeBy(stage="fuse", settings={"method": "pool"}), "raw shares of votes"), (None, "not made by fuse")],

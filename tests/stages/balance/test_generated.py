@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -220,6 +221,7 @@ def test_the_page_counts_no_item_among_the_shares_before(balanced: Balanced, cor
     heat = next(chart for chart in balanced.page.charts if chart.name == "classes-by-ambiguity-before")
     assert isinstance(heat, Heat)
     np.testing.assert_allclose(heat.values.sum(1), corpus[0].distributions().mean(0), atol=1e-9)
+    assert re.findall(r"\d+", balanced.page.summary)[:2] == ["90", str(len(items_of(balanced)))]
 
 
 def test_without_recordings_to_train_a_listener_nothing_is_generated_and_it_is_said(
