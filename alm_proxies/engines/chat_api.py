@@ -126,6 +126,8 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
         return FaultError("unauthorised", f"HTTP {status}: {NO_CREDIT}")
     if status == 429:
         return FaultError("rate_limited", message, again)
+    if status in (409, 425):  # a conflict that passes, such as a lock that timed out
+        return FaultError("server_error", message, again, paid=False)
     if status in (408, 504):
         return FaultError("timeout", message, again)
     if status >= 500:

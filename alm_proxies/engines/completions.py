@@ -21,8 +21,11 @@ _SUM_AT_MOST = 1.02
 """Maximum sum of the probabilities of first tokens; rounding may bring it above 1."""
 _LONGEST_WORD = 64
 """Maximum length of a finish reason or a model's name; longer ones are truncated."""
-_FINISH = {"error": "failed", "model_length": "length", "max_tokens": "length"}
-"""Finish reasons of gateways and other servers (OpenRouter, Mistral, Anthropic) by ours, whatever their case."""
+_FILTERED = ("safety", "recitation", "blocklist", "prohibited_content", "spii")
+_FINISH = {"error": "failed", "model_length": "length", "max_tokens": "length"} | dict.fromkeys(
+    _FILTERED, "content_filter"
+)
+"""Finish reasons of gateways and other servers (OpenRouter, Mistral, Google) by ours, whatever their case."""
 
 M = TypeVar("M", bound=BaseModel)
 

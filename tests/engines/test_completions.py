@@ -64,11 +64,24 @@ def test_a_refusal_among_answers_is_that_answer_alone() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "finish"),
-    [("model_length", "length"), ("MAX_TOKENS", "length"), ("length", "length"), ("end_turn", "end_turn")],
+    [
+        ("model_length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("length", "length"),
+        ("end_turn", "end_turn"),
+        ("SAFETY", "content_filter"),
+    ],
 )
 def test_an_answer_that_was_cut_is_known_by_the_words_of_several_servers(reason: str, finish: str) -> None:
     (choice,) = body()["choices"]
     assert read({"choices": [choice | {"finish_reason": reason}]}).finish == (finish,)
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "PROHIBITED_CONTENT", "RECITATION"])
+def test_an_answer_that_a_filter_blocked_is_a_refusal(reason: str) -> None:
+    with pytest.raises(FaultError) as fault:
+        read({"choices": [{"message": {"content": None}, "finish_reason": reason}]})
+    assert fault.value.failure.kind == "refused"
 
 
 def test_an_answer_at_which_the_server_broke_off_is_none() -> None:

@@ -158,7 +158,8 @@ async def _ask_group(
 ) -> None:
     """Open the engine of a group and request all missing votes."""
     asked = list({member.annotator.name: member.annotator for part in group for member in part}.values())
-    account = LedgerAccount(state.ledger, state.budget, asked[0], state.quiet)
+    dearest = max(asked, key=_price_of_a_request)
+    account = LedgerAccount(state.ledger, state.budget, dearest, state.quiet)
     pays = ACCOUNT.set(account)
     progress = partial(state.progress.advance, 0)
     try:
@@ -181,12 +182,16 @@ async def _ask_group(
             stopped = {member.annotator.name for member in plans[0].members if member.number in state.stopped}
             remaining = [member for member in part if plan is plans[0] or member.annotator.name not in stopped]
             if remaining and not state.halt.now:
-                await Group(plan, remaining, engine, state, account).ask()
+                await Group(plan, remaining, engine, state).ask()
     except OverBudgetError as error:
         state.halt.because(str(error), RAISE_THE_BUDGET)
     finally:
         monitor.engine = None
         await engine.close()
+
+
+def _price_of_a_request(annotator: Annotator) -> float:
+    return annotator.file.price.of(audio_seconds=1.0, tokens_in=100.0, tokens_out=10.0)
 
 
 class Group:
@@ -198,13 +203,11 @@ class Group:
         members: Sequence[PanelMember],
         engine: Engine,
         state: RunState,
-        account: LedgerAccount,
     ) -> None:
         self._plan = plan
         self._members = members
         self._engine = engine
         self._state = state
-        self._account = account
         self._estimates = {member.number: Estimate(member.annotator, engine.abilities) for member in members}
         can = engine.abilities
         ahead = can.in_flight // _AHEAD if can.engine == "openai" else 0  # which limits what is in flight itself
@@ -215,8 +218,10 @@ class Group:
 
     async def ask(self) -> None:
         """Request all missing votes until they are complete or there is a reason to stop."""
+        ledger, budget, quiet = self._state.ledger, self._state.budget, self._state.quiet
         for member in self._members:
-            billed = BilledEngine(self._engine, self._account, self._estimates[member.number])
+            account = LedgerAccount(ledger, budget, member.annotator, quiet)
+            billed = BilledEngine(self._engine, account, self._estimates[member.number])
             try:
                 self._silence[member.number] = await scores_of_silence(member.annotator, billed)
             except EngineError:

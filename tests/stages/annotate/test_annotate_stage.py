@@ -14,6 +14,8 @@ import pytest
 import soundfile
 from listening import draws, listening
 
+from alm_proxies.annotators.annotator import Annotator
+from alm_proxies.annotators.annotator_file import Price
 from alm_proxies.engines.bill import TriedOut
 from alm_proxies.engines.engine import Abilities, Failure, Reply, Request
 from alm_proxies.errors import SettingsError
@@ -381,6 +383,24 @@ def test_the_turns_that_an_annotator_is_shown_do_not_depend_on_the_others(
     for name, earlier in (("context", ["One.", "Three."]), ("longer", ["Zero.", "One.", "Three."])):
         prompt = prompts[f"{name}|sim/00004|0|0"]
         assert [word for word in words[:4] if word and f"<quote>{word}</quote>" in prompt] == earlier
+
+
+def test_silence_costs_what_its_own_annotator_states_whoever_shares_the_server(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(3)
+    free = annotator(utterances, elicit="score", content_free=True)
+    table = pl.read_parquet(tmp_path / "scripted.parquet")
+    silence = table.head(1).with_columns(utterance_id=pl.lit("silence"))
+    pl.concat([table, silence]).write_parquet(tmp_path / "scripted.parquet")
+    priced = free.file.model_copy(update={"name": "priced", "price": Price(audio_minute=60.0)})
+    panel = [free, Annotator.of(priced, where=free.where)]
+    annotated = annotate(utterances, panel, tmp_path / "out", AnnotateSettings(budget=1.5), quiet=True)
+    with closing(sqlite3.connect(tmp_path / "out/ledger.sqlite")) as ledger:
+        trials = dict(ledger.execute("SELECT annotator, price FROM trial"))
+    assert trials == {"scripted": 0.0, "priced": pytest.approx(1.0)}
+    assert annotated.spent.price == pytest.approx(1.4)
+    assert annotated.spent.cast == 5  # one more would pass the budget
 
 
 class CalledOff:
