@@ -277,8 +277,6 @@ class Group:
         annotator, row = member.annotator, recording.row
         context = PromptContext.of(row, annotator.prompt.turns)
         audio, wrong = self._fitting(annotator, recording)
-        if lacking := context.missing(annotator.prompt.requires):
-            wrong = wrong or (f"no_{lacking[0]}", f"the prompt needs its {lacking[0]}")
         askings: list[Asking] = []
         if audio is not None and wrong is None:
             try:

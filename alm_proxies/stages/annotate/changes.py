@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -33,8 +34,8 @@ def set_aside(
 
     `members` are the annotators by their number in the ledger, `injected` those with a sentence in the transcripts.
     """
-    of_plan = _failed(ledger, frame)
-    of_injection = _failed(ledger, frame, injected=True)
+    of_plan = _failed(ledger, frame, members)
+    of_injection = _failed(ledger, frame, {}, injected=True)
     of_plan += _changed(ledger, frame, members)
     of_plan += _earlier_versions(ledger, members)
     for part, with_sentence in injected:
@@ -42,11 +43,25 @@ def set_aside(
     return of_plan, of_injection
 
 
-def _failed(ledger: Ledger, frame: pl.DataFrame, *, injected: bool = False) -> list[Finding]:
-    """Set failed votes on planned utterances aside; those on a missing recording stay failed while it is missing."""
+def lacks(annotator: Annotator, row: Mapping[str, Any]) -> str | None:
+    """What the annotator's prompt requires of an utterance and this one does not have; None if it has all."""
+    requires = annotator.prompt.requires
+    lacking = PromptContext.of(row, annotator.prompt.turns).missing(requires) if requires else ()
+    return next(iter(lacking), None)
+
+
+def _failed(
+    ledger: Ledger, frame: pl.DataFrame, members: Mapping[int, Annotator], *, injected: bool = False
+) -> list[Finding]:
+    """Set failed votes on planned utterances aside; those on a missing recording, or without what their prompt
+    requires, stay failed as long as it is missing.
+    """
     without = ledger.without_recording(injected=injected)
     gone = frame.filter(pl.col("gone") & pl.col("number").is_in(without))["number"].unique(maintain_order=True)
-    count = ledger.set_aside_failed(gone.to_list(), injected=injected)
+    requiring = {number: annotator for number, annotator in members.items() if annotator.prompt.requires}
+    rows = frame.iter_rows(named=True) if requiring else ()
+    lacking = [(number, row["number"]) for row in rows for number, each in requiring.items() if lacks(each, row)]
+    count = ledger.set_aside_failed(gone.to_list(), lacking, injected=injected)
     if not count:
         return []
     which = " with an injected transcript" if injected else ""

@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from alm_proxies.about import AnnotatorCard
+from alm_proxies.annotators.prompts import CONTEXT_FIELDS
 from alm_proxies.errors import InputError
 from alm_proxies.stages.annotate import ledger_file
 from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
@@ -43,6 +44,8 @@ from alm_proxies.stages.annotate.restoring import TableState
 __all__ = ["VERSION", "Heard", "Ledger", "Lost", "Outcome", "Sending", "Totals", "Trial", "Written"]
 
 _AT_ONCE = 20_000
+_LACKING = ", ".join(f"'no_{name}'" for name in CONTEXT_FIELDS)
+"""Kinds of failed votes without what their prompt requires."""
 
 
 class Ledger(Questions):
@@ -223,18 +226,23 @@ class Ledger(Questions):
             sql.execute("DELETE FROM injection")
             sql.executemany("INSERT INTO injection VALUES (?, ?, ?, ?, ?, ?)", rows)
 
-    def set_aside_failed(self, still_gone: Sequence[int], *, injected: bool = False) -> int:
+    def set_aside_failed(
+        self, still_gone: Sequence[int], lacking: Sequence[tuple[int, int]] = (), *, injected: bool = False
+    ) -> int:
         """Set failed planned votes aside, so that they are requested again; gives their number.
 
-        Votes of the utterances in `still_gone` stay failed if their recording was missing.
+        Votes of the utterances in `still_gone` stay failed if their recording was missing, and those of annotators and
+        utterances in `lacking` if they were without what the prompt requires.
         """
         which = "SELECT annotator FROM planned_annotator"
         if injected:
             which = "SELECT told FROM injection UNION SELECT control FROM injection"
         gone = "SELECT value FROM json_each(?)"
+        pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
         where = f"""status = 'failed' AND annotator IN ({which}) AND utterance IN (SELECT utterance FROM
-            planned_utterance) AND NOT (kind = 'missing' AND utterance IN ({gone}))"""
-        return self._set_aside("failed, asked again", where, (json.dumps(list(still_gone)),))
+            planned_utterance) AND NOT (kind = 'missing' AND utterance IN ({gone}))
+            AND NOT (kind IN ({_LACKING}) AND (annotator, utterance) IN ({pairs}))"""
+        return self._set_aside("failed, asked again", where, (json.dumps(list(still_gone)), json.dumps(lacking)))
 
     def set_aside_changed(self, pairs: Sequence[tuple[int, int]]) -> int:
         """Set votes on changed material aside, by annotator and utterance; gives their number."""

@@ -59,10 +59,12 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
     if ledger is not None and number is not None:
         done = ledger.done(number, votes)
         known = ledger.numbers(utterances["utterance_id"])
-        paths = dict(zip(known.to_list(), utterances["path"].to_list(), strict=True))
+        rows = dict(zip(known.to_list(), utterances.iter_rows(named=True), strict=True))
         for utterance, draw, kind in ledger.failed(number, votes):  # a run requests them again
-            if kind != "missing" or not is_gone(paths.get(utterance) or ""):
-                done[utterance, draw] = False
+            row = rows.get(utterance) or {}
+            gone = kind == "missing" and is_gone(row.get("path") or "")
+            lacking = kind in ("no_transcript", "no_speaker") and not row.get(kind.removeprefix("no_"))
+            done[utterance, draw] = gone or lacking
         in_ledger = known.is_not_null().to_numpy()
         missing[in_ledger] = ~done[known.drop_nulls().to_numpy()]
         measured, paid = measured_price(ledger, number, annotator), ledger.paid_for(number)

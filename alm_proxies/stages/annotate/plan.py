@@ -15,7 +15,7 @@ from alm_proxies.about import AnnotatorCard
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.files import digest_of
 from alm_proxies.stages.annotate.askable import to_ask
-from alm_proxies.stages.annotate.changes import set_aside
+from alm_proxies.stages.annotate.changes import lacks, set_aside
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.injection import ANSWER, CONTROL, shows_transcripts
 from alm_proxies.stages.annotate.ledger import Ledger, Outcome
@@ -146,17 +146,22 @@ def make_plans(
 
 
 def fail_missing(plan: Plan, ledger: Ledger) -> list[str]:
-    """Record the votes on missing recordings as failed, so that no engine is opened for them; gives the paths."""
+    """Record votes on missing recordings, and those without what their prompt requires, as failed, so that no engine
+    is opened for them; gives the paths of the recordings.
+    """
     gone: list[str] = []
     rows: list[Outcome] = []
     for place, row in plan.rows(plan.members):
-        if not row["gone"]:
-            continue
-        gone.append(row["path"])
+        gone += [row["path"]] if row["gone"] else []
         for member in plan.members:
+            kind, message = "missing", f"{row['path']}: there is no such file"
+            if not row["gone"]:
+                lacking = lacks(member.annotator, row)
+                if lacking is None:
+                    continue
+                kind, message = f"no_{lacking}", f"the prompt needs its {lacking}"
             draws = member.missing[place].nonzero()[0].tolist()
-            message = f"{row['path']}: there is no such file"
-            rows += not_asked(member.number, row["number"], draws, "missing", message, time.time())
+            rows += not_asked(member.number, row["number"], draws, kind, message, time.time())
             member.missing[place] = False
         if len(rows) >= _AT_ONCE:
             ledger.write(outcomes=rows)

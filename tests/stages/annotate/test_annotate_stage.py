@@ -19,6 +19,9 @@ from alm_proxies.annotators.annotator_file import Price
 from alm_proxies.engines.bill import TriedOut
 from alm_proxies.engines.engine import Abilities, Failure, Reply, Request
 from alm_proxies.errors import SettingsError
+from alm_proxies.stages.annotate.askable import askable
+from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.paid import expectation_of
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Utterances, Votes
 
@@ -401,6 +404,35 @@ def test_silence_costs_what_its_own_annotator_states_whoever_shares_the_server(
     assert trials == {"scripted": 0.0, "priced": pytest.approx(1.0)}
     assert annotated.spent.price == pytest.approx(1.4)
     assert annotated.spent.cast == 5  # one more would pass the budget
+
+
+def test_votes_without_what_their_prompt_requires_open_no_engine_and_are_priced_and_failed_once(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    words = ["Zero.", None, "Two.", None]
+    utterances = corpus(4, transcript=words)
+    (tmp_path / "needs.toml").write_text(
+        'elicits = "label"\nrequires = ["transcript"]\nafter = "{{ transcript }} {{ choices }}"\n'
+    )
+    scripted = annotator(utterances, prompt="needs.toml", votes=2, price={"audio_minute": 60.0})
+    settings, opened = AnnotateSettings(injection=0), list[Annotator]()
+
+    async def engine_of(annotator: Annotator) -> Any:
+        opened.append(annotator)
+        return await annotator.open()
+
+    def run(table: Utterances) -> Any:
+        return annotate(table, [scripted], tmp_path / "out", settings, engine_of=engine_of, quiet=True)
+
+    first, again = run(utterances), run(utterances)
+    assert (first.spent.expected, first.by_status) == (pytest.approx(first.spent.price), {"failed": 4, "ok": 4})
+    assert (again.spent.expected, again.by_status, len(opened)) == (0.0, {"failed": 4, "ok": 4}, 1)
+    assert "asked_again" not in set(again.findings.frame["kind"])
+    with Ledger.look(tmp_path / "out/ledger.sqlite") as ledger:
+        expected = expectation_of(scripted.ready(utterances.taxonomy), askable(utterances, None)[0], ledger, 0)
+        assert (expected.left, expected.price, ledger.set_aside_so_far()) == (0, 0.0, 0)
+    whole = run(corpus(4))
+    assert (whole.by_status, len(opened)) == ({"ok": 8}, 2)
 
 
 class CalledOff:
