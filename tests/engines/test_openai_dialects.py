@@ -100,6 +100,23 @@ def test_annotate_completes_over_each_of_them_behind_rate_limits(fault_server, t
     assert votes["label"].n_unique() > 1
 
 
+def test_the_probe_of_a_shared_server_is_charged_at_the_highest_price(fault_server, tmp_path):
+    soundfile.write(tmp_path / "0.wav", 0.1 * np.sin(np.arange(3200) * 0.05), 16_000)
+    frame = pl.DataFrame({"utterance_id": ["c/0"], "corpus": ["c"], "audio": ["0.wav"], "speaker": ["c/s"]})
+    utterances = Utterances.of(frame, about=About(taxonomy=LABELS, roots={"c": str(tmp_path)}))
+    (tmp_path / "dialect.toml").write_text(PROMPT)
+    panel = []
+    for name, price in (("free", 0.0), ("priced", 1.0)):
+        (tmp_path / f"{name}.toml").write_text(
+            f'name = "{name}"\nengine = "openai"\nmodel = "gpt-audio"\nprompt = "dialect.toml"\nanswer = "words"\n'
+            f'serve = {{ base_urls = ["{fault_server.url}"], key_from = "DIALECT_KEY", tries = 3 }}\n'
+            f"price = {{ audio_minute = {price} }}\n"
+        )
+        panel.append(Annotator.read(tmp_path / f"{name}.toml"))
+    spent = annotate(utterances, panel, tmp_path / "out", AnnotateSettings(injection=0), quiet=True).spent
+    assert spent.tried_out_price > 0.0
+
+
 def test_thought_that_leaves_no_room_for_words_is_a_cut_answer_and_not_asked_again(fault_server, clip):
     question = Question((Turn("user", (clip, "?")),), ("angry", "sad"))
     request = Request("short", "u", "sample", (question,), (1, 2), Sampling(max_tokens=16))
