@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _PARAMETERS = ("classes", "penalty")
 ADDS_NOTHING = "does not add to the others"
-NO_GAIN = "no significant gain in a one-sided test over speakers"
+NO_GAIN = "no significant gain in a one-sided test"
 TOO_LITTLE = "too little"
 NOT_TESTED = "no utterance has both its votes and human votes of the fit"
 NOT_USED = "the method takes no proxies"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from alm_proxies.ballots import left_out, not_fitted, refuse_unknown_raters, which_count
 from alm_proxies.errors import InputError, SettingsError
-from alm_proxies.estimators.estimator import NotConvergedWarning, nothing_to_learn
+from alm_proxies.estimators.estimator import NotConvergedWarning, no_vote_has_a_label, nothing_to_learn
 from alm_proxies.measures.arrays import Array, places
 from alm_proxies.tables import About, Finding, Labels, Votes
 
@@ -67,7 +67,7 @@ class DawidSkene:
             unused = not_fitted(votes)
             if any(unused.values()):
                 raise nothing_to_learn(self.name, unused)
-            raise InputError("there are no label votes to fuse", where="votes", fix="Give a Votes file with labels.")
+            raise no_vote_has_a_label()
         self.labels_ = votes.taxonomy
         self.raters_ = tuple(usable["annotator"].unique().sort().to_list())
         ballots = self._ballots(votes.frame.head(0), usable)

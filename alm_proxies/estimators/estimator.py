@@ -61,7 +61,7 @@ class Estimator(ABC):
         """Learn from human votes and proxies; raises if there is no human vote and the method needs some."""
         counts = counts_of(votes)
         if not (counts.human.any() or (not self.needs_people and any(block.votes.any() for block in counts.blocks))):
-            raise nothing_to_learn(self.name)
+            raise nothing_to_learn(self.name) if self.needs_people else no_vote_has_a_label()
         self.labels_ = counts.labels
         self.blocks_ = tuple(block.name for block in counts.blocks) if self.uses_proxies else ()
         with one_thread():
@@ -136,6 +136,12 @@ def nothing_to_learn(name: str, unused: Mapping[str, int] | None = None) -> Inpu
         return InputError(message, where="votes", fix=fix)
     whys = " and ".join(f"{count:,} {_NOT_FITTED[reason][0]}" for count, reason in reasons)
     return InputError(f"{message}: {whys}", where="votes", fix=_NOT_FITTED[reasons[0][1]][1])
+
+
+def no_vote_has_a_label() -> InputError:
+    """The error for votes of which none has a label, to a method that proxies alone are enough for."""
+    fix = "Give votes with labels. Where annotate cast them, `alm-proxies findings FOLDER --clips` says why not."
+    return InputError("none has a label, so there is nothing to fuse", where="votes", fix=fix)
 
 
 def one_thread() -> AbstractContextManager[object]:

@@ -19,7 +19,7 @@ from alm_proxies.estimators.pooling import averaged, rescaled
 from alm_proxies.estimators.screening import Names
 from alm_proxies.estimators.stack_methods import RATERS, WITH, WITHOUT, Method
 from alm_proxies.estimators.stack_trial import Learned, Level, Trial, seen_of, table_of
-from alm_proxies.estimators.trials import gap_words
+from alm_proxies.estimators.trials import gap_words, groups_in
 from alm_proxies.printable import counted
 from alm_proxies.seeds import generator
 from alm_proxies.tables import Finding, Utterances, Votes
@@ -181,7 +181,11 @@ class Stack(Estimator):
             findings.append(Finding.of("known_raters", message))
         if learned.test is not None and not self.share_:
             test = learned.test
-            why = "too little" if test.high < 0 else "no significant gain in a one-sided test over speakers"
+            why = (
+                "too little"
+                if test.high < 0
+                else f"no significant gain in a one-sided test over {groups_in(learned.by)}"
+            )
             message = f"the proxies are switched off: with them {gap_words(test, learned.by)}, {why}"
             findings.append(Finding.of("proxies", message))
         if learned.gains:

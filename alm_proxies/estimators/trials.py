@@ -136,8 +136,12 @@ def gap_words(gap: Interval, by: str, unit: str = " nats per held-out vote") -> 
     """A paired difference in words, with its interval or why there is none; `by` is the unit of the groups."""
     if gap.speakers >= FEWEST_FOR_ENDS:
         return f"{gap.estimate:+.4f}{unit} ({gap.low:+.4f} to {gap.high:+.4f})"
-    groups = "utterances" if by.startswith("utterances") else "speakers"
-    return f"{gap.estimate:+.4f}{unit} (without an interval, which takes {FEWEST_FOR_ENDS} {groups} or more)"
+    return f"{gap.estimate:+.4f}{unit} (without an interval, which takes {FEWEST_FOR_ENDS} {groups_in(by)} or more)"
+
+
+def groups_in(by: str) -> str:
+    """The plain word for the unit of the groups: utterances or speakers."""
+    return "utterances" if by.startswith("utterances") else "speakers"
 
 
 @dataclass(frozen=True, slots=True)

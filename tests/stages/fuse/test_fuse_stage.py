@@ -180,6 +180,28 @@ def test_proxies_alone_are_pooled_where_asked_and_a_warning_says_that_nobody_che
         assert Labels.read(tmp_path / "big.parquet").frame.equals(labels)
 
 
+@pytest.mark.parametrize("method", ["pool", "dawid_skene"])
+def test_proxies_without_any_label_are_refused_for_that_and_not_for_want_of_people(method):
+    frame = votes().frame.filter(pl.col("source") == "proxy")
+    lost = frame.with_columns(label=pl.lit(None, pl.String), status=pl.lit("unparsable"))
+    with pytest.raises(InputError) as error:
+        fuse(Votes.of(lost, taxonomy=LABELS), FuseSettings(method=method))
+    assert "human" not in str(error.value)
+    assert "--clips" in error.value.fix
+
+
+def test_proxies_that_are_switched_off_were_tested_over_the_unit_of_the_folds():
+    table = votes()
+    random = np.random.default_rng(0).choice(LABELS, len(table.frame))
+    noise = table.frame.with_columns(
+        label=pl.when(pl.col("source") == "human").then("label").otherwise(pl.Series(random))
+    )
+    fused = fuse(Votes.of(noise, about=table.about), FuseSettings(folds=2))
+    said = " ".join(fused.findings.frame.filter(kind="proxies")["message"])
+    assert "switched off" in said
+    assert "over speakers" not in said
+
+
 @pytest.mark.parametrize("whole_rows", [1, 10**6])
 def test_a_folder_with_none_of_the_recordings_of_the_votes_is_refused_as_a_table_is(whole_rows, tmp_path):
     for name in ("u001", "a"):
