@@ -126,7 +126,7 @@ def explain(
     votes
         The votes files that a labels file was fused from, where they are not in the folder.
     utterances
-        The utterances file that fuse was given, if any.
+        The utterances file, or folder of recordings, that fuse was given, if any.
     """
     explanation = explain_label(folder, utterance, number=number, votes=votes or (), utterances=utterances)
     return Outcome("\n".join(explanation.lines()), asdict(explanation), as_json=common.json)

@@ -13,6 +13,7 @@ import polars as pl
 from alm_proxies.about import about_of
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.annotators.prompts import PromptContext
+from alm_proxies.audio.folder import recordings_in
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.recorded import Manifest
@@ -132,7 +133,8 @@ def explain(
 ) -> Explained:
     """Every vote, reply, prompt and weight behind one label; `number` chooses among the runs of [vary], from 0.
 
-    `folder` may be a labels file: `votes` and `utterances` are the files that it was fused from.
+    `folder` may be a labels file: `votes` and `utterances` are what it was fused from, these a file or a folder of
+    recordings.
     """
     refuse_elsewhere([*votes, *([] if utterances is None else [utterances])])
     outputs = Outputs.of(folder)
@@ -184,7 +186,7 @@ def _anywhere(
     """The explanation in a folder without a fused run, or from given files: all evidence on an utterance."""
     notes: list[str] = []
     described = outputs.tables["utterances"] if people is None else (people,)
-    tables = {path: Utterances.read(path) for path in described}
+    tables = {path: recordings_in(path) if path.is_dir() else Utterances.read(path) for path in described}
     having = {path: table for path, table in tables.items() if _has(table.frame, utterance_id)}
     rows = {path: _row(table.frame, utterance_id, outputs.folder) for path, table in having.items()}
     _refuse_two(outputs, utterance_id, rows)

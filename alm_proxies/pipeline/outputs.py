@@ -53,7 +53,8 @@ class Outputs:
         refuse_elsewhere([place])
         place = Path(place)
         if not place.exists():
-            raise InputError("there is no such folder", where=str(place), fix="Name a folder of results.")
+            kind = "file" if place.suffix == ".parquet" else "folder"
+            raise InputError(f"there is no such {kind}", where=str(place), fix="Name a folder of results.")
         if place.is_dir():
             refuse_unreadable_folder(place)
         files = sorted(_files(place)) if place.is_dir() else [place, *sorted(_beside(place))]

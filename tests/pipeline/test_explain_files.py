@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import soundfile
 
 from alm_proxies.cli.app import run as command
 from alm_proxies.errors import InputError
@@ -245,6 +246,26 @@ def two_corpora(folder: Path, prefixes: tuple[str, str]) -> Path:
         cast = {"utterance_id": [f"{prefix}7"], "annotator": [f"{corpus}/r"], "label": [label]}
         Votes.of(pl.DataFrame(cast), taxonomy=LABELS).write(place / "votes.parquet")
     return folder
+
+
+def test_labels_of_a_folder_of_recordings_are_explained_from_that_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "calls").mkdir()
+    for number in range(3):
+        soundfile.write(tmp_path / "calls" / f"a{number}.wav", np.full(8_000, 0.1), 16_000)
+    frame = pl.DataFrame({"utterance_id": [f"calls/a{i}" for i in range(3)], "annotator": "p", "label": LABELS})
+    Votes.of(frame.with_columns(source=pl.lit("proxy")), taxonomy=LABELS).write(tmp_path / "votes.parquet")
+    place, given = tmp_path / "labels.parquet", ["--utterances", str(tmp_path / "calls")]
+    assert command(["fuse", str(tmp_path / "votes.parquet"), *given, "--method", "pool", "-o", str(place)]) == 0
+    capsys.readouterr()
+    assert command(["explain", str(place), "calls/a1", "--votes", str(tmp_path / "votes.parquet"), *given]) == 0
+    assert "happy 1.000" in capsys.readouterr().out
+
+
+def test_a_labels_file_that_is_not_there_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        explain(tmp_path / "labels.parquet", "a")
 
 
 def test_one_id_of_two_corpora_is_refused_until_one_of_them_is_named(tmp_path: Path) -> None:
