@@ -48,7 +48,10 @@ _BEHIND = {
         "about",
         "List all readers, estimators, engines, prompts, exports and recipes, shipped and third-party.",
     ),
-    "cache": ("kept", "Show what the cache holds: server abilities, features, remote recordings, digests; or clear it."),
+    "cache": (
+        "kept",
+        "Show what the cache holds: server abilities, features, remote recordings, digests; or clear it.",
+    ),
     "schema": ("about", "Print the JSON Schema of pipeline, annotator or metrics files, for editors."),
     "completion": ("completion", "Print, or install, what a shell needs to complete commands, flags and paths."),
 }

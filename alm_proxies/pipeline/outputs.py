@@ -53,8 +53,8 @@ class Outputs:
         refuse_elsewhere([place])
         place = Path(place)
         if not place.exists():
-            kind = "file" if place.suffix == ".parquet" else "folder"
-            raise InputError(f"there is no such {kind}", where=str(place), fix="Name a folder of results.")
+            missing = "file" if place.suffix == ".parquet" else "folder"
+            raise InputError(f"there is no such {missing}", where=str(place), fix="Name a folder of results.")
         if place.is_dir():
             refuse_unreadable_folder(place)
         files = sorted(_files(place)) if place.is_dir() else [place, *sorted(_beside(place))]
