@@ -15,7 +15,7 @@ from alm_proxies.errors import AlmProxiesError
 from alm_proxies.files import digest_file
 from alm_proxies.printable import counted
 from alm_proxies.remote.copies import marks_of, open_copy
-from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.ledger import LACKING, Ledger
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.tables import Finding
 from alm_proxies.uris import is_remote
@@ -56,10 +56,11 @@ def _failed(
     """Set failed votes on planned utterances aside; those on a missing recording, or without what their prompt
     requires, stay failed as long as it is missing.
     """
-    without = ledger.without_recording(injected=injected)
+    without = ledger.failed_as("missing", injected=injected)
     gone = frame.filter(pl.col("gone") & pl.col("number").is_in(without))["number"].unique(maintain_order=True)
     requiring = {number: annotator for number, annotator in members.items() if annotator.prompt.requires}
-    rows = frame.iter_rows(named=True) if requiring else ()
+    failed = ledger.failed_as(*LACKING, injected=injected) if requiring else []
+    rows = frame.filter(pl.col("number").is_in(failed)).iter_rows(named=True)
     lacking = [(number, row["number"]) for row in rows for number, each in requiring.items() if lacks(each, row)]
     count = ledger.set_aside_failed(gone.to_list(), lacking, injected=injected)
     if not count:

@@ -41,10 +41,10 @@ from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.records import Heard, Lost, Outcome, Sending, Totals, Trial, Written
 from alm_proxies.stages.annotate.restoring import TableState
 
-__all__ = ["VERSION", "Heard", "Ledger", "Lost", "Outcome", "Sending", "Totals", "Trial", "Written"]
+__all__ = ["LACKING", "VERSION", "Heard", "Ledger", "Lost", "Outcome", "Sending", "Totals", "Trial", "Written"]
 
 _AT_ONCE = 20_000
-_LACKING = ", ".join(f"'no_{name}'" for name in CONTEXT_FIELDS)
+LACKING = tuple(f"no_{name}" for name in CONTEXT_FIELDS)
 """Kinds of failed votes without what their prompt requires."""
 
 
@@ -241,7 +241,7 @@ class Ledger(Questions):
         pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
         where = f"""status = 'failed' AND annotator IN ({which}) AND utterance IN (SELECT utterance FROM
             planned_utterance) AND NOT (kind = 'missing' AND utterance IN ({gone}))
-            AND NOT (kind IN ({_LACKING}) AND (annotator, utterance) IN ({pairs}))"""
+            AND NOT (kind IN ({", ".join(map(repr, LACKING))}) AND (annotator, utterance) IN ({pairs}))"""
         return self._set_aside("failed, asked again", where, (json.dumps(list(still_gone)), json.dumps(lacking)))
 
     def set_aside_changed(self, pairs: Sequence[tuple[int, int]]) -> int:

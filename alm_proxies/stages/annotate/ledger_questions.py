@@ -190,12 +190,12 @@ class Questions:
         return {str(row[0]): tuple(row[1:]) for row in self._sql.execute(query, (json.dumps(list(paths)),))}
 
     @_question
-    def without_recording(self, *, injected: bool = False) -> list[int]:
-        """Utterances with votes that failed because the recording was missing."""
+    def failed_as(self, *kinds: str, injected: bool = False) -> list[int]:
+        """Utterances with votes that failed for one of these reasons."""
         which = _INJECTED if injected else "SELECT annotator FROM planned_annotator"
         query = f"""SELECT DISTINCT utterance FROM vote
-            WHERE status = 'failed' AND kind = 'missing' AND annotator IN ({which})"""
-        return [int(number) for (number,) in self._sql.execute(query)]
+            WHERE status = 'failed' AND kind IN ({", ".join("?" * len(kinds))}) AND annotator IN ({which})"""
+        return [int(number) for (number,) in self._sql.execute(query, kinds)]
 
     @_question
     def votes_of_earlier_versions(self, number: int, name: str) -> int:

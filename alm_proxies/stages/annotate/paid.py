@@ -59,8 +59,10 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
     if ledger is not None and number is not None:
         done = ledger.done(number, votes)
         known = ledger.numbers(utterances["utterance_id"])
-        rows = dict(zip(known.to_list(), utterances.iter_rows(named=True), strict=True))
-        for utterance, draw, kind in ledger.failed(number, votes):  # a run requests them again
+        failed = list(ledger.failed(number, votes))  # a run requests them again
+        those = known.is_in([utterance for utterance, *_ in failed])
+        rows = dict(zip(known.filter(those).to_list(), utterances.filter(those).iter_rows(named=True), strict=True))
+        for utterance, draw, kind in failed:
             row = rows.get(utterance) or {}
             gone = kind == "missing" and is_gone(row.get("path") or "")
             lacking = kind in ("no_transcript", "no_speaker") and not row.get(kind.removeprefix("no_"))

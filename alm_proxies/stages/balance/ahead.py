@@ -28,9 +28,8 @@ def foresee(ahead: Ahead) -> Foreseen:
     """The highest number of labels that are balanced, and a problem if the Labels file of wanted shares is missing."""
     wish = ahead.settings.classes
     count = ahead.count("labels", "labels")
-    facts: tuple[str, ...] = (f"{counted(count, 'label')} at most get weights",) if count else ()
-    if ahead.settings.method == "reference" and count:
-        facts = (f"{counted(count, 'label')} at most get weights, besides items that fill up rare classes",)
+    more = ", besides items that fill up rare classes" if ahead.settings.method == "reference" else ""
+    facts: tuple[str, ...] = (f"{counted(count, 'label')} at most get weights{more}",) if count else ()
     mixed = ahead.settings.generated.size
     if mixed is not None and count:
         facts += (f"{counted(count * mixed, 'generated item')} at most",)
