@@ -7,7 +7,7 @@ The rules are tried in this order, and the first that applies decides:
 4. one word that is an emotion but not a label: out_of_vocabulary.
 5. prose that asserts exactly one label and no other emotion: ok. Words after a negation in the same clause are not
    asserted: "not happy, sad" is sad; "not happy", "happy or sad", "sad and jealous" and "happy?" give nothing.
-   A code before its label ("B: sad") counts if the two agree.
+   A code beside words ("B: sad", "sad (B)", "Answer: B", {"answer": "B"}) counts if they agree with it.
 6. prose that asserts exactly one emotion, which is not a label: out_of_vocabulary.
 7. anything else: unparsable.
 A JSON reply must contain exactly one object; stated.py validates it. A request is never repeated because of its reply.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from alm_proxies.annotators.stated import read_json
+from alm_proxies.annotators.stated import read_coded_object, read_json
 from alm_proxies.annotators.wording import AnswerFormat, Reading, read_label, refusal
 from alm_proxies.engines.engine import REFUSAL
 
@@ -61,7 +61,8 @@ def _read(text: str, asked: AnswerFormat, finish: str) -> Reading:
     if not answer:
         return Reading("unparsable", "cut_reasoning" if reply else "empty", stated=reply or None)
     if asked.elicits == "label":
-        return read_label(answer, asked)
+        coded = None if refusal(answer) else read_coded_object(answer, asked)
+        return coded or read_label(answer, asked)
     reading = read_json(answer, asked)
     if reading.status == "unparsable" and (kind := refusal(answer)):
         return Reading("refused", kind, stated=answer)

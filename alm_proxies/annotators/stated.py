@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from alm_proxies.annotators.wording import AnswerFormat, Reading, exact_answer, is_emotion
+from alm_proxies.annotators.wording import AnswerFormat, Reading, asserted, exact_answer, is_emotion
 from alm_proxies.taxonomy import to_unit
 
 _SUM_TOLERANCE = 0.05
@@ -17,6 +17,8 @@ _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL | re.IGNORECASE)
 _OBJECT = re.compile(r"\{\s*[\"}]")
 """The beginning of a JSON object; braces in prose are none."""
 _ATTRIBUTES = ("valence", "arousal", "dominance")
+_OF_A_LABEL = frozenset({"answer", "emotion", "label", "choice", "option", "letter", "code"})
+"""Keys under which an answer with one label may have its code."""
 _PERCENT = re.compile(r"^\s*([+-]?\d+(?:\.\d+)?)\s*%?\s*$")
 
 
@@ -35,6 +37,27 @@ def read_json(answer: str, asked: AnswerFormat) -> Reading:
         return _primary_secondary(stated, answer, asked)
     except _WrongError as wrong:
         return Reading("unparsable", str(wrong), stated=answer)
+
+
+def read_coded_object(answer: str, asked: AnswerFormat) -> Reading | None:
+    """The reading of an answer with one JSON object that has a code ({"answer": "B"}); None if it has none.
+
+    The label of the code counts if no words of the answer are against it.
+    """
+    if asked.codes is None or "{" not in answer:
+        return None
+    try:
+        texts = [(key.strip(), value.strip()) for key, value in _the_object(answer).items() if isinstance(value, str)]
+    except _WrongError:
+        return None
+    given = [value for key, value in texts if key.casefold() in _OF_A_LABEL] + [key for key, _ in texts]
+    labels = {label for code, label in zip(asked.codes, asked.labels, strict=True) if code in given}
+    if not labels:
+        return None
+    named, others = asserted(answer, asked)
+    if len(labels | named) > 1 or others:
+        return Reading("unparsable", "code_against_words", stated=answer)
+    return Reading("ok", shares=((labels.pop(), 1.0),), stated=answer)
 
 
 def schema(asked: AnswerFormat) -> dict[str, Any]:

@@ -38,6 +38,16 @@ class Reading:
     """The exact text, if it differs from the label."""
 
 
+@dataclass(frozen=True, slots=True)
+class CodedAnswer:
+    """The label of a code in an answer, None if it gives several; and the words beside the code."""
+
+    label: str | None
+    beside: str
+    alone: bool
+    """Whether no words come after it."""
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -72,7 +82,15 @@ _NEGATIONS = _words(
 _TAKES_BACK = _words("wrong incorrect unlikely excluded out inappropriate absent impossible false")
 _CLAUSE_ENDS = re.compile(r"[.,;:!\n()—–]+|\bbut\b|\bhowever\b|\balthough\b|\bthough\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
-_CODED = re.compile(r"^\W*([^\W_]+)\W*[:.,;)\]([=–—\n-]\W*(\w.*)$", re.DOTALL)
+_CODED = re.compile(r"^\W*([^\W_]+)(\W*[:.,;)\]([=–—\n-]\W*|\s+)(\w.*)$", re.DOTALL)
+_NAMED = r"(?:(?:the|my) +)?(?:(?:final|correct|best) +)?(?:{})(?: +is)?\b[\s:=*_$`\"'(\[{{\\-]{{0,8}}(?:boxed\{{)?"
+_ANNOUNCED = re.compile(
+    rf"(?:\A\W{{0,8}}(?i:{_NAMED.format('answer|option|choice|label|letter|emotion')})+"
+    rf"|[.!\n][\s*_#>]{{0,8}}(?i:{_NAMED.format('answer')})+)([^\W_]+)"
+)
+"""A code announced at the start ("Option B") or, as an answer, after a sentence ("... \\nAnswer: B")."""
+_ALSO_WORDS = frozenset("AI")
+"""Codes that are words too: before other words, these are meant."""
 _QUOTES = "\"'`*_~“”‘’«»‹›"
 _REFUSALS = re.compile(
     r"\bas an? (?:ai|artificial|large language|language model)\b"
@@ -113,14 +131,34 @@ def exact_answer(answer: str, asked: AnswerFormat) -> str | None:
     return _meant(normalised, asked.labels)
 
 
-def coded_answer(answer: str, asked: AnswerFormat) -> tuple[str, str] | None:
-    """The label of a code with a separator ("B: sad", "B) The ...", or a line end), and the text after it."""
-    head = _CODED.match(answer)
-    if asked.codes is None or head is None:
+def coded_answer(answer: str, asked: AnswerFormat) -> CodedAnswer | None:
+    """A code that an answer gives, and the words beside it: "B: sad", "B sad", "Answer: B", "sad (B)"; otherwise None.
+
+    Where it stands among words, a code is written as it was offered.
+    """
+    if asked.codes is None:
         return None
-    by_code = {code.casefold(): label for code, label in zip(asked.codes, asked.labels, strict=True)}
-    label = by_code.get(head.group(1).casefold())
-    return None if label is None else (label, head.group(2))
+    by_code = dict(zip(asked.codes, asked.labels, strict=True))
+    if head := _CODED.match(answer):
+        code, between, rest = head.groups()
+        label = by_code.get(code) or {key.casefold(): label for key, label in by_code.items()}.get(code.casefold())
+        is_word = between.isspace() and "\n" not in between and (code not in by_code or code in _ALSO_WORDS)
+        if label is not None and not (is_word and exact_answer(rest, asked) is None):
+            return CodedAnswer(label, rest, alone=False)
+    announced = [found for found in _ANNOUNCED.finditer(answer) if found.group(1) in by_code]
+    if announced:
+        first, last = announced[0], announced[-1]
+        rest = answer[last.end() :]
+        if not (last.group(1) in _ALSO_WORDS and rest[:1].isspace() and rest.strip() and not exact_answer(rest, asked)):
+            label = by_code[last.group(1)] if len({found.group(1) for found in announced}) == 1 else None
+            alone = "?" not in rest and _WORD.search(rest) is None
+            return CodedAnswer(label, f"{answer[: first.start()]}\n{rest}", alone)
+    words = list(_WORD.finditer(answer))
+    if len(words) > 1 and (label := by_code.get(words[-1].group())):
+        before = answer[: words[-1].start()]
+        if before[-1] in "([" or exact_answer(before, asked):
+            return CodedAnswer(label, before, alone=False)
+    return None
 
 
 def refusal(answer: str) -> str | None:
@@ -177,9 +215,12 @@ def read_label(answer: str, asked: AnswerFormat) -> Reading:
     if is_emotion(answer):
         return Reading("out_of_vocabulary", "no_label", stated=answer)
     coded = coded_answer(answer, asked)
-    labels, others = asserted(coded[1] if coded else answer, asked)
-    if coded and labels != {coded[0]}:
-        return Reading("unparsable", "code_against_words", stated=answer)
+    labels, others = asserted(coded.beside if coded else answer, asked)
+    if coded is not None:
+        agree = labels == {coded.label} or (coded.alone and not labels)
+        if coded.label is None or not agree or (coded.alone and others):
+            return Reading("unparsable", "code_against_words", stated=answer)
+        labels = labels or frozenset({coded.label})
     if len(labels) == 1 and not others:
         return Reading("ok", shares=((next(iter(labels)), 1.0),), stated=answer)
     if len(others) == 1 and not labels:

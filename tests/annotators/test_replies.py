@@ -235,6 +235,69 @@ def test_a_code_and_the_words_behind_it_count_only_if_they_agree(between: str) -
     assert label_of(f"A{between}sad", CODES) is None
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "C sad",
+        "B happy",
+        "A sad",
+        "C because she sounds sad",
+        "sad (C)",
+        "happy: B",
+        "Sad. C",
+        "The voice is sad (C).",
+        "The answer is C, sad",
+        "Option C: sad",
+        "The emotion is B (happy).",
+        "Answer: B or C",
+        "Answer: B\nAnswer: C",
+        "She sounds happy.\nAnswer: B",
+        "Answer: B?",
+        '{"answer": "B", "reason": "a happy voice"}',
+        '{"C": "sad"}',
+    ],
+)
+def test_a_code_beside_words_that_are_against_it_is_no_vote(text: str) -> None:
+    reading = read_reply(text, CODES)
+    assert (reading.status, reading.kind, reading.shares) == ("unparsable", "code_against_words", ())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Answer: B",
+        "**Answer:** B",
+        "The final answer is (B).",
+        "Option B",
+        "Final Answer: The final answer is $\\boxed{B}$",
+        "The voice is slow.\nAnswer: B",
+        "The emotion is B (sad).",
+        "B sad",
+        "sad (B)",
+        '{"answer": "B"}',
+        'I think {"emotion": "B", "reason": "a low voice"}',
+        'I think {"emotion": "sad"}',
+    ],
+)
+def test_an_announced_code_is_read_where_nothing_is_against_it(text: str) -> None:
+    assert label_of(text, CODES) == "sad"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["The answer is not B", "Not B", "I would exclude these:\nOption B", '{"speaker": "B"}', "the answer is a", "B?"],
+)
+def test_a_letter_that_may_mean_something_else_is_no_vote(text: str) -> None:
+    assert read_reply(text, CODES).status == "unparsable"
+    assert read_reply("Answer: B", WORDS).status == "unparsable"
+
+
+def test_codes_that_are_words_too_are_words_before_other_words() -> None:
+    assert label_of("A happy speaker", CODES) == "happy"
+    assert label_of("I am happy", AnswerFormat("label", MSP, tuple("IABCDEFG"))) == "happy"
+    assert label_of("Speaker B sounds happy", CODES) == "happy"
+
+
 def test_a_stated_distribution_is_validated_and_normalised() -> None:
     asked = AnswerFormat("distribution", FOUR.labels)
     assert read_reply('{"angry": 10, "happy": 20, "neutral": 30, "sad": 40}', asked).shares == (
