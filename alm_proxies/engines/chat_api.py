@@ -120,9 +120,9 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
         )
     if status < 300:
         return FaultError("malformed", f"HTTP {status} instead of 200")
-    if status in (401, 403) or code == "API_KEY_INVALID":
+    if status == 401 or code == "API_KEY_INVALID":
         return FaultError("unauthorised", f"HTTP {status}: the server does not accept the key")
-    if status == 402 or (status in (400, 429) and code in _WITHOUT_CREDIT):
+    if status == 402 or (status in (400, 403, 429) and code in _WITHOUT_CREDIT):
         return FaultError("unauthorised", f"HTTP {status}: {NO_CREDIT}")
     if status == 429:
         return FaultError("rate_limited", message, again)
@@ -132,8 +132,10 @@ def fault_of(status: int, headers: Mapping[str, str], content: bytes) -> FaultEr
         return FaultError("timeout", message, again)
     if status >= 500:
         return FaultError("server_error", message, again, busy=status in _OVERLOADED)
-    if code == "content_filter" or code == "content_policy_violation":
+    if code == "content_filter" or code == "content_policy_violation" or (status == 403 and _is_flagged(content)):
         return FaultError("refused", message, paid=False)
+    if status == 403:
+        return FaultError("forbidden", message)
     lower = f"{code} {message}".lower()
     kind: Trouble = "bad_request"
     if status == 413 or any(word in lower for word in _TOO_LONG):
@@ -187,6 +189,15 @@ def _message_of(content: bytes) -> tuple[str, str, float | None]:
     code = error.get("code") if isinstance(error.get("code"), str) else next(iter(reasons), error.get("status"))
     waits = [_retry_after(str(detail["retryDelay"]).removesuffix("s")) for detail in details if "retryDelay" in detail]
     return str(error.get("message") or error.get("detail") or ""), str(code or ""), next(iter(waits), None)
+
+
+def _is_flagged(content: bytes) -> bool:
+    """Whether an error body says that moderation has flagged the input, as OpenRouter does."""
+    try:
+        metadata = from_json(content)["error"]["metadata"]
+    except (ValueError, TypeError, LookupError):
+        return False
+    return isinstance(metadata, dict) and "flagged_input" in metadata
 
 
 def _retry_after(value: str) -> float | None:

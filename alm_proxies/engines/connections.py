@@ -95,6 +95,8 @@ class Connections:
         self._repeats: set[str] = set()
         self._silent: set[str] = set()
         self._addresses: dict[str, Address] = {}
+        self._reached: set[bytes] = set()
+        """Hosts and ports from which a response has come."""
         self._first, self._numbers = secrets.token_hex(8), count()
         """Halves of the number of a request: the first is unique to this process, the second to the request."""
         self._spare.append(self._client())  # refuses an invalid proxy before the first request
@@ -125,7 +127,7 @@ class Connections:
         if address not in self._repeats:
             headers["connection"] = "close"
         try:
-            answered = await _ask(client, "POST", place, headers, body, seconds, most)
+            answered = await self._ask(client, "POST", place, headers, body, seconds, most)
         except BaseException:
             self._drop(client)
             raise
@@ -154,11 +156,31 @@ class Connections:
         """A request on a connection of its own."""
         client, headers = self._any_client(), self._headers | {"connection": "close"}
         try:
-            answered = await _ask(client, method, place, headers, body, seconds, most)
+            answered = await self._ask(client, method, place, headers, body, seconds, most)
         except BaseException:
             self._drop(client)
             raise
         self._spare.append(client)
+        return answered
+
+    async def _ask(
+        self,
+        client: Connection,
+        method: str,
+        address: Address,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        seconds: float,
+        most: int,
+    ) -> Answered:
+        try:
+            async with asyncio.timeout(seconds):
+                answered = await client.ask(method, address, headers, body, most)
+        except TimeoutError:
+            raise FaultError("timeout", f"no complete response within {seconds:.0f} s") from None
+        except httpx.TransportError as error:
+            raise _no_answer(error, is_loopback(str(address.url)), address.name in self._reached) from None
+        self._reached.add(address.name)
         return answered
 
     def _address(self, text: str) -> Address:
@@ -198,32 +220,17 @@ def _asked_again(status: int) -> bool:
     return status in (408, 429) or status >= 500
 
 
-async def _ask(
-    client: Connection,
-    method: str,
-    address: Address,
-    headers: Mapping[str, str],
-    body: bytes | None,
-    seconds: float,
-    most: int,
-) -> Answered:
-    try:
-        async with asyncio.timeout(seconds):
-            return await client.ask(method, address, headers, body, most)
-    except TimeoutError:
-        raise FaultError("timeout", f"no complete response within {seconds:.0f} s") from None
-    except httpx.TransportError as error:
-        raise _no_answer(error, is_loopback(str(address.url))) from None
+def _no_answer(error: httpx.TransportError, local: bool, reached: bool) -> FaultError:
+    """The fault of a request without a response, by the underlying error.
 
-
-def _no_answer(error: httpx.TransportError, local: bool) -> FaultError:
-    """The fault of a request without a response, by the underlying error."""
+    Where a server has been `reached` before, a TLS connection that fails is one that broke.
+    """
     beneath: BaseException | None = error
     while beneath is not None:
         if isinstance(beneath, ssl.SSLCertVerificationError):
             return FaultError("no_trust", f"its certificate is not trusted ({beneath.verify_message})")
         if isinstance(beneath, ssl.SSLError):
-            return FaultError("no_trust", f"the TLS connection failed ({beneath.reason})")
+            return FaultError("reset" if reached else "no_trust", f"the TLS connection failed ({beneath.reason})")
         if isinstance(beneath, socket.gaierror):
             return FaultError("unreachable", "the host name cannot be resolved")
         beneath = beneath.__cause__ or beneath.__context__

@@ -31,7 +31,8 @@ Trouble = Literal[
     "unreachable",  # no server listens
     "empty",  # 200 without any text
     "bad_request",  # 400, 404, 422: a retry would not help
-    "unauthorised",  # 401, 403
+    "unauthorised",  # 401, 402, or 403 again and again
+    "forbidden",  # 403: the key or this request is refused
     "no_trust",  # no TLS connection, for example an untrusted certificate
     "too_long",  # audio or prompt beyond the model's window
     "corrupt_audio",  # the engine could not decode the audio

@@ -28,6 +28,7 @@ from alm_proxies.engines.connections import Connections
 from alm_proxies.engines.direct import Answered
 from alm_proxies.engines.engine import ASKED_AGAIN, LEFT_OPEN, Abilities, Failure, Question, Reply, Request
 from alm_proxies.engines.faults import FaultError, Sent
+from alm_proxies.engines.forbidden import Forbidden
 from alm_proxies.engines.probe import FIXES, Failing, probe
 from alm_proxies.engines.registry import OpenAIServe
 from alm_proxies.engines.traffic import Traffic
@@ -47,7 +48,6 @@ _DOUBTFUL = frozenset({"unsupported", "bad_request"})
 """Kinds of failure after which the cached abilities are deleted."""
 _BYTES_OF_A_LIST = 1024 * 1024
 _BYTES_OF_TOKENS = 64 * 1024
-
 
 Draw = tuple[str, str, str, Failure | None]
 """Text, finish and reasoning of one draw, and its failure if it has no answer."""
@@ -74,6 +74,7 @@ class OpenAI:
         """The cache key of the abilities."""
         self._taken = 2
         """The largest n that the server has accepted."""
+        self._forbidden = Forbidden()
         self._most: int | None = None
         """The largest n to request, after the server has refused a larger one."""
         self.traffic = Traffic(
@@ -142,7 +143,7 @@ class OpenAI:
         if reply.failure is not None and reply.failure.kind in _DOUBTFUL:
             known.forget(self._known_as)  # the abilities may have changed
         return replace(
-            reply,
+            self._forbidden.judged(reply, request.utterance_id),
             tokens_in=bill.tokens_in,
             tokens_out=bill.tokens_out,
             audio_seconds=bill.paid_tries * request.questions[0].seconds,
@@ -173,8 +174,8 @@ class OpenAI:
                 content = await self._post(address + "/chat/completions", body, try_seconds, most.bytes)
                 completion = read_completion(content, most, words=words)
             redact = self._key.redact
-            texts, reasoning = map(redact, completion.texts), map(redact, completion.reasoning)
-            return replace(completion, texts=tuple(texts), reasoning=tuple(reasoning), model=redact(completion.model))
+            texts, reasoning = (tuple(map(redact, each)) for each in (completion.texts, completion.reasoning))
+            return replace(completion, texts=texts, reasoning=reasoning, model=redact(completion.model))
 
         if self._trial is None:
             return await self.traffic.send(one_try, seconds=seconds)
@@ -236,7 +237,7 @@ class OpenAI:
 
     async def _fix_for(self, failure: Failure, serve: OpenAIServe) -> str:
         """The fix for a server that cannot be probed."""
-        if failure.kind == "unauthorised" and not failure.message.endswith(chat_api.NO_CREDIT):
+        if failure.kind in ("unauthorised", "forbidden") and not failure.message.endswith(chat_api.NO_CREDIT):
             if serve.key_from is not None:
                 return f"Check the key in {serve.key_from}, which serve.key_from names."
             setting = 'serve = { base_urls = [...], key_from = "OPENAI_API_KEY" }'
@@ -250,9 +251,7 @@ class OpenAI:
     async def _offered(self) -> tuple[str, ...]:
         """The models that the server lists; empty if it lists none."""
         try:
-            address = self.traffic.replicas[0].address + "/models"
-            response = await self._connections.get(address, _OPTIONAL_SECONDS, most=_BYTES_OF_A_LIST)
-            models = read_models(response.content)
+            models = read_models(await self._get(self.traffic.replicas[0].address + "/models", _OPTIONAL_SECONDS))
         except FaultError:
             return ()
         return tuple(self._key.redact(model)[:_LONGEST_NAME] for model in models)

@@ -99,6 +99,8 @@ def test_an_answer_at_which_the_server_broke_off_is_none() -> None:
     [
         ({"code": 429, "message": "slow down"}, "rate_limited"),
         ({"code": 402, "message": "insufficient credits"}, "unauthorised"),
+        ({"code": 403, "message": "not from here"}, "forbidden"),
+        ({"code": 403, "message": "flagged", "metadata": {"reasons": ["x"], "flagged_input": "y"}}, "refused"),
         ({"code": 502, "message": "provider gone"}, "server_error"),
         ({"code": "odd", "message": "no model"}, "malformed"),
         ({"code": 7, "message": "no model"}, "malformed"),

@@ -61,7 +61,7 @@ FINAL = {
     "404": "bad_request",
     "422": "bad_request",
     "401": "unauthorised",
-    "403": "unauthorised",
+    "403": "forbidden",
     "402": "unauthorised",
     "quota": "unauthorised",
     "refusal": "refused",

@@ -23,6 +23,7 @@ _FIXES = {
         "Name the part to ask about by start and end in the utterances table. "
         f'Up to {LONGEST:g} s, too_long = "crop" in the annotator file asks about the beginning.'
     ),
+    "forbidden": "Leave these recordings out if the server declines them; or see whether the key may use the model.",
     "no_scores": 'Use a server that scores words (vLLM), or elicit = "sample".',
 }
 _LOSS_FIX = "Keep ledger.sqlite, its -wal file (if there is one) and ledger.journal together."

@@ -160,6 +160,27 @@ def test_one_draw_that_ends_the_job_ends_it(server: str, corpus: Make, tmp_path:
         annotate(corpus(1, transcript=["one draw ends it"]), [remote], tmp_path / "out", AnnotateSettings())
 
 
+def test_recordings_that_a_server_forbids_fail_alone_and_are_listed(server: str, corpus: Make, tmp_path: Path) -> None:
+    acts = ["403", "ok", "403", *["ok"] * 8]
+    utterances = corpus(len(acts), speaker=acts, transcript=[f"forbidden alone {place}" for place in range(len(acts))])
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}, "injection": 0})
+    annotated = annotate(utterances, [served(tmp_path, server, '"{{ speaker }}"')], tmp_path / "out", lenient)
+    assert annotated.complete
+    assert annotated.by_status == {"ok": 27, "failed": 6}
+    (listed,) = annotated.findings.frame.filter(pl.col("where") == "forbidden").iter_rows(named=True)
+    assert (listed["kind"], listed["count"], bool(listed["fix"])) == ("failed", 6, True)
+    assert "HTTP 403: as told" in listed["message"]
+    assert annotated.spent.price - annotated.spent.tried_out_price == pytest.approx(9 * 0.2)
+
+
+def test_a_key_that_is_forbidden_everything_ends_the_run(server: str, corpus: Make, tmp_path: Path) -> None:
+    utterances = corpus(40, transcript=[f"forbidden key {place}" for place in range(40)])
+    remote = served(tmp_path, server, '"403"', votes=1)
+    lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}, "injection": 0})
+    with pytest.raises(EngineError, match=r"unauthorised: requests about 8 utterances .*HTTP 403: as told"):
+        annotate(utterances, [remote], tmp_path / "out", lenient)
+
+
 def test_faults_that_pass_cost_tries_and_no_votes(server: str, corpus: Make, tmp_path: Path) -> None:
     faults = ["500", "reset", "cut", "garbage", "empty", "429"]
     utterances = corpus(len(faults), speaker=faults, transcript=[f"passing {fault}" for fault in faults])
