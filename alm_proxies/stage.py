@@ -133,6 +133,8 @@ class Foreseen:
     """The number of planned votes, including those cast before."""
     cast_votes: int = 0
     """The number of votes cast before, which are not requested again."""
+    impossible_votes: int = 0
+    """The number of the other votes that cannot be requested, such as those on missing recordings."""
     paid: float = 0.0
     """The amount paid so far."""
     price: float = 0.0

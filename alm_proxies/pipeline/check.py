@@ -33,6 +33,8 @@ class Checked(Shown):
     """Warnings, with which a run would continue."""
     cast_votes: int = 0
     """Planned votes that are already cast."""
+    impossible_votes: int = 0
+    """Other planned votes that cannot be requested, such as those on missing recordings."""
     paid: float = 0.0
     """Cost so far."""
     settings: Mapping[str, Mapping[str, tuple[Any, str]]] = field(default_factory=dict)
@@ -52,8 +54,9 @@ class Checked(Shown):
             line += f"; {counted(self.planned_votes, 'vote')} planned"
             if self.cast_votes or self.paid:
                 line += f", {self.cast_votes:,} cast for {in_money(self.paid, currency)}"
-            if self.planned_votes > self.cast_votes:
-                rest = f"{self.planned_votes - self.cast_votes:,} left, " if self.cast_votes else ""
+            left = self.planned_votes - self.cast_votes - self.impossible_votes
+            if left:
+                rest = f"{left:,} left, " if left < self.planned_votes else ""
                 line += f", {rest}about {in_money(self.expected_price, currency)}"
         return line
 
@@ -108,6 +111,7 @@ def check(
         expected_price=sum(forecast.price for forecast in foreseen.values()),
         warnings=tuple(dict.fromkeys(warnings)),
         cast_votes=sum(forecast.cast_votes for forecast in foreseen.values()),
+        impossible_votes=sum(forecast.impossible_votes for forecast in foreseen.values()),
         paid=sum(forecast.paid for forecast in foreseen.values()),
         settings=effective,
         foreseen={str(place.relative_to(pipeline.folder)): forecast for place, forecast in foreseen.items()},

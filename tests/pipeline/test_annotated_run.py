@@ -139,6 +139,8 @@ def test_check_prices_the_injection_of_an_annotator_that_has_changed_anew(file: 
 
 def test_what_injection_will_cost_is_in_the_price_that_check_says(file: Path, tmp_path: Path) -> None:
     rows = [f"u{number},r,happy,u{number}.wav,Well." for number in range(20)]
+    for number in range(20):
+        (tmp_path / f"u{number}.wav").touch()
     (tmp_path / "votes.csv").write_text("\n".join(["utterance_id,annotator,label,audio,transcript", *rows]))
     text = f"""
 taxonomy = "crema6"

@@ -19,7 +19,7 @@ from alm_proxies.files import digest_of
 from alm_proxies.plugins import plugins
 from alm_proxies.printable import counted, in_money, one_currency
 from alm_proxies.stage import Ahead, Foreseen
-from alm_proxies.stages.annotate.askable import askable, chosen, shard_of
+from alm_proxies.stages.annotate.askable import askable, chosen, is_gone, shard_of, with_turns
 from alm_proxies.stages.annotate.egress import leaves_this_machine, refuse_egress
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.injection import injection_sample, shows_transcripts
@@ -107,6 +107,7 @@ def foresee(ahead: Ahead) -> Foreseen:
             every, findings = askable(utterances, settings.cards)
             warnings += [text for finding in findings if (text := f"{finding.message}. {finding.fix}") not in warnings]
             frame = chosen(every, settings, HumanVotes.of(ahead.table("votes")))
+            frame = with_turns(frame, utterances.frame, ready.prompt.turns)
             expected[ready.name] = expectation_of(ready, frame, ledger, settings.seed)
             facts.append(f"{ready.name}: {expected[ready.name]}")
             price_injected += _injected(ready, frame, settings, ledger, expected[ready.name].price_of_vote, facts)
@@ -118,6 +119,7 @@ def foresee(ahead: Ahead) -> Foreseen:
         counts={"votes": planned, "planned": planned},
         planned_votes=planned,
         cast_votes=sum(counts.cast for counts in expected.values()),
+        impossible_votes=sum(counts.impossible for counts in expected.values()),
         paid=paid,
         price=sum(counts.price for counts in expected.values()) + price_injected,
         budget=settings.budget,
@@ -167,6 +169,7 @@ def _injected(
     if not shows_transcripts(annotator):
         return 0.0
     twice = injection_sample(frame, settings.injection, shard_of(settings.shard))
+    twice = twice.filter(pl.Series([not is_gone(path) for path in twice["path"]], dtype=pl.Boolean))
     if twice.height:
         fact = (
             f"{annotator.name}: {counted(twice.height, 'utterance')} twice more, to measure the effect of an "

@@ -63,7 +63,7 @@ def to_ask(
     every, findings = askable(utterances, settings.cards)
     frame = chosen(every, settings, human)
     frame = with_turns(frame, utterances.frame, max((annotator.prompt.turns for annotator in panel), default=0))
-    frame = _with_gone(frame)
+    frame = with_gone(frame)
     if any("evidence" in annotator.prompt.context_fields for annotator in panel):
         evidence, more = _evidence(every, folder)
         findings += more
@@ -158,7 +158,7 @@ def _with_human_label(frame: pl.DataFrame, human: HumanVotes | None) -> tuple[pl
     return frame.join(human.labels, on="utterance_id", how="left", maintain_order="left"), ["corpus", "human_label"]
 
 
-def _with_gone(frame: pl.DataFrame) -> pl.DataFrame:
+def with_gone(frame: pl.DataFrame) -> pl.DataFrame:
     """Adds `gone`: whether the recording is known to be missing."""
     paths = frame["path"].unique()
     gone = paths.filter(pl.Series([is_gone(path) for path in paths], dtype=pl.Boolean))

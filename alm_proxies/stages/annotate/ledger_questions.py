@@ -151,10 +151,10 @@ class Questions:
         return None if row is None else int(row[0])
 
     @_question
-    def failed(self, annotator: int, votes: int) -> list[tuple[int, int, str]]:
-        """Utterance, draw and kind of the failed votes of an annotator."""
-        query = "SELECT utterance, draw, kind FROM vote WHERE annotator = ? AND draw < ? AND status = 'failed'"
-        return [(int(u), int(draw), str(kind)) for u, draw, kind in self._sql.execute(query, (annotator, votes))]
+    def failed(self, annotator: int, votes: int) -> list[tuple[int, int]]:
+        """Utterance and draw of the failed votes of an annotator."""
+        query = "SELECT utterance, draw FROM vote WHERE annotator = ? AND draw < ? AND status = 'failed'"
+        return [(int(utterance), int(draw)) for utterance, draw in self._sql.execute(query, (annotator, votes))]
 
     @_question
     def paid_for(self, annotator: int) -> float:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.printable import counted, in_money
-from alm_proxies.stages.annotate.askable import is_gone
+from alm_proxies.stages.annotate.askable import with_gone
+from alm_proxies.stages.annotate.changes import lacks
 from alm_proxies.stages.annotate.ledger import Ledger
 from alm_proxies.stages.annotate.prices import lengths_of, measured_price, price_before
 
@@ -29,16 +31,21 @@ class Expectation:
     price_of_vote: float | None
     """Measured cost of a vote; None if too few were requested."""
     currency: str = ""
+    impossible: int = 0
+    """Planned votes without an outcome that will fail unasked, for want of a recording or of what the prompt requires.
+    """
 
     @property
     def left(self) -> int:
         """Votes that will be requested."""
-        return self.planned - self.cast
+        return self.planned - self.cast - self.impossible
 
     def __str__(self) -> str:
         words = counted(self.planned, "vote")
         if self.cast or self.paid:
             words = f"{self.cast:,} of {words} cast, {in_money(self.paid, self.currency)} paid; {self.left:,} left"
+        if self.impossible:
+            words += f", {self.impossible:,} impossible without their recording or what the prompt requires"
         if not self.left:
             return words
         if self.price_of_vote is not None:
@@ -55,29 +62,36 @@ def expectation_of(annotator: Annotator, utterances: pl.DataFrame, ledger: Ledge
     votes = annotator.votes
     number = ledger.number_of(annotator.name, annotator.digest, seed) if ledger is not None else None
     missing = np.ones((utterances.height, votes), dtype=np.bool_)
-    measured, paid = None, 0.0
+    cannot, measured, paid = _cannot(annotator, utterances), None, 0.0
     if ledger is not None and number is not None:
         done = ledger.done(number, votes)
         known = ledger.numbers(utterances["utterance_id"])
-        failed = list(ledger.failed(number, votes))  # a run requests them again
-        those = known.is_in([utterance for utterance, *_ in failed])
-        rows = dict(zip(known.filter(those).to_list(), utterances.filter(those).iter_rows(named=True), strict=True))
-        for utterance, draw, kind in failed:
-            row = rows.get(utterance) or {}
-            gone = kind == "missing" and is_gone(row.get("path") or "")
-            lacking = kind in ("no_transcript", "no_speaker") and not row.get(kind.removeprefix("no_"))
-            done[utterance, draw] = gone or lacking
+        for utterance, draw in ledger.failed(number, votes):  # a run requests them again
+            done[utterance, draw] = False
         in_ledger = known.is_not_null().to_numpy()
         missing[in_ledger] = ~done[known.drop_nulls().to_numpy()]
         measured, paid = measured_price(ledger, number, annotator), ledger.paid_for(number)
+    impossible = int(missing[cannot].sum())
+    missing[cannot] = False
     left = missing.sum(axis=1)
     price = (
         measured * float(left.sum())
         if measured is not None
         else price_before(annotator, lengths_of(utterances), left.tolist())
     )
-    currency = annotator.file.price.currency
-    return Expectation(missing.size, int(missing.size - left.sum()), paid, price, measured, currency)
+    currency, cast = annotator.file.price.currency, int(missing.size - left.sum()) - impossible
+    return Expectation(missing.size, cast, paid, price, measured, currency, impossible)
+
+
+def _cannot(annotator: Annotator, utterances: pl.DataFrame) -> NDArray[np.bool_]:
+    """Which utterances an annotator cannot be asked about, as far as that is known before evidence is measured."""
+    cannot = with_gone(utterances)["gone"].to_numpy().copy()
+    if annotator.prompt.requires:
+        evidence = (
+            utterances if "evidence" in utterances.columns else utterances.with_columns(evidence=pl.lit("not known"))
+        )
+        cannot |= np.fromiter((lacks(annotator, row) is not None for row in evidence.iter_rows(named=True)), np.bool_)
+    return cannot
 
 
 def ledger_at(folder: Path, shard: tuple[int, int] | None) -> Path:

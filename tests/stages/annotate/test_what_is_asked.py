@@ -100,15 +100,29 @@ def test_votes_without_what_their_prompt_requires_open_no_engine_and_are_priced_
     def run(table: Utterances) -> Any:
         return annotate(table, [scripted], tmp_path / "out", settings, engine_of=engine_of, quiet=True)
 
+    ready, askable_now = scripted.ready(utterances.taxonomy), askable(utterances, None)[0]
+    before = expectation_of(ready, askable_now, None, 0)
     first, again = run(utterances), run(utterances)
+    assert (before.left, before.cast, before.impossible) == (4, 0, 4)
+    assert before.price == pytest.approx(first.spent.price)
     assert (first.spent.expected, first.by_status) == (pytest.approx(first.spent.price), {"failed": 4, "ok": 4})
     assert (again.spent.expected, again.by_status, len(opened)) == (0.0, {"failed": 4, "ok": 4}, 1)
     assert "asked_again" not in set(again.findings.frame["kind"])
     with Ledger.look(tmp_path / "out/ledger.sqlite") as ledger:
-        expected = expectation_of(scripted.ready(utterances.taxonomy), askable(utterances, None)[0], ledger, 0)
+        expected = expectation_of(ready, askable_now, ledger, 0)
         assert (expected.left, expected.price, ledger.set_aside_so_far()) == (0, 0.0, 0)
     whole = run(corpus(4))
     assert (whole.by_status, len(opened)) == ({"ok": 8}, 2)
+
+
+def test_a_forecast_prices_no_votes_on_missing_recordings(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances = corpus(4)
+    scripted = annotator(utterances, votes=2, price={"audio_minute": 60.0})
+    (tmp_path / "audio/sim/00001.wav").unlink()
+    before = expectation_of(scripted.ready(utterances.taxonomy), askable(utterances, None)[0], None, 0)
+    spent = annotate(utterances, [scripted], tmp_path / "out", AnnotateSettings(injection=0), quiet=True).spent
+    assert (before.planned, before.left, before.impossible) == (8, 6, 2)
+    assert before.price == pytest.approx(spent.price)
 
 
 class CalledOff:
