@@ -4,7 +4,6 @@ ratings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Self
 from warnings import warn
 
@@ -15,48 +14,22 @@ from numpy.typing import NDArray
 from alm_proxies.ballots import is_crowd, which_count
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.rating_doubt import weighed
+from alm_proxies.estimators.rating_model import (
+    LEAST_VARIANCE,
+    PAIRS_NEEDED,
+    AttributeModel,
+    Ratings,
+    calibrated,
+    fused,
+    human_posterior,
+    ratings_of,
+    within,
+)
 from alm_proxies.measures.arrays import Array, places
 from alm_proxies.tables import ATTRIBUTES, Votes
 
-_LEAST_VARIANCE = 1e-6
-_PAIRS_NEEDED = 30
 _STRENGTHS = tuple(float(value) for value in np.geomspace(0.5, 500.0, 61))
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeModel:
-    """The fitted model of one attribute; raters and proxies in the order of their names."""
-
-    mean: float
-    variance: float
-    raters: tuple[str, ...]
-    rater_bias: Array
-    rater_variance: Array
-    typical_variance: float
-    bias_variance: float
-    spread_variance: float
-    spread_strength: float
-    proxies: tuple[str, ...]
-    proxy_offset: Array
-    proxy_slope: Array
-    proxy_covariance: Array
-    """Covariance of the proxies' errors about offset + slope x the human mean, shared by all draws of an utterance."""
-    proxy_noise: Array
-    """Variance from draw to draw within an utterance."""
-    iterations: int
-    converged: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Ratings:
-    """One attribute's ratings: human ratings one per row, and the means and numbers of draws of proxies."""
-
-    utterance: NDArray[np.int64]
-    rater: NDArray[np.int64]
-    value: Array
-    proxy_mean: Array
-    proxy_draws: Array
-    proxy_noise: Array
 
 
 class Attributes:
@@ -65,10 +38,12 @@ class Attributes:
     Human rating y of utterance i by rater r: y = m_i + b_r + e, m_i ~ N(mean, variance), b_r ~ N(0, bias variance), e ~
     N(0, s_r^2) with s_r^2 shrunk towards the raters' typical variance by `prior_items` items; fitted by EM (a rater
     with few items keeps a bias near 0 and the typical variance), with one variance for all raters first. This fit uses
-    no proxies. Where no utterance has two ratings the variances cannot be separated: m_i and e get equal parts. Then
-    each proxy is calibrated: the mean of its d draws = offset + slope x m_i + u + noise / d, by regression on the human
-    posterior means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or drawn a hundred times,
-    adds no information. The posterior of m_i is Gaussian in all of them.
+    no proxies. Then each proxy is calibrated: the mean of its d draws = offset + slope x m_i + u + noise / d, by
+    regression on the human posterior means, with the covariance of u ACROSS proxies, so that a proxy entered twice, or
+    drawn a hundred times, adds no information. The posterior of m_i is Gaussian in all of them. Where few utterances
+    have two ratings (fewer than some 500) the variances of m_i and e can hardly be separated (without any, models_ has
+    equal parts): the label is the average over models of five shares of m_i, weighed by what second ratings and proxies
+    say and by a prior about one half.
 
     Output columns of each attribute: <name>, the posterior mean, clipped to 0..1; <name>_sd, the SPREAD OF HUMAN
     RATINGS: the standard deviation of one more listener's rating about that mean, with each utterance's variance shrunk
@@ -79,7 +54,7 @@ class Attributes:
     Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
     regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
 
-    Learned: models_ (by attribute). `left_out` counts the votes not learned from.
+    Learned, by attribute: models_, and weighed_, the models that labels are averaged over.
     """
 
     def __init__(self, *, prior_items: float = 10.0, iterations: int = 2000, tolerance: float = 1e-5) -> None:
@@ -96,10 +71,12 @@ class Attributes:
         """Fit a model to every attribute with human ratings."""
         human, proxy = _usable(votes)
         self.models_: dict[str, AttributeModel] = {}
+        self.weighed_: dict[str, tuple[tuple[float, AttributeModel], ...]] = {}
         for name in ATTRIBUTES:
             rated = human.filter(pl.col(name).is_not_null())
             if rated.height:
-                self.models_[name] = self._learn(rated, proxy.filter(pl.col(name).is_not_null()), name)
+                heard = proxy.filter(pl.col(name).is_not_null())
+                self.models_[name], self.weighed_[name] = self._learn(rated, heard, name)
         unsettled = [name for name, model in self.models_.items() if not model.converged]
         if unsettled:
             warn(
@@ -122,27 +99,31 @@ class Attributes:
             if model is not None:
                 rated = human.filter(pl.col(name).is_not_null())
                 heard = proxy.filter(pl.col(name).is_not_null())
-                parts = _fused(model, _ratings(rated, heard, name, ids, model.raters, model.proxies), len(ids))
+                ratings = ratings_of(rated, heard, name, ids, model.raters, model.proxies)
+                parts = _averaged(self.weighed_[name], ratings, len(ids))
             for suffix, part in zip(("", "_sd", "_error"), parts, strict=True):
                 columns[name + suffix] = pl.Series(part, dtype=pl.Float64, nan_to_null=True)
         return pl.DataFrame(columns)
 
-    def _learn(self, human: pl.DataFrame, proxy: pl.DataFrame, name: str) -> AttributeModel:
+    def _learn(
+        self, human: pl.DataFrame, proxy: pl.DataFrame, name: str
+    ) -> tuple[AttributeModel, tuple[tuple[float, AttributeModel], ...]]:
         ids = human["utterance_id"].unique().sort()
         raters = tuple(human["annotator"].unique().sort().to_list())
         proxies = tuple(proxy["annotator"].unique().sort().to_list())
         inside = proxy.filter(pl.col("utterance_id").is_in(ids.implode()))
-        ratings = _ratings(human, inside, name, ids, raters, proxies)
+        ratings = ratings_of(human, inside, name, ids, raters, proxies)
         nameless = np.array([is_crowd(rater) for rater in raters])
         people = _fit_raters(ratings, len(ids), nameless, self.prior_items, self.iterations, self.tolerance)
         mean, variance, bias, rater_variance, typical, bias_variance, steps, converged = people
-        centre, doubt = _human_posterior(ratings, len(ids), mean, variance, bias, rater_variance)
-        offset, slope, covariance = _calibrate(ratings, centre, doubt)
+        centre, doubt = human_posterior(ratings, len(ids), mean, variance, bias, rater_variance)
+        offset, slope, covariance = calibrated(ratings, centre, doubt)
         spread, strength = _spread(ratings, len(ids), bias)
-        return AttributeModel(
+        model = AttributeModel(
             mean, variance, raters, bias, rater_variance, typical, bias_variance, spread, strength,
             proxies, offset, slope, covariance, ratings.proxy_noise, steps, converged,
         )  # fmt: skip
+        return model, weighed(model, ratings, len(ids))
 
 
 def has_ratings(votes: Votes) -> bool:
@@ -168,40 +149,19 @@ def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame]:
     return human, proxy
 
 
-def _ratings(
-    human: pl.DataFrame,
-    proxy: pl.DataFrame,
-    name: str,
-    ids: pl.Series,
-    raters: tuple[str, ...],
-    proxies: tuple[str, ...],
-) -> _Ratings:
-    """Ratings as arrays; unknown raters get the number len(raters), unknown proxies are left out."""
-    numbers = pl.DataFrame({"annotator": pl.Series([*raters], dtype=pl.String)}).with_row_index("number")
-    rater = human.select("annotator").join(numbers, on="annotator", how="left", maintain_order="left")["number"]
-    means, draws = np.full((len(ids), len(proxies)), np.nan), np.zeros((len(ids), len(proxies)))
-    noise = np.zeros(len(proxies))
-    for column, annotator in enumerate(proxies):
-        own = proxy.filter(pl.col("annotator") == annotator)
-        place, value = places(own["utterance_id"], ids), own[name].to_numpy()
-        count = np.bincount(place, minlength=len(ids)).astype(np.float64)
-        there = count > 0
-        mean = np.bincount(place, value, len(ids)) / np.maximum(count, 1.0)
-        squares = float(np.square(value - mean[place]).sum())
-        noise[column] = squares / max(len(value) - there.sum(), 1.0)
-        means[there, column], draws[:, column] = mean[there], count
-    return _Ratings(
-        places(human["utterance_id"], ids),
-        rater.fill_null(len(raters)).to_numpy().astype(np.int64),
-        human[name].to_numpy().astype(np.float64),
-        means,
-        draws,
-        noise,
-    )
+def _averaged(models: tuple[tuple[float, AttributeModel], ...], ratings: Ratings, rows: int) -> list[Array]:
+    """Mean, spread of human ratings and error of the mean: a model's, or of the mixture of models."""
+    weights, chosen = np.array([weight for weight, _ in models]), [model for _, model in models]
+    parts = [fused(model, ratings, rows) for model in chosen]
+    if len(parts) == 1:
+        return parts[0]
+    means, errors = np.array([part[0] for part in parts]), np.array([part[2] for part in parts])
+    mean = weights @ means
+    return [mean, parts[0][1], np.sqrt(weights @ (np.square(errors) + np.square(means - mean)))]
 
 
 def _fit_raters(
-    ratings: _Ratings, rows: int, nameless: NDArray[np.bool_], prior_items: float, iterations: int, tolerance: float
+    ratings: Ratings, rows: int, nameless: NDArray[np.bool_], prior_items: float, iterations: int, tolerance: float
 ) -> tuple[float, float, Array, Array, float, float, int, bool]:
     """EM for the mean and variance of utterances, the raters' biases and variances, and their hyperparameters.
 
@@ -212,14 +172,14 @@ def _fit_raters(
     raters = len(nameless)
     items = np.bincount(r, minlength=raters).astype(np.float64)
     known = ~nameless & (items > 0)
-    mean, total = float(y.mean()), max(float(y.var()), _LEAST_VARIANCE)
+    mean, total = float(y.mean()), max(float(y.var()), LEAST_VARIANCE)
     variance, typical, bias_variance = total / 2, total / 2, total / 20
     bias, rater_variance = np.zeros(raters), np.full(raters, typical)
     before = np.concatenate([[mean, variance, typical, bias_variance], bias, rater_variance])
     own = False
     for step in range(1, iterations + 1):
         bias, bias_doubt = _biases(ratings, rows, mean, variance, bias, rater_variance, known, bias_variance)
-        centre, doubt = _human_posterior(ratings, rows, mean, variance, bias, rater_variance)
+        centre, doubt = human_posterior(ratings, rows, mean, variance, bias, rater_variance)
         # a bias that is not known makes a centre uncertain by its rating's share of it, and the error by the rest
         share = doubt[u] / rater_variance[r]
         moved = np.bincount(u, np.square(share) * bias_doubt[r], rows)
@@ -229,11 +189,11 @@ def _fit_raters(
         if own:
             rater_variance = (squares + prior_items * typical) / (items + prior_items)
         else:
-            typical = max(float(squares.sum() / items.sum()), _LEAST_VARIANCE)
+            typical = max(float(squares.sum() / items.sum()), LEAST_VARIANCE)
             rater_variance = np.full(raters, typical)
-            variance = max(float((np.square(centre - mean) + doubt + moved).mean()), _LEAST_VARIANCE)
+            variance = max(float((np.square(centre - mean) + doubt + moved).mean()), LEAST_VARIANCE)
             if known.any():
-                bias_variance = max(float((np.square(bias) + bias_doubt)[known].mean()), _LEAST_VARIANCE)
+                bias_variance = max(float((np.square(bias) + bias_doubt)[known].mean()), LEAST_VARIANCE)
         now = np.concatenate([[mean, variance, typical, bias_variance], bias, rater_variance])
         if np.abs(now - before).max() < tolerance * np.sqrt(total):
             if own:
@@ -244,14 +204,14 @@ def _fit_raters(
 
 
 def _biases(
-    ratings: _Ratings, rows: int, mean: float, variance: float, bias: Array, rater_variance: Array,
+    ratings: Ratings, rows: int, mean: float, variance: float, bias: Array, rater_variance: Array,
     known: NDArray[np.bool_], bias_variance: float,
 ) -> tuple[Array, Array]:  # fmt: skip
     """The posterior mean and variance of each known rater's bias; for each of its ratings an utterance's m is what the
     other ratings of the utterance say. They are centred on 0: their mean belongs to the attribute's mean.
     """
     u, r, y = ratings.utterance, ratings.rater, ratings.value
-    centre, doubt = _human_posterior(ratings, rows, mean, variance, bias, rater_variance)
+    centre, doubt = human_posterior(ratings, rows, mean, variance, bias, rater_variance)
     weight = 1.0 / rater_variance[r]
     others = 1.0 / doubt[u] - weight
     of_others = (centre[u] / doubt[u] - weight * (y - bias[r])) / others
@@ -263,48 +223,7 @@ def _biases(
     return biases, np.where(known, 1.0 / precision, 0.0)
 
 
-def _human_posterior(
-    ratings: _Ratings, rows: int, mean: float, variance: float, bias: Array, rater_variance: Array
-) -> tuple[Array, Array]:
-    """The mean and variance of each utterance's m given its human ratings alone."""
-    weight = 1.0 / rater_variance[ratings.rater]
-    precision = 1.0 / variance + np.bincount(ratings.utterance, weight, rows)
-    pull = np.bincount(ratings.utterance, weight * (ratings.value - bias[ratings.rater]), rows)
-    doubt = np.asarray(1.0 / precision, dtype=np.float64)
-    return np.asarray((mean / variance + pull) * doubt, dtype=np.float64), doubt
-
-
-def _calibrate(ratings: _Ratings, centre: Array, doubt: Array) -> tuple[Array, Array, Array]:
-    """Each proxy's offset and slope against the human posterior means, and the covariance of the residuals.
-
-    The posterior mean is the expectation of m given the ratings, so the regression on it is unbiased; the posterior
-    variance of m is subtracted from the residuals' covariance.
-    """
-    there = ratings.proxy_draws > 0
-    count = ratings.proxy_draws.shape[1]
-    offset, slope = np.zeros(count), np.zeros(count)
-    residual = np.zeros_like(ratings.proxy_draws)
-    for column in range(count):
-        rows = there[:, column]
-        x, y = centre[rows], ratings.proxy_mean[rows, column]
-        spread = float(np.square(x - x.mean()).sum()) if rows.any() else 0.0
-        if rows.sum() >= _PAIRS_NEEDED and spread > 0:
-            slope[column] = float(((x - x.mean()) * y).sum() / spread)
-            offset[column] = float(y.mean() - slope[column] * x.mean())
-            residual[rows, column] = y - offset[column] - slope[column] * x
-    together = there.T.astype(np.float64) @ there
-    covariance = residual.T @ residual / np.maximum(together, 1.0)
-    shared = (there * doubt[:, None]).T @ there / np.maximum(together, 1.0)
-    a_draw = np.divide(1.0, ratings.proxy_draws, where=there, out=np.zeros_like(ratings.proxy_draws))
-    noise = ratings.proxy_noise * a_draw.sum(0) / np.maximum(there.sum(0), 1.0)
-    covariance -= np.outer(slope, slope) * shared + np.diag(noise)
-    if count:
-        values, vectors = np.linalg.eigh(covariance)
-        covariance = (vectors * np.maximum(values, _LEAST_VARIANCE)) @ vectors.T
-    return offset, slope, np.asarray(covariance, dtype=np.float64)
-
-
-def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
+def _spread(ratings: Ratings, rows: int, bias: Array) -> tuple[float, float]:
     """The typical variance of ratings within an utterance, NaN where none has two, and its prior strength in ratings.
 
     Variances are drawn from a scaled inverse chi-square of that mean; the strength is the maximum-likelihood value on a
@@ -312,13 +231,13 @@ def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
     """
     from scipy.special import gammaln
 
-    squares, free = _within(ratings, rows, bias)
+    squares, free = within(ratings, rows, bias)
     squares, free = squares[free > 0], free[free > 0]
     if not len(free):
         return np.nan, _STRENGTHS[-1]
-    if len(free) < _PAIRS_NEEDED or squares.sum() <= 0:
-        return max(float(squares.sum() / free.sum()), _LEAST_VARIANCE), _STRENGTHS[-1]
-    typical = max(float(squares.sum() / free.sum()), _LEAST_VARIANCE)
+    if len(free) < PAIRS_NEEDED or squares.sum() <= 0:
+        return max(float(squares.sum() / free.sum()), LEAST_VARIANCE), _STRENGTHS[-1]
+    typical = max(float(squares.sum() / free.sum()), LEAST_VARIANCE)
     kinds, place = np.unique(free, return_inverse=True)
     many = np.bincount(place)
     fit = []
@@ -327,39 +246,3 @@ def _spread(ratings: _Ratings, rows: int, bias: Array) -> tuple[float, float]:
         constants = gammaln(half + kinds / 2) - gammaln(half) - kinds / 2 * np.log(scale)
         fit.append(float((many * constants).sum() - ((half + free / 2) * np.log1p(squares / scale)).sum()))
     return typical, _STRENGTHS[int(np.argmax(fit))]
-
-
-def _within(ratings: _Ratings, rows: int, bias: Array) -> tuple[Array, Array]:
-    """Sums of squares of each utterance's ratings, with biases subtracted, about their mean; and their degrees of
-    freedom.
-    """
-    many = np.bincount(ratings.utterance, minlength=rows).astype(np.float64)
-    value = ratings.value - bias[ratings.rater]
-    mean = np.bincount(ratings.utterance, value, rows) / np.maximum(many, 1.0)
-    squares = np.bincount(ratings.utterance, np.square(value - mean[ratings.utterance]), rows)
-    return squares.astype(np.float64), np.maximum(many - 1.0, 0.0)
-
-
-def _fused(model: AttributeModel, ratings: _Ratings, rows: int) -> list[Array]:
-    """Mean, spread of human ratings and error of the mean for each utterance; NaN without a rating that counts."""
-    counts = ratings.proxy_draws > 0
-    rated = (np.bincount(ratings.utterance, minlength=rows) > 0) | (counts & (model.proxy_slope != 0.0)).any(1)
-    bias = np.append(model.rater_bias, 0.0)
-    rater_variance = np.append(model.rater_variance, model.typical_variance + model.bias_variance)
-    centre, doubt = _human_posterior(ratings, rows, model.mean, model.variance, bias, rater_variance)
-    precision, pull = 1.0 / doubt, centre / doubt
-    for there in np.unique(counts, axis=0):
-        if not there.any():
-            continue
-        chosen = np.flatnonzero(counts[:, there].all(1) & ~counts[:, ~there].any(1))
-        noise = model.proxy_noise[there] / ratings.proxy_draws[np.ix_(chosen, there)]
-        covariance = model.proxy_covariance[np.ix_(there, there)] + noise[:, :, None] * np.eye(int(there.sum()))
-        slope = model.proxy_slope[there]
-        weight = np.linalg.solve(covariance, np.broadcast_to(slope[:, None], (len(chosen), len(slope), 1)))[:, :, 0]
-        precision[chosen] += weight @ slope
-        pull[chosen] += (weight * (ratings.proxy_mean[np.ix_(chosen, there)] - model.proxy_offset[there])).sum(1)
-    squares, free = _within(ratings, rows, bias)
-    own = (model.spread_strength * model.spread_variance + squares) / (model.spread_strength + free)
-    spread = np.sqrt(own + model.bias_variance * any(not is_crowd(rater) for rater in model.raters))
-    mean, error = np.clip(pull / precision, 0.0, 1.0), np.sqrt(1.0 / precision)
-    return [np.where(rated, column, np.nan) for column in (mean, spread, error)]

@@ -88,21 +88,29 @@ def test_valence_is_the_posterior_mean_of_the_documented_model_and_not_the_mean_
     table = votes(rated=True)
     labels = fuse(table, FuseSettings(method="human")).labels.frame.sort("utterance_id")
     human = table.frame.filter((pl.col("source") == "human") & ~pl.col("held_out"))
-    model = Attributes().fit(table).models_["valence"]
+    fitted = Attributes().fit(table)
+    model, weighed = fitted.models_["valence"], fitted.weighed_["valence"]
+    assert len(weighed) == 5
     bias = dict(zip(model.raters, model.rater_bias, strict=True))
-    variance = dict(zip(model.raters, model.rater_variance, strict=True))
     proxy = dict(table.frame.filter(pl.col("source") == "proxy").select("utterance_id", "valence").iter_rows())
     for row in labels.head(20).iter_rows(named=True):
         own = human.filter(pl.col("utterance_id") == row["utterance_id"])
-        rated = [(y - bias[who], variance[who]) for who, y in own.select("annotator", "valence").iter_rows()]
-        offset, slope = model.proxy_offset[0], model.proxy_slope[0]
-        error = model.proxy_covariance[0, 0] + model.proxy_noise[0]
-        precision = 1 / model.variance + sum(1 / v for _, v in rated) + slope**2 / error
-        pull = model.mean / model.variance + sum(y / v for y, v in rated)
-        pull += slope * (proxy[row["utterance_id"]] - offset) / error
-        assert row["valence"] == pytest.approx(pull / precision)
-        assert row["valence_error"] == pytest.approx(precision**-0.5)
-        away = np.array([y for y, _ in rated])
+        rated = list(own.select("annotator", "valence").iter_rows())
+        means, errors = [], []
+        for _, part in weighed:
+            variance = dict(zip(part.raters, part.rater_variance, strict=True))
+            offset, slope = part.proxy_offset[0], part.proxy_slope[0]
+            error = part.proxy_covariance[0, 0] + part.proxy_noise[0]
+            precision = 1 / part.variance + sum(1 / variance[who] for who, _ in rated) + slope**2 / error
+            pull = part.mean / part.variance + sum((y - bias[who]) / variance[who] for who, y in rated)
+            pull += slope * (proxy[row["utterance_id"]] - offset) / error
+            means.append(pull / precision)
+            errors.append(1 / precision)
+        shares = np.array([weight for weight, _ in weighed])
+        mean = shares @ means
+        assert row["valence"] == pytest.approx(mean)
+        assert row["valence_error"] ** 2 == pytest.approx(shares @ (np.array(errors) + (np.array(means) - mean) ** 2))
+        away = np.array([y - bias[who] for who, y in rated])
         squares = model.spread_strength * model.spread_variance + np.square(away - away.mean()).sum()
         spread = squares / (model.spread_strength + len(away) - 1) + model.bias_variance
         assert row["valence_sd"] == pytest.approx(spread**0.5)

@@ -77,6 +77,42 @@ def test_the_error_is_the_error_where_few_utterances_have_two_ratings_and_raters
         assert error_of(predicted, mean) == pytest.approx(predicted["valence_error"].mean(), rel=0.15)
 
 
+@pytest.mark.parametrize("human", [0.1, 0.16])
+@pytest.mark.parametrize("error", [0.05, 0.1])
+@pytest.mark.parametrize("doubled", [0, 50])
+def test_a_proxy_beside_single_ratings_does_not_make_labels_surer_than_they_are(human, error, doubled):
+    """With equal parts for utterances and listeners, 95 % intervals hold 30 to 60 % of the true means."""
+    inside, off, stated = [], [], []
+    for seed in range(3):
+        rng = np.random.default_rng([seed, doubled])
+        ids = np.array([f"c/{row:05d}" for row in range(800)])
+        mean = rng.normal(0.5, 0.16, 800)
+        frames = [rows(ids, "c/unknown", "human", mean + rng.normal(0, human, 800))]
+        frames.append(rows(ids[:doubled], "c/unknown", "human", mean[:doubled] + rng.normal(0, human, doubled), 1))
+        stated_mean = 0.2 + 0.6 * mean + rng.normal(0, error, 800)
+        frames.append(rows(np.repeat(ids, 3), "c/bot", "proxy", np.repeat(stated_mean, 3), np.tile(range(3), 800)))
+        every = pl.concat(frames).with_columns(pl.col("valence").clip(0, 1))
+        predicted = fused(every)
+        far = np.abs(predicted["valence"].to_numpy() - mean)
+        inside.append((far < 1.96 * predicted["valence_error"].to_numpy()).mean())
+        off.append(error_of(predicted, mean))
+        stated.append(predicted["valence_error"].mean())
+    assert np.mean(inside) > 0.88
+    assert np.mean(stated) == pytest.approx(np.mean(off), rel=0.2)
+
+
+def test_labels_are_averaged_over_models_only_where_second_ratings_are_few():
+    proxies = [("bot", 3, 0.6, 0.06, 0.1)]
+    many, few = (world(0, each=each, proxies=proxies)[-1] for each in (2, 1))
+    for frame, models in ((many, 1), (few, 5)):
+        votes = Votes.of(frame)
+        weighed = Attributes().fit(votes).weighed_["valence"]
+        assert len(weighed) == models
+        assert sum(weight for weight, _ in weighed) == pytest.approx(1.0)
+        variances = [model.variance + model.typical_variance for _, model in weighed]
+        assert variances == pytest.approx([variances[0]] * models)
+
+
 def test_where_no_utterance_has_two_ratings_nothing_says_how_far_listeners_differ():
     _, _, _, _, frame = world(0, 200, each=1)
     assert fused(frame)["valence_sd"].null_count() == 200
