@@ -73,8 +73,10 @@ def test_every_folder_with_code_is_a_package() -> None:
 
 
 def test_no_file_is_too_long_to_read() -> None:
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {str(path.relative_to(PACKAGE)): n for path, n in lengths.items() if n > LONGEST} == {}
+    files = [path for folder in (PACKAGE, CHECKOUT / "tests", CHECKOUT / "benchmarks") for path in folder.rglob("*.py")]
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert len(lengths) > 700
+    assert {str(path.relative_to(CHECKOUT)): n for path, n in lengths.items() if n > LONGEST} == {}
 
 
 def test_only_the_ledgers_own_files_speak_sql() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from any_folder import eight_clips
 from keys_in_files import ANNOTATOR, LABELS, PROMPT, card, toml
 
 from alm_proxies.tables import Labels, Utterances, Votes
@@ -47,3 +48,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"prompt{name}.toml").write_text(toml(PROMPT | {"before": f"Listen {number}."}))
         (folder / f"annotator{name}.toml").write_text(toml(ANNOTATOR | {"model": f"m{number}"}))
     return folder
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A pipeline of eight clips, in its folder: see any_folder."""
+    return eight_clips(tmp_path)

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,22 +15,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from forked import Forked
-from web_server import Web, serving, tone
+from web_server import Web, tone
 
 from alm_proxies import cache
 from alm_proxies.audio.clip import RecordingError, Source, open_clip, open_source
-from alm_proxies.audio.looking import look_at_all
-from alm_proxies.audio.recipe import Sounds
-from alm_proxies.errors import InputError, MissingExtraError, OutputError
+from alm_proxies.errors import InputError, OutputError
 from alm_proxies.remote import copies, fault
 from alm_proxies.remote import web as web_files
 from alm_proxies.remote.at_hand import at_hand
 from alm_proxies.remote.copies import open_copy, state_of
 from alm_proxies.remote.fault import Deadline, FetchError, broken, out_of_time
-from alm_proxies.tables import Utterances, Votes
+from alm_proxies.tables import Votes
 
 
 def content_of(uri: str, *, keep: bool = True) -> bytes:
@@ -380,40 +376,3 @@ def test_the_limits_are_stated_where_they_are_reached() -> None:
     deadline = fault.Deadline(10.0)
     deadline.allow(5_000_000)
     assert 14.0 < deadline.left <= 15.0
-
-
-@pytest.mark.parametrize(("uri", "package", "extra"), [("s3://b/a.wav", "s3fs", "s3"), ("gs://b/a.wav", "gcsfs", "gs")])
-def test_a_missing_package_is_one_sentence_that_names_the_extra(
-    uri: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    table = Utterances.of(pl.DataFrame({"utterance_id": ["a"], "audio": [uri]}))
-    for ask in (lambda: open_clip(uri), lambda: Sounds(table, stage="test"), lambda: look_at_all(table, quiet=True)):
-        with pytest.raises(MissingExtraError, match=rf"{package}.*pip install 'alm-proxies\[{extra}\]'"):
-            ask()
-
-
-def test_a_store_that_cannot_be_asked_states_what_it_stated_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copies, "_TO_LOOK", 2.0)
-    with serving() as web:
-        fetched, looked_at = web.put("ok/a.wav", tone()), web.put("ok/b.wav", tone(300))
-        content_of(fetched)
-        uris = [fetched, looked_at, web.url("ok/none.wav")]
-        before = copies.known_by_store(uris)
-    assert before[0] != before[1]
-    assert before[2] is None
-    monkeypatch.setattr(copies, "_known", copies._Known())
-    assert copies.known_by_store(uris) == [before[0], "", ""]
-
-
-def test_a_check_looks_for_a_sample_of_remote_recordings_and_fetches_none(web: Web) -> None:
-    uris = [web.put(f"ok/{n}.wav", tone(200 + n)) for n in range(100)]
-    del web.files["0.wav"]
-    table = Utterances.of(pl.DataFrame({"utterance_id": [f"{n:03d}" for n in range(100)], "audio": uris}))
-    result = look_at_all(table, quiet=True)
-    assert (result.recordings, result.remote, result.asked_for) == (0, 100, 25)
-    assert [error.kind for error in result.unreached] == ["missing"]
-    assert not result.all_useless
-    assert list(result.facts()) == ["100 recordings are remote; 24 of 25 that were looked for are there"]
-    assert "1 of 25 remote recordings that were looked for cannot be fetched" in next(result.sentences())
-    assert {key.split()[0] for key in web.asked} == {"HEAD"}

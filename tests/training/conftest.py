@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from own_process import fit
 from small_corpus import small_corpus, tiny_encoder
-from tones_in_noise import FAMILIES, SHORT, TINY, recordings
+from tones_in_noise import FAMILIES, SHORT, TINY, recordings, settings_for
 
 from alm_proxies.models import tiny
 from alm_proxies.stages.train.stage import Trained, train
@@ -39,6 +39,17 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """
     folder = tmp_path_factory.mktemp("bases")
     return {family: tiny.build(folder / family, family, seed=1, hearing=SHORT) for family in FAMILIES}
+
+
+@pytest.fixture(scope="session")
+def adapted(
+    bases: dict[str, Path], few: tuple[Utterances, Labels], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Trained]:
+    """An adapter on every base, trained for two epochs."""
+    folder = tmp_path_factory.mktemp("adapted")
+    return {
+        family: train(few[1], few[0], folder / family, settings_for(base), quiet=True) for family, base in bases.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,8 @@ import soundfile
 from forked import TORCH, Forked
 
 from alm_proxies.about import About
+from alm_proxies.audio.clip import Clip
+from alm_proxies.models.audio_lm import Asked, AudioLM
 from alm_proxies.models.tiny import Hearing
 from alm_proxies.tables import Labels, Utterances
 from alm_proxies.training.settings import AlmSettings, ChangeSettings, NewModel, TrainSettings
@@ -88,3 +91,20 @@ def kill_after_an_epoch(utterances: Utterances, labels: Labels, folder: Path, se
                 process.kill()
                 break
     assert process.returncode == -signal.SIGKILL, "".join(lines)
+
+
+def settings_for(base: Path, **changes: Any) -> TrainSettings:
+    alm = {"lora": {"rank": 4, "alpha": 8.0, "rate": 0.005}, **changes.pop("alm", {})}
+    given = {"recipe": "alm", "name": "adapted", "model": str(base), "alm": alm, "epochs": 2, "batch": 9, "seed": 1}
+    return TrainSettings.model_validate(given | changes)
+
+
+def tone(label: str) -> Clip:
+    time = np.arange(14_000) / 16_000
+    noise = 0.005 * np.random.default_rng(5).standard_normal(time.size)
+    return Clip((0.2 * np.sin(2 * np.pi * HERTZ[label] * time) + noise).astype(np.float32), 16_000)
+
+
+def log_p(lm: AudioLM) -> np.ndarray[Any, Any]:
+    asked = [Asked([("user", [tone(label).samples, "A or B or C?"])], ("A", "B", "C")) for label in LABELS]
+    return np.concatenate(lm.score([[question] for question in asked]))

@@ -1,19 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-import soundfile
+from toy_corpus import HEAD, LABELS, SETTINGS, Corpus
 from wording import Wording
 
-from alm_proxies import cache
-from alm_proxies.alone import alone_in
 from alm_proxies.audio.measured import NAMES
-from alm_proxies.errors import InputError
 from alm_proxies.interval import Interval
 from alm_proxies.measures.bootstrap import Paired
 from alm_proxies.report.page import Table
@@ -22,58 +17,7 @@ from alm_proxies.stages.listen.page import _headline
 from alm_proxies.stages.listen.settings import ListenSettings
 from alm_proxies.stages.listen.stage import Listened, listen
 from alm_proxies.tables import Utterances, Votes, combine
-from alm_proxies.training.head_settings import HeadSettings
 from alm_proxies.training.heads import Array, HeadModel, Index
-
-LABELS = ("angry", "happy", "sad")
-HEAD = HeadSettings(hidden=16, epochs=20, seeds=2, batch=16, components=16)
-SETTINGS = ListenSettings(recipe="features", head=HEAD, folds=3, rounds=2)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    folder: Path
-    utterances: Utterances
-    votes: Votes
-
-
-def make(folder: Path, speakers: int = 6, each: int = 12) -> Corpus:
-    """Tones whose pitch and loudness stand for the label, with three votes each, of which one is held out."""
-    rng = np.random.default_rng(0)
-    rows, votes = [], []
-    for number in range(speakers * each):
-        label, speaker = number % 3, f"toy/s{number // each}"
-        time = np.arange(6400) / 16_000
-        tone = np.sin(2 * np.pi * (120 + 130 * label + 5 * rng.standard_normal()) * time)
-        sound = (0.1 + 0.2 * label) * tone + 0.01 * rng.standard_normal(6400)
-        soundfile.write(folder / f"{number}.wav", sound, 16_000)
-        name = f"toy/{number:03d}"
-        rows.append({"utterance_id": name, "corpus": "toy", "audio": f"{number}.wav", "speaker": speaker})
-        for rater in range(3):
-            cast = label if rng.random() < 0.8 else int(rng.integers(0, 3))
-            vote = {"utterance_id": name, "annotator": f"toy/r{rater}", "label": LABELS[cast], "held_out": rater == 2}
-            votes.append(vote | {"draw": 0})
-    utterances = Utterances.of(pl.DataFrame(rows))
-    utterances = Utterances(utterances.frame, utterances.about.with_(roots={"toy": str(folder)}))
-    return Corpus(folder, utterances, Votes.of(pl.DataFrame(votes), taxonomy=LABELS))
-
-
-@pytest.fixture(scope="module")
-def cached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the tests of this module, and the folder of its features."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield cache.cache_folder() / "features"
-
-
-@pytest.fixture(autouse=True)
-def a_cache_of_its_own(cached: Path) -> None:
-    """Not here: what one test measured, others read."""
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return make(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
@@ -182,17 +126,6 @@ def test_a_fold_that_holds_most_votes_is_found(corpus: Corpus, listened: tuple[L
     assert "folds_without_votes" not in findings.counts()
 
 
-def test_votes_of_one_fold_alone_are_refused(corpus: Corpus, tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"rounds": 1})
-    folds = listen(corpus.utterances, corpus.votes, tmp_path, settings).votes.about.annotators["listener"].folds
-    assert folds is not None
-    same = [speaker for speaker, where in folds.items() if where == folds["toy/s0"]]
-    ids = corpus.utterances.frame.filter(pl.col("speaker").is_in(same))["utterance_id"]
-    few = corpus.votes.frame.filter(pl.col("utterance_id").is_in(ids.implode()))
-    with pytest.raises(InputError, match="all human votes are of the speakers of one of 3 folds"):
-        listen(corpus.utterances, Votes(few, corpus.votes.about), tmp_path, settings)
-
-
 def test_held_out_votes_and_other_proxies_are_never_seen(
     corpus: Corpus, listened: tuple[Listened, Path], tmp_path: Path
 ) -> None:
@@ -296,88 +229,6 @@ def test_the_saved_models_give_the_votes(corpus: Corpus, listened: tuple[Listene
     assert model.labels == LABELS
     assert len(model.heads) == HEAD.seeds
     assert not list((folder / "models").glob("fold-3.npz"))
-
-
-def test_bad_recordings_and_utterances_without_votes_or_speakers_are_findings_and_lose_nothing(
-    corpus: Corpus, tmp_path: Path
-) -> None:
-    (tmp_path / "wav").mkdir()
-    for path in corpus.folder.glob("*.wav"):
-        (tmp_path / "wav" / path.name).symlink_to(path)
-    (tmp_path / "wav" / "0.wav").unlink()
-    (tmp_path / "wav" / "1.wav").unlink()
-    (tmp_path / "wav" / "1.wav").write_text("no sound")
-    frame = corpus.utterances.frame.with_columns(
-        audio=pl.when(pl.col("utterance_id") == "toy/002").then(None).otherwise(pl.col("audio")),
-        speaker=pl.when(pl.col("utterance_id").str.ends_with("1")).then(pl.lit("toy/new")).otherwise(pl.col("speaker")),
-    )
-    utterances = Utterances(frame, corpus.utterances.about.with_(roots={"toy": str(tmp_path / "wav")}))
-    new = frame.filter(pl.col("speaker") == "toy/new")["utterance_id"]
-    votes = corpus.votes.frame.filter(
-        ~pl.col("utterance_id").is_in(new.implode()) & (pl.col("utterance_id") != "toy/003")
-    )
-    stray = votes.head(1).with_columns(utterance_id=pl.lit("toy/stray"))
-    result = listen(utterances, Votes(pl.concat([votes, stray]), corpus.votes.about), tmp_path / "out", SETTINGS)
-    voted = set(result.votes.frame["utterance_id"])
-    assert voted == set(frame["utterance_id"]) - {"toy/000", "toy/001", "toy/002"}
-    kinds = result.findings.counts()
-    assert kinds["missing"] == kinds["not_audio"] == kinds["no_audio"] == kinds["no_utterance"] == 1
-    assert kinds["not_learned_from"] == len(new) + 1
-    assert result.counts == {"votes": len(frame) - 3, "recordings": len(frame), "left_out": 3}
-    assert set(result.findings.frame["stage"]) == {"listen"}
-    card = result.votes.about.annotators["listener"]
-    assert card.folds is not None
-    assert set(card.folds) == set(frame["speaker"]), "speakers without votes have a fold too"
-
-
-def test_a_folder_in_which_another_listener_is_trained_is_refused(corpus: Corpus, tmp_path: Path) -> None:
-    with alone_in(tmp_path, "listen", ""), pytest.raises(InputError, match="another listen is writing into this"):
-        listen(corpus.utterances, corpus.votes, tmp_path, SETTINGS)
-    assert not list(tmp_path.iterdir())
-
-
-def test_without_speakers_folds_are_of_utterances_and_it_is_said(corpus: Corpus, tmp_path: Path) -> None:
-    frame = corpus.utterances.frame.with_columns(speaker=pl.lit(None, dtype=pl.String))
-    result = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path, SETTINGS)
-    findings = result.findings.frame.filter(pl.col("kind") == "folds_of_utterances")
-    assert "have no speakers" in findings["message"][0]
-    card = result.votes.about.annotators["listener"]
-    assert card.folds is not None
-    assert set(card.folds) == set(frame["utterance_id"])
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "intervals over utterances" in page
-    assert "The folds are of utterances, not of speakers" in page
-    assert "other speakers" not in page
-
-
-def test_two_known_speakers_are_too_few_to_judge_a_listener_whose_folds_are_of_utterances(
-    corpus: Corpus, tmp_path: Path
-) -> None:
-    two = pl.concat_str(pl.lit("toy/s"), (pl.int_range(pl.len()) % 2).cast(pl.String))
-    frame = corpus.utterances.frame.with_columns(speaker=two)
-    result = listen(Utterances(frame, corpus.utterances.about), corpus.votes, tmp_path / "two", SETTINGS)
-    assert result.findings.counts()["folds_of_utterances"] == 1
-    assert "too few speakers to judge which predicts human votes better" in result.page.headline
-    nobody = corpus.utterances.frame.with_columns(speaker=pl.lit(None, dtype=pl.String))
-    unknown = listen(Utterances(nobody, corpus.utterances.about), corpus.votes, tmp_path / "unknown", SETTINGS)
-    assert "too few speakers" not in unknown.page.headline
-
-
-def test_votes_that_nothing_can_be_learned_from_are_refused(corpus: Corpus, tmp_path: Path) -> None:
-    few = corpus.votes.frame.filter(pl.col("utterance_id") < "toy/010")
-    with pytest.raises(InputError, match="only 10 utterances have both human votes and a recording"):
-        listen(corpus.utterances, Votes(few, corpus.votes.about), tmp_path, SETTINGS)
-    others = corpus.votes.frame.with_columns(utterance_id="else/" + pl.col("utterance_id"))
-    with pytest.raises(InputError, match="none of the .* utterances with votes is in this table, such as 'else/toy/"):
-        listen(corpus.utterances, Votes(others, corpus.votes.about), tmp_path, SETTINGS)
-    proxies = corpus.votes.frame.with_columns(source=pl.lit("proxy"), held_out=pl.lit(value=False))
-    with pytest.raises(InputError, match="no human label votes"):
-        listen(corpus.utterances, Votes(proxies, corpus.votes.about), tmp_path, SETTINGS)
-    held_out = corpus.votes.frame.with_columns(held_out=pl.lit(value=True))
-    with pytest.raises(InputError, match="no human votes to fit the listener to: 216 are held out"):
-        listen(corpus.utterances, Votes(held_out, corpus.votes.about), tmp_path, SETTINGS)
-    with pytest.raises(ValueError, match="needs model = a folder"):
-        ListenSettings(recipe="encoder")
 
 
 def test_the_page_shows_scores_the_exchange_test_and_the_folds(listened: tuple[Listened, Path]) -> None:
