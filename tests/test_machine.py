@@ -91,3 +91,14 @@ def test_without_a_handler_of_the_users_own_the_library_is_silent() -> None:
     script = "import logging, alm_proxies; logging.getLogger('alm_proxies').warning('hm')"
     done = run(script)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_allows_and_no_more_are_promised() -> None:
+    script = (
+        "import os, resource as r; from alm_proxies.machine import open_files; "
+        "r.setrlimit(r.RLIMIT_NOFILE, (64, 128)); "
+        "print(open_files(100), open_files(1000), r.getrlimit(r.RLIMIT_NOFILE)[0], len(os.listdir('/dev/fd')))"
+    )
+    enough, fewer, limit, used = map(int, run(script).stdout.split())
+    assert (enough, limit) == (100, 128)
+    assert 0 < fewer <= 128 - used + 1

@@ -29,12 +29,26 @@ from alm_proxies.engines.direct import CONNECT_SECONDS, Address, Answered, Body,
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
+from alm_proxies.log import LOG
+from alm_proxies.machine import open_files
 from alm_proxies.uris import is_loopback
 
 _ONE = httpx.Limits(max_connections=None, max_keepalive_connections=1)
 """One connection is kept; a second is allowed, so that a cancelled request does not block the next."""
 _TIMEOUT = httpx.Timeout(None, connect=CONNECT_SECONDS)
 _PROXIES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY")
+
+
+_OTHER_FILES = 32
+"""Files that are open beside the connections: the ledger, and recordings that are read ahead."""
+
+
+def connections_at_once(wanted: int) -> int:
+    """The number of connections, of those `wanted`, for which the system allows enough open files."""
+    allowed = max(1, min(wanted, open_files(wanted + _OTHER_FILES) - _OTHER_FILES))
+    if allowed < wanted:
+        LOG.warning("%d requests at once instead of %d: the system allows no more open files", allowed, wanted)
+    return allowed
 
 
 class Connection(Protocol):

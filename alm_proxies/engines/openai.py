@@ -24,7 +24,7 @@ from alm_proxies.engines.completions import (
     read_models,
     read_tokens,
 )
-from alm_proxies.engines.connections import Connections
+from alm_proxies.engines.connections import Connections, connections_at_once
 from alm_proxies.engines.direct import Answered
 from alm_proxies.engines.engine import ASKED_AGAIN, LEFT_OPEN, Abilities, Failure, Question, Reply, Request
 from alm_proxies.engines.faults import FaultError, Sent
@@ -79,7 +79,7 @@ class OpenAI:
         """The largest n to request, after the server has refused a larger one."""
         self.traffic = Traffic(
             tuple(address.rstrip("/") for address in serve.base_urls),
-            in_flight=serve.in_flight,
+            in_flight=abilities.in_flight,
             tries=serve.tries,
             try_seconds=serve.try_seconds,
         )
@@ -122,7 +122,7 @@ class OpenAI:
             local=all(is_loopback(address) for address in serve.base_urls),
             several=False,
             sampling=("temperature", "top_p", "max_tokens"),
-            in_flight=serve.in_flight,
+            in_flight=connections_at_once(serve.in_flight),
             tries=serve.tries,
         )
         return cls(model, serve, abilities, ApiKey(serve.key_from))

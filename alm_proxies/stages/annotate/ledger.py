@@ -35,7 +35,17 @@ from alm_proxies.stages.annotate.ledger_opening import (
     upgraded_copy,
 )
 from alm_proxies.stages.annotate.ledger_questions import Questions
-from alm_proxies.stages.annotate.ledger_writes import LACKED, apply, move_aside, recounted, storable, take_statements
+from alm_proxies.stages.annotate.ledger_writes import (
+    HAS,
+    LACKED,
+    apply,
+    move_aside,
+    recounted,
+    sequences,
+    storable,
+    take_lost,
+    take_statements,
+)
 from alm_proxies.stages.annotate.ledger_writes import annotator_id as annotator_number
 from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.records import Heard, Lost, Outcome, Sending, Totals, Trial, Written
@@ -282,7 +292,11 @@ class Ledger(Questions):
             known, brought = self._identities_taken(), source._identities_taken()
             for statement in take_statements(again=bool(known & brought)):
                 sql.execute(statement)
-            sql.execute("INSERT OR REPLACE INTO about VALUES ('taken', ?)", (json.dumps(sorted(known | brought)),))
+            before, there = sequences(sql, "main"), sequences(sql, "other")
+            take_lost(sql, before, there, again=bool(known & brought))
+            after = before | {name: max(number, before.get(name, 0)) for name, number in there.items()}
+            facts = [("taken", json.dumps(sorted(known | brought))), ("sequences", json.dumps(after))]
+            sql.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", facts)
             (twice,) = sql.execute("SELECT COUNT(*) FROM set_aside WHERE why = 'cast twice'").fetchone()
             self._totals = recounted(sql, self._totals)
         self.checkpoint()
@@ -305,6 +319,23 @@ class Ledger(Questions):
         """What a copy of this ledger has too, and no other ledger; empty if nothing was written into it yet."""
         row = self._sql.execute("SELECT ledger FROM total WHERE id = 1").fetchone()
         return "" if row is None else str(row[0])
+
+    def sources(self) -> set[str]:
+        """The identities of the ledgers that were copied into this one."""
+        return self._identities_taken() - {self.identity()}
+
+    def has_more_than(self, others: Iterable[Path]) -> bool:
+        """Whether this ledger has an answered vote that none of the others has, or has set aside."""
+        with reported(self.path, reading=True):
+            answered = "SELECT annotator, utterance, draw, at FROM main.vote WHERE status != 'failed'"
+            self._sql.execute(f"CREATE TEMP TABLE rest AS {answered}")
+            try:
+                for other in others:
+                    with self._attached(other):
+                        self._sql.execute(HAS)
+                return bool(self._sql.execute("SELECT EXISTS (SELECT 1 FROM temp.rest)").fetchone()[0])
+            finally:
+                self._sql.execute("DROP TABLE temp.rest")
 
     def _identities_taken(self) -> set[str]:
         """The identities of this ledger and of those that were copied into it."""

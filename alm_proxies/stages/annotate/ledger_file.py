@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alm_proxies.errors import InputError, OutputError
-from alm_proxies.files import could_not_read, flush
+from alm_proxies.files import could_not_read, digest_of, flush
 from alm_proxies.machine import on_network
 from alm_proxies.stages.annotate.records import NOTHING, Totals
 
@@ -273,17 +273,26 @@ def upgrade(sql: sqlite3.Connection, held: Totals) -> None:
         for table in sorted(_NEW_IN_2):
             sql.execute(f"CREATE TABLE {table} {_TABLES[table]}")
         sql.execute("ALTER TABLE lost ADD COLUMN why TEXT")
+        first = _first_vote(sql)
         requests, price = _tried_out_in_1(sql)
         if requests or price:
-            row = ("", "answered before version 2", requests, 0.0, 0.0, 0.0, price, time.time())
+            row = ("", "answered before version 2", requests, 0.0, 0.0, 0.0, price, first[0] if first else time.time())
             sql.execute("INSERT INTO trial VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         sql.execute("DELETE FROM about WHERE key = 'tried_out'")
-        _sign(sql, secrets.token_hex(16), held)
+        _sign(sql, secrets.token_hex(16) if first is None else digest_of(first), held)
         sql.execute("COMMIT")
     except BaseException:
         if sql.in_transaction:
             sql.execute("ROLLBACK")
         raise
+
+
+def _first_vote(sql: sqlite3.Connection) -> list[Any] | None:
+    """Time and content of the first answered vote, which copies of a ledger of version 1 have in common."""
+    parts = "at, annotator, utterance, draw, request, raw"
+    both = " UNION ALL ".join(f"SELECT {parts} FROM {table} WHERE tries > 0" for table in ("vote", "set_aside"))
+    row = sql.execute(f"SELECT * FROM ({both}) ORDER BY {parts} LIMIT 1").fetchone()
+    return None if row is None else list(row)
 
 
 def _tried_out_in_1(sql: sqlite3.Connection) -> tuple[int, float]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alm_proxies.about import AnnotatorCard
@@ -97,10 +98,16 @@ _REPLACED = f"EXISTS (SELECT 1 FROM other.vote v {_BOTH} WHERE {_SAME} AND {_BET
 _SET_ASIDE_THERE = f"v.draw, {', '.join(f'v.{name}' for name in _PARTS)}, v.why FROM other.set_aside v {_BOTH}"
 _LOST = "requests, draws, price, why"
 _LOST_HERE = " AND ".join(f"m.{name} IS o.{name}" for name in _LOST.split(", "))
+_FLYING = "in flight when merged"
+_KNOWN_LATER = (
+    f"instr(why, '{_FLYING} (') = 1 AND EXISTS (SELECT 1 FROM json_each(?) e"
+    " WHERE instr(why, e.key) > 0 AND CAST(substr(why, instr(why, ', ') + 2) AS INTEGER) < e.value)"
+)
+"""The reason of requests in flight has the identity of their ledger and its number of writes then."""
 _MORE_LOST = (
     f"INSERT INTO lost SELECT {_LOST} FROM"
     f" (SELECT *, ROW_NUMBER() OVER (PARTITION BY {_LOST}) AS place FROM other.lost) AS o"
-    f" WHERE place > (SELECT COUNT(*) FROM main.lost m WHERE {_LOST_HERE})"
+    f" WHERE place > (SELECT COUNT(*) FROM main.lost m WHERE {_LOST_HERE}) AND NOT ({_KNOWN_LATER})"
 )
 """Requests without a vote have no time: of equal ones, as many are kept as the ledger has that has most of them."""
 
@@ -114,8 +121,36 @@ _SETTLED_THERE = (
 _NEW_TRIALS = f" WHERE NOT EXISTS (SELECT 1 FROM main.trial m WHERE {_SAME_TRIAL})"
 
 
+def sequences(sql: sqlite3.Connection, schema: str) -> dict[str, int]:
+    """The number of writes up to which a ledger has itself, and those that were copied into it, by identity."""
+    row = sql.execute(f"SELECT value FROM {schema}.about WHERE key = 'sequences'").fetchone()
+    kept = {} if row is None else {str(name): int(number) for name, number in json.loads(row[0]).items()}
+    own = sql.execute(f"SELECT ledger, sequence FROM {schema}.total WHERE id = 1").fetchall()
+    return kept | {str(name): int(number) for name, number in own}
+
+
+def take_lost(sql: sqlite3.Connection, before: Mapping[str, int], there: Mapping[str, int], *, again: bool) -> None:
+    """Copy the requests without a vote of the ledger `other`; `again` if part of it may have been taken before.
+
+    `before` and `there` are the `sequences` of this ledger and the other: of requests that were in flight when a ledger
+    was copied, a later copy of it knows more.
+    """
+    ((own, sequence),) = sql.execute("SELECT ledger, sequence FROM other.total").fetchall()
+    if again:
+        later = {**there, own: sequence + 1}  # its own requests in flight are copied below
+        sql.execute(f"DELETE FROM main.lost WHERE {_KNOWN_LATER}", (json.dumps(later),))
+        sql.execute(_MORE_LOST, (json.dumps(before),))
+    else:
+        sql.execute("INSERT INTO lost SELECT * FROM other.lost")
+    if before.get(own, 0) <= sequence:
+        sql.execute(
+            f"INSERT INTO lost SELECT *, '{_FLYING} ({own}, {sequence})' FROM"
+            " (SELECT COUNT(*) AS requests, SUM(draws), SUM(price) FROM other.in_flight) WHERE requests > 0"
+        )
+
+
 def take_statements(*, again: bool) -> tuple[str, ...]:
-    """The statements that copy the ledger `other`; `again` if part of it may have been taken before."""
+    """The statements that copy all else of the ledger `other`; `again` if part of it may have been taken before."""
     return (
         "INSERT OR IGNORE INTO utterance (name) SELECT name FROM other.utterance ORDER BY id",
         "INSERT OR IGNORE INTO annotator (name, digest, seed, card)"
@@ -147,9 +182,6 @@ def take_statements(*, again: bool) -> tuple[str, ...]:
         f" w.annotator = v.annotator AND w.utterance = v.utterance AND w.draw = v.draw AND {_EQUAL})",
         f"INSERT INTO set_aside SELECT a.new, u.new, v.draw, {_COPIED}, v.why FROM other.set_aside v {_BOTH}"
         f" WHERE NOT EXISTS ({_ASIDE}) AND NOT EXISTS {_HERE}",
-        _MORE_LOST if again else "INSERT INTO lost SELECT * FROM other.lost",
-        "INSERT INTO lost SELECT *, 'in flight when merged' FROM (SELECT COUNT(*) AS requests, SUM(draws), SUM(price)"
-        " FROM other.in_flight) WHERE requests > 0",
         *((_SETTLED_THERE,) if again else ()),
         "INSERT INTO trial SELECT NULL, annotator, state, requests, audio_seconds, tokens_in, tokens_out, price, at"
         f" FROM other.trial t{_NEW_TRIALS if again else ''} ORDER BY id",
@@ -175,3 +207,10 @@ LACKED = f"""SELECT COUNT(*) FROM (
     EXCEPT SELECT {_KEY_BY_NAMES}, {_THEIR_PARTS} FROM main.set_aside v {_NAMES.format("main")}
     WHERE v.why != 'cast twice')"""
 """The number of votes of the ledger `other` that are not in this one, and that this one has not set aside."""
+
+HAS = f"""DELETE FROM temp.rest WHERE (annotator, utterance, draw, at) IN (SELECT b.id, x.id, v.draw, v.at FROM (
+    SELECT annotator, utterance, draw, at FROM other.vote UNION ALL
+    SELECT annotator, utterance, draw, at FROM other.set_aside) v {_NAMES.format("other")}
+    JOIN main.utterance x ON x.name = u.name
+    JOIN main.annotator b ON b.name = a.name AND b.digest = a.digest AND b.seed IS a.seed)"""
+"""Removes the votes that the ledger `other` has, or has set aside, from the table `rest`."""

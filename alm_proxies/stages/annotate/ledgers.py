@@ -70,6 +70,8 @@ class Status:
     """Problems of the ledger."""
     currency: str = ""
     """The currency that its annotators state; empty = none."""
+    merged: bool = False
+    """Whether it was merged from others: its missing votes are those of its shards."""
 
     @property
     def waiting(self) -> int:
@@ -124,6 +126,8 @@ class Status:
         stop = f"; {self.running} is annotating, stop it with: {self.how_to_stop}" if self.running else ""
         if self.waiting and not self.running:
             stop = "; nothing is running: run the same command again to continue"
+        if self.waiting and not self.running and self.merged:
+            stop = "; complete the shards that it was merged from, and merge again"
         notes = "".join(f"; {note}" for note in self.notes)
         head = f"{self.ledger}: {counted(self.planned, 'vote')} planned, cast: {cast}{aside}"
         return f"{head}; {waiting}{held}{prices}{injected}{stop}{notes}"
@@ -152,11 +156,18 @@ def repeated(paths: Iterable[Path]) -> frozenset[Path]:
     if len(paths) < 2:
         return frozenset()
     known: list[tuple[int, str, Path]] = []
+    merged: list[tuple[Path, set[str]]] = []
     for path in paths:
         with suppress(AlmProxiesError), Ledger.look(path) as ledger:  # who reads its votes says what is wrong
             known.append((-sum(ledger.held().values()), ledger.identity(), path))
+            merged += [(path, sources)] if (sources := ledger.sources()) else []
     known.sort(key=lambda entry: (entry[0], str(entry[2])))
-    found: set[Path] = set()
+    found, places = set[Path](), {name: path for _, name, path in known}
+    for path, sources in merged:
+        if sources <= set(places):
+            with Ledger.look(path) as ledger:
+                found |= set() if ledger.has_more_than(places[name] for name in sources) else {path}
+    known = [entry for entry in known if entry[2] not in found]
     for number, (_, _, path) in enumerate(known):
         if path not in found:
             with Ledger.look(path) as ledger:
@@ -197,4 +208,5 @@ def status_of(ledger: Ledger) -> Status:
         running=owner_of(ledger.path.with_suffix(".lock")),
         notes=tuple(message for _, message in ledger.notes),
         currency=ledger.currency(),
+        merged=ledger.about("merged") == "yes",
     )

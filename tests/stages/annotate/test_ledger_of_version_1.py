@@ -83,3 +83,18 @@ def test_a_damaged_ledger_of_version_1_and_a_kill_in_the_middle_of_the_upgrade_l
     sql(path, "DROP TABLE lost")
     with pytest.raises(InputError, match="its table lost is missing"):
         Ledger.open(path)
+
+
+@pytest.mark.parametrize("upgraded", [(), (0,), (1,), (0, 1)])
+def test_copies_of_a_ledger_of_version_1_are_billed_once(
+    earlier: Path, tmp_path: Path, upgraded: tuple[int, ...]
+) -> None:
+    copies = [earlier / "ledger.sqlite", tmp_path / "copy/ledger.sqlite"]
+    shutil.copytree(earlier, tmp_path / "copy")
+    for number in upgraded:
+        Ledger.open(copies[number]).close()
+    with Ledger.open(tmp_path / "merged/ledger.sqlite") as merged:
+        for path in copies:
+            merged.take(path)
+        assert merged.tried_out() == (11, 0.5)
+        assert merged.spent() == pytest.approx(5.1 + 0.25)

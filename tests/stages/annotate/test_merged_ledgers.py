@@ -13,8 +13,8 @@ from wording import Wording
 
 from alm_proxies.errors import InputError
 from alm_proxies.remote.at_hand import table_in
-from alm_proxies.stages.annotate.ledger import Ledger, Trial
-from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.ledger import Ledger, Lost, Sending, Trial
+from alm_proxies.stages.annotate.ledgers import repeated, status
 from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.merging import merge
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
@@ -306,3 +306,53 @@ def test_the_bill_of_a_part_without_votes_stays_in_a_merge_that_goes_on(
     assert (now.planned, now.cast) == (before.planned, before.cast)
     assert now.price == pytest.approx(before.price)
     assert "shard_missing" not in again.findings.counts()
+
+
+def test_requests_in_flight_are_billed_as_they_ended_whatever_merges_have_them_in_any_order(tmp_path: Path) -> None:
+    own, early, late = (tmp_path / name / "ledger.sqlite" for name in ("own", "early", "late"))
+
+    def bill(*places: Path, into: Path) -> float:
+        with Ledger.open(into) as merged:
+            for place in places:
+                merged.take(place)
+            return merged.spent()
+
+    with Ledger.open(own) as ledger:
+        ledger.write(sending=[Sending(1, 1, 8.0), Sending(2, 1, 4.0)])
+        assert bill(own, into=early) == 12.0
+        assert bill(early, own, into=tmp_path / "both/ledger.sqlite") == 12.0
+        ledger.write(arrived=[1], lost=[Lost(1, 1, 3.0, "called off")])
+        assert bill(own, into=late) == 7.0
+    Ledger.open(own).close()  # which books what was in flight at its most
+    for number, order in enumerate(permutations([own, early, late])):
+        assert bill(*order, into=tmp_path / f"{number}/ledger.sqlite") == 7.0, order
+
+
+def test_a_merge_beside_shards_that_went_on_counts_for_nothing_and_one_with_more_counts(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(8)
+    panel = [annotator(utterances, votes=1, price=PRICE)]
+    for votes in (1, 2):
+        for number in (1, 2):
+            annotate(utterances, panel, tmp_path / "out", AnnotateSettings(shard=f"{number}/2", votes=votes))
+        if votes == 1:
+            merge([tmp_path / "out"], tmp_path / "out")
+    merged = tmp_path / "out/ledger.sqlite"
+    shards = [tmp_path / f"out/ledger.{number}-of-2.sqlite" for number in (1, 2)]
+    assert repeated([merged, *shards]) == {merged}
+    assert repeated([merged, shards[0]]) == frozenset()
+    merge([tmp_path / "out"], tmp_path / "out")
+
+
+def test_a_merged_ledger_with_missing_votes_names_its_shards_and_no_command_to_repeat(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances = corpus(8)
+    panel = [annotator(utterances, votes=1, price=PRICE)]
+    annotate(utterances, panel, tmp_path / "out", AnnotateSettings(budget=0.5, injection=0))
+    merge([tmp_path / "out"], tmp_path / "merged")
+    (own,), (merged,) = status(tmp_path / "out"), status(tmp_path / "merged")
+    assert (own.merged, merged.merged, own.waiting) == (False, True, merged.waiting)
+    assert merged.waiting > 0
+    assert [f"{now}".count("same command") for now in (own, merged)] == [1, 0]
