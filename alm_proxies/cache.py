@@ -207,7 +207,7 @@ def limit() -> int | None:
 
 def bytes_of(size: str, where: str) -> int:
     """The number of bytes that a text such as 20GB names."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)B?", size.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(0+|\d+(?:\.\d+)?\s*(?=[kMGTB]))([kMGT]?)B?", size.strip(), re.IGNORECASE)
     if match is None or len(match[1]) > _MOST_DIGITS:
         raise SettingsError(f"{size!r} is no size", where=where, fix="Write a number and a unit, such as 20GB.")
     return int(float(match[1]) * 1000 ** " KMGT".index(match[2].upper() or " "))

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -17,11 +18,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import digest_file, read_text, shipped_folder
 from alm_proxies.nearest import did_you_mean
+from alm_proxies.printable import printable
 from alm_proxies.settings import read_toml
 from alm_proxies.taxonomy import checked_taxonomy
 
 _FENCE = "+++"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def is_name_of_a_corpus(name: str) -> bool:
+    """Whether a corpus may have this name: any that a folder of recordings can have, without spaces at its ends."""
+    return name not in ("", ".", "..") and "/" not in name and printable(name.strip()) == name
+
+
+def checked_corpus(name: str) -> str:
+    """The name itself if a corpus may have it, or none; else a ValueError with the reason."""
+    if name and not is_name_of_a_corpus(name):
+        raise ValueError('the name of a corpus has no "/", no line break and no space at either end')
+    return name
 
 
 def _wide(ends: tuple[float, float]) -> tuple[float, float]:
@@ -37,7 +50,7 @@ class Card(BaseModel):
     """A data card: facts about a corpus and its terms of use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    name: str = Field(pattern=rf"^{_NAME.pattern}$")
+    name: Annotated[str, Field(min_length=1), AfterValidator(checked_corpus)]
     """The name of the corpus, the prefix of its utterance ids."""
     title: str = Field(min_length=1)
     """Its full name."""
@@ -77,7 +90,7 @@ def card_of(corpus: str, folder: str | Path | None = None) -> Card:
     """
     if folder is not None and not Path(folder).is_dir():
         raise SettingsError("there is no such folder of data cards", where=str(folder), fix="Check the path.")
-    if _NAME.fullmatch(corpus):
+    if is_name_of_a_corpus(corpus):
         for place in (Path(folder) if folder is not None else None, shipped_folder("data_cards")):
             if place is not None and (place / f"{corpus}.md").is_file():
                 return read_card(place / f"{corpus}.md")
@@ -119,9 +132,9 @@ def how_to_allow(corpus: str, folder: str | Path | None = None) -> str:
     if not corpus:
         return "Name the corpus where it is read (corpus = ...): only then may_leave or a data card can allow copies."
     if card_of(corpus, folder).path is not None:
-        return f'Write may_leave = ["{corpus}"] (--may-leave {corpus}) if its licence allows you to copy them.'
+        return f'Write may_leave = ["{corpus}"] (--may-leave {quote(corpus)}) if its licence allows you to copy them.'
     card = f"give it a data card with may_leave = true ({corpus}.md in the folder of --cards)"
-    return f'If you may copy them, write may_leave = ["{corpus}"] (--may-leave {corpus}), or {card}.'
+    return f'If you may copy them, write may_leave = ["{corpus}"] (--may-leave {quote(corpus)}), or {card}.'
 
 
 def forbids_copies(corpus: str, folder: str | Path | None = None) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from shlex import quote
 
 _STEERS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
@@ -51,6 +53,12 @@ def counted(count: float, noun: str, nouns: str = "") -> str:
     """A count with its noun, and a verb that agrees if given both: 1 vote, 4,800 votes, 1 clip has, 2 clips have."""
     number = f"{count:,.0f}"
     return f"{number} {noun if number == '1' else nouns or f'{noun}s'}"
+
+
+def in_shell(path: Path) -> str:
+    """A path as a word of a command that is shown, which a shell and a command read as a path."""
+    text = str(path)
+    return quote(f"./{text}" if text.startswith("-") else text)
 
 
 def in_money(price: float, currency: str = "") -> str:

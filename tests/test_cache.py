@@ -227,9 +227,18 @@ def test_a_size_that_is_none_is_refused() -> None:
         ["--at-most", "much"],
         ["--at-most", "-3GB"],
         ["--at-most", "9" * 400],
+        ["--at-most", "20"],
         ["--at-most", "1GB", "--clear", "all"],
     ):
         assert command(["cache", *arguments]) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("0", 0), ("0GB", 0), ("1.5 kB", 1500), ("2M", 2 * 10**6), ("700B", 700), ("3 gb", 3 * 10**9), ("1T", 10**12)],
+)
+def test_a_size_has_a_unit_unless_it_is_0(size: str, number: int) -> None:
+    assert cache.bytes_of(size, "here") == number
 
 
 def test_a_key_that_could_be_a_path_is_refused(room: Path) -> None:

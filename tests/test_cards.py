@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alm_proxies.cards import Card, card_of, known_cards, may_leave, read_card, stays_because
+from alm_proxies.cards import Card, card_of, how_to_allow, known_cards, may_leave, read_card, stays_because
 from alm_proxies.errors import AlmProxiesError, SettingsError
 
 GOOD = """+++
@@ -68,6 +68,13 @@ def test_open_corpora_may_leave(corpus: str) -> None:
 def test_a_corpus_without_a_card_stays_and_says_why(corpus: str) -> None:
     assert not may_leave(corpus)
     assert "no data card" in str(stays_because(corpus))
+
+
+@pytest.mark.parametrize("corpus", ["My Sounds", "-x", "Hörproben (2)", "week.1"])
+def test_a_folder_of_recordings_may_have_a_card_of_its_name(corpus: str, tmp_path: Path) -> None:
+    assert f"({corpus}.md in" in how_to_allow(corpus, tmp_path)
+    (tmp_path / f"{corpus}.md").write_text(GOOD.replace('"mine"', f'"{corpus}"'), encoding="utf-8")
+    assert may_leave(corpus, folder=tmp_path)
 
 
 def test_a_corpus_without_a_name_cannot_be_named() -> None:

@@ -154,6 +154,7 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "heavy.py": HEAVY,
         "prompts/__init__.py": "",
         "prompts/shout.toml": PROMPT,
+        "prompts/torn.toml": PROMPT.partition("after")[0],
     }
     install(target, tmp_path_factory.mktemp("source"), "speech-extras", POINTS, files)
     return target
@@ -180,13 +181,27 @@ def test_everything_it_brings_is_listed_with_distribution_and_version_and_what_i
     }
     assert theirs == {
         ("readers", "pipes"), ("readers", "broken"), ("estimators", "level"), ("engines", "first"),
-        ("prompts", "shout"), ("prompts", "speech_extras_of_old.prompts"), ("exports", "pairs"),
+        ("prompts", "shout"), ("prompts", "torn"), ("prompts", "speech_extras_of_old.prompts"), ("exports", "pairs"),
         ("recipes", "constant"),
     }  # fmt: skip
+    faults = {name: plugin["fault"] for named in listed.values() for name, plugin in named.items() if plugin["fault"]}
+    assert set(faults) == {"broken", "torn", "speech_extras_of_old.prompts"}
     for_people = say(tmp_path, [extras], "plugins").stdout
     assert "pipes (speech-extras 1.2)" in for_people
-    broken = [line for line in for_people.splitlines() if "cannot be loaded" in line]
-    assert [line.split("'")[1] for line in broken] == ["broken", "speech_extras_of_old.prompts"]
+    broken = [line for line in for_people.splitlines() if line.startswith("  wrong: ")]
+    assert broken == [f"  wrong: {fault}" for fault in faults.values()]
+    assert sum("cannot be loaded" in line for line in broken) == 2
+
+
+def test_a_key_that_the_settings_of_an_engine_do_not_have_is_refused(extras: Path, tmp_path: Path) -> None:
+    """Pydantic passes unknown keys over unless the class forbids them."""
+    (tmp_path / "firsts.toml").write_text(f"{ANNOTATOR}\nserve = {{ wrong = 1 }}\n")
+    (tmp_path / "sounds").mkdir()
+    (tmp_path / "sounds" / "a.wav").write_bytes(b"")
+    words = ["annotate", "sounds", "--annotator", "firsts.toml", "--taxonomy", "happy,sad", "-o", "out"]
+    done = say(tmp_path, [extras], *words)
+    assert done.returncode == 2
+    assert "serve: unknown key 'wrong'" in done.stderr
 
 
 def test_they_work_like_ours_and_stand_in_the_provenance(extras: Path, tmp_path: Path) -> None:

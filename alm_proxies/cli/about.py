@@ -21,32 +21,41 @@ def plugins(*, common: Common = _COMMON) -> Outcome:
     from alm_proxies.plugins import plugins as plugins_of
 
     by_kind = {kind: plugins_of(kind) for kind in KINDS}
-    lines, broken = [], []
+    lines: list[str] = []
+    broken: dict[tuple[str, str], str] = {}
     for kind, named in by_kind.items():
         own = [name for name, plugin in named.items() if plugin.distribution == OURS]
         lines.append(f"{kind}: {', '.join(own) or 'none'}")
         for name, plugin in named.items():
             if plugin.distribution != OURS:
                 lines.append(f"  {name} ({plugin.origin})")
-                broken += _broken(plugin)
-    lines += broken
+                if fault := _fault(plugin):
+                    broken[kind, name] = fault
+    lines += [f"  wrong: {fault}" for fault in broken.values()]
     data = {
         kind: {
-            name: {"target": plugin.target, "distribution": plugin.distribution, "version": plugin.version}
+            name: {
+                "target": plugin.target, "distribution": plugin.distribution, "version": plugin.version,
+                "fault": broken.get((kind, name)),
+            }
             for name, plugin in named.items()
         }
         for kind, named in by_kind.items()
-    }
+    }  # fmt: skip
     return Outcome("\n".join(lines), data, as_json=common.json)
 
 
-def _broken(plugin: Plugin) -> list[str]:
-    """The error of a broken third-party plug-in, in one line; empty if it loads."""
+def _fault(plugin: Plugin) -> str | None:
+    """The error of a broken third-party plug-in, in one line; None if it loads."""
+    from alm_proxies.annotators.prompts import read_prompt
+
     try:
-        plugin.load()
+        loaded = plugin.load()
+        if plugin.kind == "prompts":
+            read_prompt(loaded)
     except SettingsError as error:
-        return [f"  wrong: {error}"]
-    return []
+        return str(error)
+    return None
 
 
 def schema(

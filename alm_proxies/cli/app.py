@@ -12,10 +12,11 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter, UnknownOptionError, UnusedCliTokensError
 
 from alm_proxies import __version__
 from alm_proxies.cli.ending import INTERRUPTED, SENTENCE, defect, refuse
@@ -127,7 +128,7 @@ def _run(arguments: list[str]) -> int:
             return 0
         return _print(outcome)
     except CycloptsError as error:
-        return _refuse(f"{_sentence(error)} See alm-proxies {_verb(error)}--help.", 2)
+        return _refuse(f"{_sentence(error, arguments)} See alm-proxies {_verb(error)}--help.", 2)
     except AlmProxiesError as error:
         return _refuse(str(error), error.exit_code, debug=debug)
     except KeyboardInterrupt:
@@ -168,19 +169,39 @@ def _refuse(sentence: str, code: int, *, debug: bool = False) -> int:
     return code
 
 
-def _sentence(error: CycloptsError) -> str:
+def _sentence(error: CycloptsError, arguments: Sequence[str]) -> str:
     argument = error.argument
     if isinstance(error, MissingArgumentError) and argument is not None and not error.tokens_so_far:
         flag = error.keyword or next((token.keyword for token in argument.tokens[::-1] if token.keyword), None)
         if flag:
-            return f"{flag} has no value."
+            return f"{flag} has no value.{_joined(flag, arguments)}"
         close = str(error).partition("Did you mean")
         name = argument.name.lstrip("-").upper() if argument.index is not None else argument.name
         return f"{name} is missing. {''.join(close[1:])}".strip()
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"There is no place for {', '.join(map(repr, error.unused_tokens))}."
+    if isinstance(error, UnknownOptionError) and (sentence := _no_option(error)):
+        return sentence
     text = " ".join(str(error).split()).replace('"', "'")
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _joined(flag: str, arguments: Sequence[str]) -> str:
+    """How a value that begins with - is given; empty where the flag is followed by no such word."""
+    after = [word for before, word in pairwise(arguments) if before == flag]
+    word = next((word for word in after if word.startswith("-") and not word.startswith("--")), None)
+    return "" if word is None else f" A value that begins with - is joined to it: {flag}={word}."
+
+
+def _no_option(error: UnknownOptionError) -> str:
+    """The sentence on a flag behind --, or on a word with one - that may be a value; empty for any other."""
+    word = error.token.keyword or error.token.value
+    flag = word.partition("=")[0]
+    if any(flag in each.names for each in error.argument_collection):
+        return f"{flag} stands behind --, where no flags are read. Write it before the --."
+    if word.startswith("--"):
+        return ""
+    return f"Unknown option: {word}. A name or a path that begins with - goes to the end, behind --: -- {word}."
 
 
 def _verb(error: CycloptsError) -> str:

@@ -12,6 +12,7 @@ from alm_proxies.engines.addresses import address_fault
 from alm_proxies.engines.engine import Engine, Trouble
 from alm_proxies.engines.third_party import guarded
 from alm_proxies.errors import SettingsError, need
+from alm_proxies.nearest import did_you_mean
 from alm_proxies.plugins import load_named, plugin
 from alm_proxies.settings import Settings
 
@@ -124,16 +125,19 @@ def engine_kind(engine: str, *, where: str | None = None) -> EngineKind:
 def serve_settings(engine: str, settings: Mapping[str, Any], *, where: str | None = None) -> Serve:
     """Validate the `serve` table of an annotator file for an engine."""
     kind = engine_kind(engine, where=where)
+    names = {field.alias or name: name for name, field in kind.serve.model_fields.items()}
+    fix = f"The engine {engine} takes: {', '.join(names)}."
+    unknown = sorted(set(settings) - {*names, *names.values()})
+    if unknown and kind.serve.model_config.get("extra") != "allow":  # pydantic passes them over by default
+        near = did_you_mean(unknown[0], names)
+        raise SettingsError(f"serve: unknown key {unknown[0]!r}", where=where, fix=f"{near} {fix}".strip())
     try:
         return cast(Serve, kind.serve.model_validate(dict(settings)))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(place) for place in first["loc"])
-        raise SettingsError(
-            f"serve.{name}: {first['msg'].removeprefix('Value error, ')}",
-            where=where,
-            fix=f"The engine {engine} takes: {', '.join(kind.serve.model_fields)}.",
-        ) from None
+        message = f"serve.{name}: {first['msg'].removeprefix('Value error, ')}"
+        raise SettingsError(message, where=where, fix=fix) from None
 
 
 async def open_engine(model: str, serve: Serve, *, revision: str | None = None, engine: str | None = None) -> Engine:

@@ -200,7 +200,7 @@ def _anywhere(
     if row is None and not cast and not others and not replies:
         every = [*described, *files, *outputs.tables["labels"]]
         known = [read_parquet(path, ["utterance_id"]) for path in every if path.suffix == ".parquet"]
-        _row(pl.concat(known) if known else pl.DataFrame(schema=_NO_IDS), utterance_id, outputs.folder)
+        _row(pl.concat(known) if known else pl.DataFrame(schema=_NO_IDS), utterance_id, outputs.place)
     label: dict[str, Any] = {}
     trace = Trace("")
     fused = next((path for path in others if _is_fused(path)), None)

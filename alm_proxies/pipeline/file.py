@@ -30,6 +30,7 @@ from alm_proxies.pipeline.changes import (
     spread,
 )
 from alm_proxies.pipeline.graph import Run, Section, nodes_of
+from alm_proxies.printable import in_shell
 from alm_proxies.settings import (
     Layer,
     Settings,
@@ -303,7 +304,7 @@ def _found(path: Path) -> Path:
     if not path.is_file() and path.suffix == "" and len(path.parts) == 1 and named.is_file():
         return named  # also beside a folder of that name, such as the corpus's own
     if path.is_dir():
-        fix = f"Name a TOML file. What a folder of results holds: alm-proxies status {path}."
+        fix = f"Name a TOML file. What a folder of results holds: alm-proxies status {in_shell(path)}."
         raise SettingsError("is a folder, not a pipeline file", where=str(path), fix=fix)
     if not path.exists() and path.suffix == "" and len(path.parts) == 1:
         known = sorted(p.stem for p in shipped.glob("*.toml"))

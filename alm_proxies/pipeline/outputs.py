@@ -37,6 +37,8 @@ class Outputs:
     """The output files in a folder and below it, sorted by path."""
 
     folder: Path
+    place: Path
+    """The folder or the file that was named."""
     tables: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """Files by kind: utterances, votes, labels, findings."""
     ledgers: tuple[Path, ...] = ()
@@ -64,6 +66,7 @@ class Outputs:
                 tables[kind].append(path)
         outputs = cls(
             folder=place if place.is_dir() else place.parent,
+            place=place,
             tables={kind: tuple(paths) for kind, paths in tables.items()},
             ledgers=tuple(path for path in files if path.suffix == ".sqlite" and path.name.startswith("ledger")),
             markers=tuple(path for path in files if path.name == MARKER),

@@ -17,7 +17,7 @@ from alm_proxies.files import could_not_read
 from alm_proxies.finding_kinds import SEVERITIES
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.recorded import Recorded
-from alm_proxies.printable import counted, in_money, one_currency
+from alm_proxies.printable import counted, in_money, in_shell, one_currency
 from alm_proxies.progress import is_running
 from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.ledgers import Status, repeated
@@ -76,6 +76,8 @@ class Standing:
     """The progress of a folder of results."""
 
     folder: Path
+    place: Path
+    """The folder or the file that was named."""
     stages: tuple[StageStanding, ...]
     ledgers: tuple[Status, ...]
     results: dict[str, tuple[str, ...]]
@@ -117,10 +119,10 @@ class Standing:
         if any(self.findings.values()):
             present = [severity for severity in reversed(SEVERITIES) if self.findings[severity]]
             counts = ", ".join(counted(self.findings[severity], _noun(severity)) for severity in present)
-            yield f"findings: {counts}; see them with: alm-proxies findings {self.folder}"
+            yield f"findings: {counts}; see them with: alm-proxies findings {in_shell(self.place)}"
         if self.clips:
             noun = "utterance has" if self.clips == 1 else "utterances have"
-            command = f"alm-proxies findings {self.folder} --clips"
+            command = f"alm-proxies findings {in_shell(self.place)} --clips"
             yield f"{self.clips:,} {noun} votes or recordings that could not be used: {command}"
         yield from (f"wrong: {text}" for text in self.wrong)
 
@@ -177,6 +179,7 @@ def standing_of(place: str | Path) -> Standing:
     }
     return Standing(
         folder=outputs.folder,
+        place=outputs.place,
         stages=tuple(known),
         ledgers=tuple(ledgers),
         results={kind: tuple(map(str, paths)) for kind, paths in results.items() if paths},

@@ -96,7 +96,14 @@ def traced(
     if utterances is not None:  # its row alone: a join with a million rows for each annotator takes seconds
         own = utterances.frame.filter(pl.col("utterance_id") == label["utterance_id"])
         utterances = Utterances(own, utterances.about)
-    return Trace(estimator.name, _influence(estimator, copies, label, list(cast.values()), settings, utterances))
+    try:
+        return Trace(estimator.name, _influence(estimator, copies, label, list(cast.values()), settings, utterances))
+    except OtherVotesError:
+        made_by = about_of(labels).made_by
+        if kept is not None or utterances is not None or made_by is None or "utterances" not in made_by.inputs:
+            raise
+        message = "the votes are fitted again, without the utterances that fuse was given, which gives other labels"
+        raise InputError(message, where=str(labels), fix="Name them too: --utterances FILE.") from None
 
 
 def _fitted(

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from alm_proxies.errors import AlmProxiesError, InputError, OutputError
+from alm_proxies.printable import in_shell
 from alm_proxies.remote.buckets import need_packages
 from alm_proxies.remote.copies import save_copy, states_of
 from alm_proxies.remote.fault import FetchError, NoRoomError, gone, refuse_secret
@@ -78,7 +79,8 @@ def table_in(place: Path, table: str, names: Sequence[str] = ()) -> Path:
         if table == "votes" and any(place.glob("ledger*.sqlite")):
             fix = "annotate writes it when it ends: run the same annotate command again."
             if any(place.glob("votes.*-of-*.parquet")):
-                fix = f"It has those of shards: alm-proxies merge {place} -o FOLDER writes them as one, in FOLDER."
+                command = f"alm-proxies merge {in_shell(place)} -o FOLDER"
+                fix = f"It has those of shards: {command} writes them as one, in FOLDER."
         else:
             fix = f"Name a {table} file, or a folder with one."
         raise InputError(f"has no {usual}", where=str(place), fix=fix)

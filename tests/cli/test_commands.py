@@ -84,7 +84,11 @@ def test_json_is_one_line_for_machines(votes_csv: Path, capsys: pytest.CaptureFi
     [
         (["fuze"], "Did you mean"),
         (["fuse"], "VOTES is missing. See alm-proxies fuse --help"),
-        (["fuse", "votes.csv", "-o"], "-o has no value"),
+        (["fuse", "votes.csv", "-o"], "-o has no value. See alm-proxies fuse --help"),
+        (["fuse", "votes.csv", "-o", "--method", "human"], "-o has no value. See alm-proxies fuse --help"),
+        (["fuse", "votes.csv", "-o", "-x.parquet"], "joined to it: -o=-x.parquet. See"),
+        (["explain", "out", "-x", "--number", "0"], "behind --: -- -x. See alm-proxies explain --help"),
+        (["explain", "out", "--", "-x", "--number", "0"], "--number stands behind --"),
         (["read", "table", "votes.csv"], "--output is missing. See alm-proxies read table --help"),
         (["read", "table", "-o", "x"], "SOURCE is missing"),
         (["status"], "FOLDER is missing"),

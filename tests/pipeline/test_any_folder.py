@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import signal
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
 from any_folder import printed
 from forked import Forked
@@ -20,7 +22,20 @@ from alm_proxies.errors import InputError
 from alm_proxies.pipeline.explain import Explained, explain
 from alm_proxies.pipeline.outputs import Outputs
 from alm_proxies.pipeline.standing import standing_of
-from alm_proxies.tables import Findings
+from alm_proxies.tables import Finding, Findings
+
+
+def test_status_of_a_file_names_it_as_a_shell_reads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("my labels", "other"):
+        Findings.gather([Finding("fuse", "no_audio", name, "f")]).write(tmp_path / f"{name}.findings.parquet")
+        pl.DataFrame({"utterance_id": ["a"], "p_happy": [1.0]}).write_parquet(tmp_path / f"{name}.parquet")
+    (line,) = [
+        line
+        for line in printed(["status", str(tmp_path / "my labels.parquet")], capsys).splitlines()
+        if line.startswith("findings: 1 ")
+    ]
+    words = shlex.split(line.partition("alm-proxies ")[2])
+    assert printed(words, capsys).splitlines()[-1] == "1 finding"
 
 
 def test_status_of_a_pipeline_says_what_is_done_what_it_cost_and_where_results_are(

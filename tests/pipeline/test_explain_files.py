@@ -93,6 +93,30 @@ def test_every_method_is_traced_without_a_second_fit(
     assert "  proxy  trained #2: " in lines
 
 
+def test_a_second_fit_without_the_utterances_of_the_first_asks_for_them(corpus: Path, tmp_path: Path) -> None:
+    labels, votes = fused(corpus, "auto", tmp_path)
+    people = corpus / "utterances.parquet"
+    first = explain(labels, ONE, votes=votes, utterances=people)
+    (tmp_path / "labels.fitted.json").unlink()
+    with pytest.raises(InputError) as refused:
+        explain(labels, ONE, votes=votes)
+    assert refused.value.where == str(labels)
+    assert "--utterances" in str(refused.value.fix)
+    again = explain(labels, ONE, votes=votes, utterances=people)
+    assert [row["annotator"] for row in again.influence] == [row["annotator"] for row in first.influence]
+
+
+def test_an_utterance_that_is_not_there_is_said_of_the_file_that_was_named(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fused(corpus, "human", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for given in ("labels.parquet", "."):
+        with pytest.raises(InputError) as refused:
+            explain(given, "c/none")
+        assert refused.value.where == given
+
+
 def test_folders_of_votes_are_taken_for_their_files(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], not_fitted: None
 ) -> None:

@@ -125,4 +125,3 @@ def test_check_passes_a_readers_pipeline_on_a_made_up_tree(
     assert [text for text in checked.problems if not any(words in text for words in tiny)] == []
     facts = " ".join(checked.facts)
     assert ("are held out" in facts) == (name != "ravdess"), checked.facts
-    assert [warning for warning in checked.warnings if "the run will end here" in warning] == []

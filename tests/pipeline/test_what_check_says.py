@@ -272,11 +272,15 @@ def test_check_says_which_labels_are_learned_from(tmp_path: Path) -> None:
     assert said in check(path).facts
 
 
-def test_check_warns_of_an_export_that_would_have_no_item_and_of_one_without_some(tmp_path: Path) -> None:
+def test_an_export_that_would_have_no_item_is_a_problem_and_one_without_some_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sections = '[fuse]\nmethod = "human"\n[[export]]\nformat = "huggingface"\n'
     path = corpus(tmp_path, sections=sections)
-    said = "\n".join(check(path).warnings)
-    assert "the run will end here: nothing can be exported" in said
+    (said,) = check(path).problems
+    assert said.startswith("nothing can be exported as huggingface")
+    assert command(["check", str(path)]) == 2
+    assert capsys.readouterr().out == "1 problem\n"
     assert "12 recordings may not be copied into the format: the corpus mine has to stay" in said
     assert 'may_leave = ["mine"]' in said
     with pytest.raises(InputError, match="nothing can be exported"):

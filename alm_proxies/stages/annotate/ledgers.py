@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 from alm_proxies.about import Injected
 from alm_proxies.errors import AlmProxiesError, InputError
 from alm_proxies.files import refuse_unreadable_folder
-from alm_proxies.printable import counted, in_money
+from alm_proxies.printable import counted, in_money, in_shell
 from alm_proxies.stages.annotate.figures import ready_at
 from alm_proxies.stages.annotate.injection import injections
 from alm_proxies.stages.annotate.ledger import Ledger
@@ -148,6 +149,33 @@ def ledgers_in(folder: str | Path) -> list[Path]:
     if not paths:
         raise InputError("contains no ledger", where=str(folder), fix=fix)
     return paths
+
+
+SHARD = re.compile(r"ledger\.(\d+)-of-(\d+)\.sqlite")
+"""The name of a shard's ledger."""
+
+
+def refuse_another_division(path: Path, names: Collection[str]) -> None:
+    """Raise before a ledger is made in a folder that has votes of these annotators by other shards, or by none: they
+    would be requested again. Merged votes are in their shards too.
+    """
+    if path.exists() or not path.parent.is_dir():
+        return
+    own = SHARD.fullmatch(path.name)
+    for other in sorted(path.parent.glob("ledger*.sqlite")):
+        of = SHARD.fullmatch(other.name)
+        if of is not None and own is not None and int(of[2]) == int(own[2]):
+            continue
+        with Ledger.look(other) as ledger:
+            count = sum(number for name, number in ledger.held().items() if name in names)
+            if not count or (of is None and ledger.about("merged") == "yes"):
+                continue
+        message = f"has {counted(count, 'vote')} in {other.name}, which would be requested again"
+        folder, way = in_shell(path.parent), "leave --shard out"
+        if of is not None:
+            merged = f"merge them, alm-proxies merge {folder} -o {folder}, and {way}"
+            way = merged if own is None else f"keep to shards of {int(of[2])} (--shard I/{int(of[2])})"
+        raise InputError(message, where=str(path.parent), fix=f"{way[0].upper()}{way[1:]}, or name another folder.")
 
 
 def repeated(paths: Iterable[Path]) -> frozenset[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.printable import counted
 from alm_proxies.stages.annotate.injection import injection_findings
 from alm_proxies.stages.annotate.ledger import Ledger
-from alm_proxies.stages.annotate.ledgers import ledgers_in, status_of
+from alm_proxies.stages.annotate.ledgers import SHARD, ledgers_in, status_of
 from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.reporting import findings_of
@@ -23,7 +22,6 @@ from alm_proxies.tables import Finding, Findings, Votes
 
 _UNFINISHED = ".merging"
 """The folder, within that of the result, in which a ledger is merged before it takes the place of an earlier one."""
-_SHARD = re.compile(r"ledger\.(\d+)-of-(\d+)\.sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _shards_of(sources: Iterable[Path]) -> set[tuple[int, int]]:
     """The shards that ledgers are or were merged from, as (I, N); the whole is 1 of 1."""
     shards: set[tuple[int, int]] = set()
     for path in sources:
-        if match := _SHARD.fullmatch(path.name):
+        if match := SHARD.fullmatch(path.name):
             shards.add((int(match[1]), int(match[2])))
             continue
         with Ledger.look(path) as ledger:

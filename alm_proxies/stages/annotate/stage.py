@@ -21,6 +21,7 @@ from alm_proxies.stages.annotate.askable import shard_of
 from alm_proxies.stages.annotate.egress import refuse_all_egress
 from alm_proxies.stages.annotate.human_votes import HumanVotes
 from alm_proxies.stages.annotate.ledger import Ledger, Lost
+from alm_proxies.stages.annotate.ledgers import refuse_another_division
 from alm_proxies.stages.annotate.limits import refuse_same_names
 from alm_proxies.stages.annotate.outcomes import STAGE
 from alm_proxies.stages.annotate.plan import make_plans
@@ -173,6 +174,7 @@ def annotate(
     ending = "" if shard is None else f".{shard[0]}-of-{shard[1]}"
     table = Path(folder) / f"votes{ending}.parquet"
     path = Path(folder) / f"ledger{ending}.sqlite"
+    refuse_another_division(path, [annotator.name for annotator in ready])
     with Ledger.open(path, table=table, accept_loss=settings.accept_loss) as ledger:
         ledger.keep("merged", "no")
         ledger.keep("taxonomy", json.dumps(utterances.taxonomy))

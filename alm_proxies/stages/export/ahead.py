@@ -43,5 +43,5 @@ def foresee(ahead: Ahead) -> Foreseen:
     if sum(lost.values()) < len(utterances):
         warnings = tuple(f"{reason}; left out of the export. {fix}" for reason, fix in zip(reasons, fixes, strict=True))
         return Foreseen(facts, warnings, counts={"labels": count})
-    refused = f"the run will end here: nothing can be exported as {settings.format}: {'; '.join(reasons)}. "
-    return Foreseen(facts, (refused + " ".join(fixes),), counts={"labels": count})
+    refused = f"nothing can be exported as {settings.format}: {'; '.join(reasons)}. {' '.join(fixes)}"
+    return Foreseen(facts, problems=(refused,), counts={"labels": count})

@@ -106,6 +106,10 @@ def read_rows(
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
+        try:
+            path.stat()
+        except OSError as error:
+            raise could_not_read(path, error) from error
         sheet = "Save the sheet as CSV. " if suffix in _SHEETS else ""
         fix = f"{sheet}A label file is one of {', '.join(SUFFIXES)}."
         raise InputError(f"has an unknown format ({suffix or 'no suffix'})", where=str(path), fix=fix)

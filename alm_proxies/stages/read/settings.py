@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
+from alm_proxies.cards import checked_corpus
 from alm_proxies.errors import SettingsError
 from alm_proxies.settings import ARGUMENT, PLACE, Settings
 from alm_proxies.stage import Choice, Need, Stage
@@ -58,7 +59,7 @@ class Source(Settings):
     """One corpus to read: a [[read]] block of a pipeline file; each format has a class of its own with more keys."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
-    corpus: str = Field(default="", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*)?$")
+    corpus: Annotated[str, AfterValidator(checked_corpus)] = ""
     """The prefix of its ids; its card is data_cards/<corpus>.md. By default the name of the format."""
     format: str
     """The reader: crema_d, table ..."""

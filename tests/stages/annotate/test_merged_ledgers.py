@@ -220,6 +220,30 @@ def test_shards_of_one_folder_are_merged_into_it_as_often_as_asked(
     assert table_in(shared, "votes") == shared / "votes.parquet"
 
 
+def test_votes_of_other_shards_in_a_folder_are_not_paid_again(corpus: Make, annotator: Make, tmp_path: Path) -> None:
+    utterances, folder = corpus(9), tmp_path / "my shards"
+    panel = [annotator(utterances, votes=2, price=PRICE)]
+    annotate(utterances, panel, folder, AnnotateSettings(shard="1/2"))
+    files = sorted(path.name for path in folder.iterdir())
+    for shard, fix in ((None, f"alm-proxies merge '{folder}' -o '{folder}'"), ("1/3", "--shard I/2")):
+        with pytest.raises(InputError) as refused:
+            annotate(utterances, panel, folder, AnnotateSettings(shard=shard))
+        assert fix in str(refused.value.fix)
+    annotate(utterances, [annotator(utterances, "another", votes=2)], folder, AnnotateSettings(shard="1/3"))
+    (folder / "ledger.1-of-3.sqlite").unlink()
+    assert set(files) <= {path.name for path in folder.iterdir()}
+    merge([folder], folder)
+    annotate(utterances, panel, folder, AnnotateSettings(shard="2/2"))
+    merge([folder], folder)
+    whole = annotate(utterances, panel, folder, AnnotateSettings())
+    assert (whole.by_status, whole.spent.cast_now) == ({"ok": 18}, 0)
+    other = tmp_path / "whole"
+    annotate(utterances, panel, other, AnnotateSettings())
+    with pytest.raises(InputError, match="requested again") as refused:
+        annotate(utterances, panel, other, AnnotateSettings(shard="1/2"))
+    assert "--shard" in str(refused.value.fix)
+
+
 def test_a_copy_of_a_ledger_is_not_paid_again_in_any_order(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(10)
     lenient = AnnotateSettings.model_validate({"stop": {"failed": 1.0}})

@@ -54,6 +54,16 @@ def test_what_is_no_file_is_no_recording(tmp_path: Path, path: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["My Sounds", "Hörproben (2)", "sounds"])
+def test_votes_are_read_for_a_folder_of_recordings_whatever_its_name(tmp_path: Path, name: str) -> None:
+    put(tmp_path / name / "day 1" / "a.wav", "sound")
+    votes = put(tmp_path / "votes.csv", "clip,heard\nday 1/a,sad\n")
+    flags = ["--corpus", name, "--taxonomy", "crema6", "--columns", "utterance_id=clip,label=heard", "-o"]
+    assert run(["read", "table", str(votes), *flags, str(tmp_path / "read")]) == 0
+    read = Votes.read(tmp_path / "read" / "votes.parquet").frame["utterance_id"].to_list()
+    assert read == recordings_in(tmp_path / name).frame["utterance_id"].to_list()
+
+
 def test_a_table_that_names_no_recordings_misses_none(tmp_path: Path) -> None:
     corpus = table(put(tmp_path / "t.csv", "id,f\na,x\n"), columns={"utterance_id": "id"}, groups=["f"])
     assert corpus.findings.counts() == {}

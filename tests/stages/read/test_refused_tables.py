@@ -187,6 +187,19 @@ def test_only_our_errors_escape_and_they_name_the_file(
     assert isinstance(result, Corpus) or str(path) in str(result)
 
 
+@pytest.mark.parametrize("key", ["keep_splits", "folds"])
+def test_a_folder_or_a_file_that_is_not_there_is_not_taken_for_one_of_another_format(tmp_path: Path, key: str) -> None:
+    votes = put(tmp_path / "t.csv", "id,who,label\na,ann,sad\n")
+    columns = {"utterance_id": "id", "speaker": "who", "label": "label"}
+    of_key = {
+        "keep_splits": {"split": "speakers:.8,.2"},
+        "folds": {"as": "proxy:p", "trained_on_these_votes": "out_of_fold"},
+    }
+    with pytest.raises(InputError, match="there is no such file") as refused:
+        table(votes, columns=columns, **of_key[key], **{key: tmp_path / "week"})
+    assert refused.value.where == str(tmp_path / "week")
+
+
 def test_a_sheet_is_refused_with_how_to_save_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"t\.xlsx: has an unknown format \(\.xlsx\)\. Save the sheet as CSV\."):
         table(put(tmp_path / "t.xlsx", "PK"), columns={"utterance_id": "id"})
