@@ -335,23 +335,32 @@ def _refuse_newer(stated: object, where: Path) -> None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that replaces it once all its files are synced, or is removed on failure.
 
-    Of a link the folder that it leads to is replaced.
+    Of a link the folder that it leads to is replaced. The earlier folder is moved aside whole before it is removed; if
+    the process is killed in that moment, the next one puts it back.
     """
     target = target.resolve() if target.is_symlink() else target
-    partial = target.with_name(f".{target.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, earlier = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.earlier")
+    if earlier.is_dir() and not target.exists():
+        earlier.rename(target)
+    for left in (partial, earlier):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
         for path in partial.rglob("*"):
             if path.is_file():
                 settle(path)
-        shutil.rmtree(target, ignore_errors=True)
+        if target.is_dir():
+            target.rename(earlier)
         partial.rename(target)
         flush(target.parent)
     except BaseException:
+        if earlier.is_dir() and not target.exists():
+            earlier.rename(target)
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    finally:
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def distances(vectors: Array, centre: Array, spread: Array) -> Array:

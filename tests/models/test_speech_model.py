@@ -1,13 +1,31 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from forked import TORCH, Forked
 
 from alm_proxies.models.speech_model import Answer, Heads, Shape
 from alm_proxies.models.trained import whole_folder
 
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from alm_proxies.models.trained import whole_folder
+seen, steps = 0, ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
+def count(event, arguments):
+    global seen
+    if event in steps:
+        seen += 1
+        if seen == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+with whole_folder(Path(sys.argv[1])) as partial:
+    for name in "ab":
+        (partial / name).write_text("new")
+"""
 EVERYTHING = {"attributes": True, "dirichlet": True, "auxiliary": 2, "raters": 3}
 
 
@@ -106,3 +124,21 @@ def test_a_trained_folder_that_is_a_link_is_replaced_where_it_leads(tmp_path: Pa
     assert (tmp_path / "model").is_symlink()
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["new"]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["big"]
+
+
+def test_a_trained_folder_is_the_earlier_one_or_the_new_one_whenever_its_process_is_killed(tmp_path: Path) -> None:
+    contents, number, ended = set[tuple[str, ...]](), 0, -signal.SIGKILL
+    while ended == -signal.SIGKILL:
+        number += 1
+        model = tmp_path / str(number) / "model"
+        model.mkdir(parents=True)
+        for name in "ab":
+            (model / name).write_text("old")
+        with Forked("-c", KILLED_AT, str(model), str(number), imported=TORCH) as process:
+            ended = process.wait(60.0)
+        with pytest.raises(ZeroDivisionError), whole_folder(model):
+            raise ZeroDivisionError
+        contents.add(tuple(path.read_text() for path in sorted(model.iterdir())))
+        assert [path.name for path in model.parent.iterdir()] == ["model"]
+    assert (ended, contents) == (0, {("old", "old"), ("new", "new")})
+    assert number > 5
