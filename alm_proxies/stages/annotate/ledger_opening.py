@@ -18,6 +18,14 @@ from alm_proxies.stages.annotate.ledger_writes import annotator_id, apply, recou
 from alm_proxies.stages.annotate.records import Totals, Written
 from alm_proxies.stages.annotate.restoring import KeptVote, KeptVotes, TableState
 
+_NO_ROOM_BESIDE = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+}
+"""What SQLite answers where it cannot make the -shm file that it needs to read."""
+
 
 @dataclass(slots=True)
 class Opened:
@@ -205,14 +213,16 @@ def _price_of_restored(sql: sqlite3.Connection, restored: int, gap: Totals) -> f
 
 
 def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
-    """A connection for reading; if the folder is read-only, to a temporary copy of the ledger and its -wal."""
+    """A connection for reading; if the folder is read-only or its disk full, to a temporary copy of the ledger and its
+    -wal.
+    """
     sql = connect(path, "ro")
     try:
         sql.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
         return sql, None
     except sqlite3.Error as error:
         sql.close()
-        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        if error.sqlite_errorcode & 0xFF not in _NO_ROOM_BESIDE:
             raise
     folder = tempfile.TemporaryDirectory(prefix="alm-proxies-")
     copy = Path(folder.name) / path.name

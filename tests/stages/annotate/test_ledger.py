@@ -1,7 +1,10 @@
 import asyncio
 import errno
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -274,3 +277,18 @@ with OneWriter(Path({str(lock)!r})):
     with pytest.raises(OutputError, match="cannot lock files") as refused, OneWriter(lock):
         pass
     assert "is annotating" not in str(refused.value)
+
+
+def test_a_ledger_on_a_full_disk_is_read(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path / "out/ledger.sqlite") as ledger:
+        ledger.write(outcomes=[outcome()])
+    (tmp_path / "disk").mkdir()
+    imports = "from pathlib import Path\nfrom alm_proxies.stages.annotate.ledger import Ledger\n"
+    (tmp_path / "look.py").write_text(f"{imports}print(Ledger.look(Path('disk/out/ledger.sqlite')).spent())")
+    mount = "mount -t tmpfs -o size=512k none disk && cp -r out disk/out"
+    own_mounts = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-euc"]
+    if shutil.which("unshare") is None or subprocess.run([*own_mounts, mount], cwd=tmp_path, check=False).returncode:
+        pytest.skip("this system lets nobody mount a small disk")
+    script = f"{mount}; dd if=/dev/zero of=disk/rest bs=1k 2> /dev/null || true; {sys.executable} look.py"
+    done = subprocess.run([*own_mounts, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.returncode) == (["0.5"], 0), done.stderr
