@@ -60,7 +60,9 @@ class Source(Settings):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
     corpus: Annotated[str, AfterValidator(checked_corpus)] = ""
-    """The prefix of its ids; its card is data_cards/<corpus>.md. By default the name of the format."""
+    """The prefix of its ids; its card is data_cards/<corpus>.md. By default the name of the format; a table and a data
+    set of Hugging Face have none, and need a name here. Tables of ours keep their ids.
+    """
     format: str
     """The reader: crema_d, table ..."""
     source: Annotated[Path, PLACE, ARGUMENT]
