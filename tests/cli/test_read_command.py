@@ -104,7 +104,7 @@ def test_a_lost_label_is_left_out_though_its_rating_is_kept(corpus: Path, capsys
         (["--files", "one.csv"], "--files 'one.csv' is not name=value"),
         (["--files", "three.csv=test"], "has none of three.csv"),
         (["--split", "speakers:.7"], "--split 'speakers:.7'"),
-        (["--corpus", "a b"], "--corpus 'a b'"),
+        (["--corpus", "a/b"], "--corpus 'a/b'"),
         (["--taxonomy", "msp88"], "--taxonomy 'msp88'"),
         (["--columns", "utterance_id=clip,valence=val", "--files", "one.csv=train"], "--scales valence=1:5"),
     ],

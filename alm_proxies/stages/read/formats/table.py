@@ -14,8 +14,8 @@ class MappedSource(Source):
     """A source whose columns are mapped to ours."""
 
     several_labels: Literal["each", "share", "first"] = "share"
-    """How several labels in one answer, "happy;angry" or a JSON list, count: a vote each, one vote shared among them, or
-    only the first.
+    """How several labels in one answer ("happy;angry", or a JSON list) count: a vote each, one vote shared among them,
+    or only the first.
     """
     columns: dict[str, str] = Field(default_factory=dict)
     """Our column = the table's column, or a pattern of its columns such as "dia{Dialogue_ID}_utt{Utterance_ID}"."""
