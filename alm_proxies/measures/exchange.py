@@ -12,7 +12,6 @@ from alm_proxies.interval import Interval
 from alm_proxies.measures.arrays import Array
 from alm_proxies.measures.bootstrap import mean_by_speaker
 from alm_proxies.measures.taken_off import LEAST
-from alm_proxies.printable import counted
 from alm_proxies.tables import Utterances, Votes
 
 NEEDED = 50
@@ -30,7 +29,7 @@ class Exchange:
     gap: Interval
     """Nats per vote, over speakers; above 0 the proxy predicts the fit votes better."""
     p_value: float
-    """One-sided p-value of a t-test over speakers; NaN with fewer than two."""
+    """One-sided: how often a gap is as large if the votes of every utterance are dealt again; NaN without any."""
     utterances: int
 
     @property
@@ -45,10 +44,9 @@ class Exchange:
         if self.utterances < NEEDED:
             return f"only {self.utterances} utterances have votes of both kinds: too few for a test"
         if self.knows:
-            return f"{who} predicts the votes of the fit better than held-out votes of the same utterances: {gap}"
-        if not self.gap.can_be_judged:
-            speakers = counted(self.gap.speakers, "speaker")
-            return f"{speakers} are too few to judge whether {who} predicts votes of the fit better: {gap}"
+            chance = "below .0001" if self.p_value < 1e-4 else f"{self.p_value:.4f}".lstrip("0")
+            better = f"{who} predicts the votes of the fit better than held-out votes of the same utterances: {gap}"
+            return f"{better}; the probability of such a gap by chance is {chance}"
         return f"{who} predicts votes of the fit no better than held-out votes of the same utterances: {gap}"
 
 
@@ -57,27 +55,25 @@ def exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, *, 
 
     The held-out votes of an utterance are chosen at random, so fit votes and held-out votes are exchangeable for any
     proxy that saw neither, however good: d_i = sum_j (f_ij / F_i - h_ij / H_i) log q_ij has mean 0. A proxy that was
-    trained on the fit votes makes it positive. Held-out votes must have been drawn at random from the utterance's;
-    utterances without either kind, or without the proxy (a row of zeros), are not used. Distributions are taken as they
-    are, but for shares below .001, which count as .001 so that no logarithm is infinite.
+    trained on the fit votes makes it positive. The p-value is that of dealing: with the votes of an utterance given,
+    d_i has the variance s_i^2 (1 / F_i + 1 / H_i), s_i^2 that of log q over all its votes, and the deals are
+    independent, whatever utterances of a speaker have in common. Held-out votes must have been drawn at random from the
+    utterance's; utterances without either kind, or without the proxy (a row of zeros), are not used. Distributions are
+    taken as they are, but for shares below .001, which count as .001 so that no logarithm is infinite.
     """
     cast, kept = fit.sum(1), held.sum(1)
     rows = np.flatnonzero((cast > 0) & (kept > 0) & (shares.sum(1) > 0))
     names = None if speakers is None else np.asarray(speakers)[rows]
-    return _exchange(shares[rows], _difference(fit[rows], held[rows]), names, annotator)
+    return _exchange(shares[rows], fit[rows], held[rows], names, annotator)
 
 
-def _difference(fit: Array, held: Array) -> Array:
-    return np.asarray(fit / fit.sum(1, keepdims=True) - held / held.sum(1, keepdims=True))
-
-
-def _exchange(shares: Array, difference: Array, speakers: Array | None, annotator: str) -> Exchange:
-    """The test on rows that have all: the fit votes' shares of the labels minus those of the held-out votes."""
+def _exchange(shares: Array, fit: Array, held: Array, speakers: Array | None, annotator: str) -> Exchange:
+    """The test on rows that have all."""
     if not len(shares):
         return Exchange(annotator, Interval(float("nan"), float("nan"), float("nan"), "none", 0), float("nan"), 0)
     logs = np.log(np.maximum(shares / shares.sum(1, keepdims=True), LEAST))
-    gap = (difference * logs).sum(1)
-    return Exchange(annotator, mean_by_speaker(gap, speakers), _one_sided(gap, speakers), len(shares))
+    gap = ((fit / fit.sum(1, keepdims=True) - held / held.sum(1, keepdims=True)) * logs).sum(1)
+    return Exchange(annotator, mean_by_speaker(gap, speakers), _one_sided(gap, logs, fit, held), len(shares))
 
 
 class Exchanges:
@@ -91,8 +87,9 @@ class Exchanges:
         self._people = None if utterances is None else utterances.frame.select("utterance_id", "speaker")
         self._consensus = consensus
         self._shown = self._without_speaker = 0
-        self._differences: list[Array] = []
-        """The difference between votes of the fit and held-out votes, of the utterances that have both."""
+        self._fit: list[Array] = []
+        self._held: list[Array] = []
+        """Votes of the fit and held-out votes, of the utterances that have both."""
         self._speakers: list[pl.Series] = []
         self._proxies: dict[str, _OfProxy] = {}
 
@@ -104,8 +101,9 @@ class Exchanges:
         )
         fit, kept = human.counts(), held.counts()
         both = np.flatnonzero((fit.sum(1) > 0) & (kept.sum(1) > 0))
-        before = sum(map(len, self._differences))
-        self._differences.append(_difference(fit[both], kept[both]))
+        before = sum(map(len, self._fit))
+        self._fit.append(fit[both].astype(np.float32))
+        self._held.append(kept[both].astype(np.float32))
         if self._people is not None:
             known = ids.to_frame().join(self._people, on="utterance_id", how="left", maintain_order="left")
             self._shown += len(ids)
@@ -127,7 +125,7 @@ class Exchanges:
         if not self._proxies:
             return []
         known = self._people is not None and self._without_speaker <= 0.5 * self._shown
-        differences = np.concatenate(self._differences)
+        fit, held = np.concatenate(self._fit), np.concatenate(self._held)
         names = pl.concat(self._speakers).to_numpy() if known else None
         exchanges = []
         for annotator in sorted(self._proxies):
@@ -137,7 +135,10 @@ class Exchanges:
             if not own.shared:
                 prior = own.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
                 shares = shares + _SMOOTHING * (prior / prior.sum())
-            exchanges.append(_exchange(shares, differences[rows], None if names is None else names[rows], annotator))
+            people = None if names is None else names[rows]
+            exchanges.append(
+                _exchange(shares, *(side[rows].astype(np.float64) for side in (fit, held)), people, annotator)
+            )
         return exchanges
 
 
@@ -154,17 +155,15 @@ class _OfProxy:
     """Their places among the utterances with both kinds of votes."""
 
 
-def _one_sided(gap: Array, speakers: Array | None) -> float:
-    """P(T >= t) of the mean over speakers, with utterances of a speaker summed."""
-    from scipy.special import stdtr
+def _one_sided(gap: Array, logs: Array, fit: Array, held: Array) -> float:
+    """P(sum of the gaps >= the one seen) over deals of every utterance's votes, by a normal distribution."""
+    from scipy.special import ndtr
 
-    _, code = np.unique(np.arange(len(gap)) if speakers is None else speakers, return_inverse=True)
-    sums, sizes = np.bincount(code, weights=gap), np.bincount(code).astype(np.float64)
-    count = len(sums)
-    if count < 2:
-        return float("nan")
-    mean = sums.sum() / sizes.sum()
-    error = np.sqrt(np.square(sums - mean * sizes).sum() * count / (count - 1)) / sizes.sum()
+    votes, first, second = fit + held, fit.sum(1), held.sum(1)
+    number = first + second
+    mean = (votes * logs).sum(1) / number
+    squares = (votes * np.square(logs - mean[:, None])).sum(1) / np.maximum(number - 1.0, 1.0)
+    error = np.sqrt((squares * (1.0 / first + 1.0 / second)).sum())
     if error <= 0:
-        return 0.0 if mean > 0 else 1.0
-    return float(stdtr(count - 1, -mean / error))
+        return 1.0
+    return float(ndtr(-gap.sum() / error))
