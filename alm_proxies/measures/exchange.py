@@ -136,9 +136,8 @@ class Exchanges:
                 prior = own.total + 1.0  # corpus shares of the proxy only: those of the fit votes would depend on them
                 shares = shares + _SMOOTHING * (prior / prior.sum())
             people = None if names is None else names[rows]
-            exchanges.append(
-                _exchange(shares, *(side[rows].astype(np.float64) for side in (fit, held)), people, annotator)
-            )
+            own_fit, own_held = fit[rows].astype(np.float64), held[rows].astype(np.float64)
+            exchanges.append(_exchange(shares, own_fit, own_held, people, annotator))
         return exchanges
 
 
