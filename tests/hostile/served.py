@@ -339,7 +339,7 @@ def spelled(spell: Callable[[str], str], where: str) -> Case:
         return json.dumps({"error": {"message": "wrong: KEY", "code": "KEY"}}).replace("KEY", text).encode()
 
     status = int(where) if where.isdigit() else 200
-    return harmless(answering(error_body, status=status), ends=status in (401, 403))
+    return harmless(answering(error_body, status=status), ends=status == 401)
 
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -351,7 +351,7 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
 KEYS: dict[str, Case] = {
     f"{name} in {where}": spelled(spell, where)
     for name, spell in SPELLINGS.items()
-    for where in ("content", "reasoning", "model", "400", "401", "404", "429", "500", "503")
+    for where in ("content", "reasoning", "model", "400", "401", "404", "403", "429", "500")
 }
 CLASSES = {
     "replies": REPLIES,
