@@ -1,7 +1,8 @@
 """Acoustic features of an utterance, the list of them, a cache by content, and features relative to the speaker.
 
-Groups: `spectral` equals librosa's quantities (mean and deviation over frames of 2048 samples every 512, at 16 kHz);
-`prosody` and `voice` are defined in prosody.py. A feature that cannot be measured is null, with a finding, never zero.
+A clip's mean, a constant offset of the recording, is subtracted first. Groups: `spectral` equals librosa's quantities
+(mean and deviation over frames of 2048 samples every 512, at 16 kHz); `prosody` and `voice` are defined in prosody.py.
+A feature that cannot be measured is null, with a finding, never zero.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SHORTEST = 0.1
 """The shortest clip for any feature, in seconds."""
 GROUPS = ("spectral", "prosody", "voice")
 
-VERSION = 2
+VERSION = 3
 """The version of the definitions: kept features of another version are measured again."""
 _SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's norm
 
@@ -151,12 +152,13 @@ def measure(clip: Clip, groups: Sequence[str] = GROUPS) -> Measured:
     if clip.duration < SHORTEST:
         why = f"{clip.duration:.3f} s of audio, features need {SHORTEST} s"
         return Measured(dict.fromkeys(names), (Failure("too_short", why, names),))
+    samples = clip.samples - clip.samples.mean(dtype=np.float64).astype(np.float32)
     features: dict[str, float] = {}
     failures: list[Failure] = []
     if "spectral" in groups:
-        features |= _spectral(clip.samples)
+        features |= _spectral(samples)
     if "prosody" in groups or "voice" in groups:
-        prosodic, failures = _prosodic(clip.samples, names)
+        prosodic, failures = _prosodic(samples, names)
         features |= prosodic
     values: Values = {name: features[name] if np.isfinite(features.get(name, np.nan)) else None for name in names}
     undefined = tuple(name for name in features if values.get(name, 0.0) is None)

@@ -73,6 +73,9 @@ class TrainedFile(BaseModel):
     encoder: str = ""
     """A digest of the frozen encoder it began with, under which statistics of clips are cached; empty = not known, or
     the encoder was trained too."""
+    features: str = ""
+    """A digest of the definitions of the measured features it takes; empty = it takes none, or those of an earlier
+    version."""
     seconds: tuple[float, float] = (0.1, 30.0)
     """The shortest and the longest clip, in seconds."""
     settings: dict[str, Any] = {}

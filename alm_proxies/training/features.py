@@ -16,7 +16,7 @@ from alm_proxies.audio.features import FEATURES, SHORTEST, measure
 from alm_proxies.audio.measured import DIGEST, NAMES, measuring, row_of
 from alm_proxies.audio.recipe import Sounds
 from alm_proxies.audio.vectors import vectors_of
-from alm_proxies.errors import EngineError
+from alm_proxies.errors import EngineError, InputError
 from alm_proxies.estimators.estimator import one_thread
 from alm_proxies.files import write_text
 from alm_proxies.models.calibration import Calibration
@@ -71,6 +71,11 @@ class FeaturesModel:
     def load(cls, folder: str | Path) -> Self:
         """Load a folder that `train --recipe features` wrote."""
         path, file = read_whole(folder)
+        if file.features != DIGEST:
+            raise InputError(
+                "the model was trained on measured features that were defined otherwise in an earlier version",
+                where=str(path), fix="Train it again, or predict with the version of alm-proxies that trained it.",
+            )  # fmt: skip
         head = HeadModel.load(path / _WEIGHTS)
         if head.labels != file.labels:  # of a folder without digests
             raise damaged(
@@ -202,7 +207,7 @@ def _trained(
         development[CLASS_SHARES] = class_shares
     file = TrainedFile(
         recipe="features", name=settings.name, labels=targets.labels, calibration=calibration,
-        trained_on=targets.trained_on, development=development, seconds=(0.1, LONGEST),
+        trained_on=targets.trained_on, development=development, features=DIGEST, seconds=(0.1, LONGEST),
         settings=settings.model_dump(mode="json"),
     )  # fmt: skip
     with whole_folder(folder / MODEL) as partial:

@@ -60,6 +60,7 @@ def loop(paths: Sequence[Path]) -> list[list[float]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             y, rate = librosa.load(path, sr=16_000)
+        y = y - y.mean(dtype=np.float64).astype(np.float32)
         tables = (
             feature.mfcc(y=y, sr=rate, n_mfcc=13),
             feature.chroma_stft(y=y, sr=rate),

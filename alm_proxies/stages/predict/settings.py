@@ -50,5 +50,6 @@ STAGE = Stage(
     follows="train",
     unless="not_predicted",
     labels_of="model",
+    revision=2,
     hears=True,
 )  # fmt: skip

@@ -178,3 +178,22 @@ def test_measured_prosody_refuses_what_it_has_no_use_for(settings: dict[str, obj
     with pytest.raises(ValueError, match=f"no use for {next(iter(settings))}"):
         TrainSettings.model_validate({"recipe": "features", **settings})
     assert TrainSettings.model_validate({"recipe": "features", "threads": 4, "tracker": "tensorboard"}).seed == 0
+
+
+def test_a_model_of_features_defined_otherwise_is_refused(
+    corpus: tuple[Path, Utterances, Votes, Labels], tmp_path: Path
+) -> None:
+    from alm_proxies.models.trained import read_trained, write_trained_file
+    from alm_proxies.training.settings import TrainSettings
+
+    _, utterances, votes, labels = corpus
+    settings = TrainSettings(recipe="features", epochs=2, hidden=16)
+    done = train(labels, utterances, tmp_path / "out", settings, votes=votes, quiet=True)
+    path, file = read_trained(done.folder)
+    assert file.features
+    (path / "model.json").unlink()
+    write_trained_file(path, file.model_copy(update={"features": "", "files": {}, "digest": ""}))
+    with pytest.raises(InputError) as refused:
+        predict(done.folder, utterances)
+    assert refused.value.where == str(path)
+    assert "Train it again" in refused.value.fix
