@@ -151,13 +151,16 @@ def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _averaged(models: tuple[tuple[float, AttributeModel], ...], ratings: Ratings, rows: int) -> list[Array]:
     """Mean, spread of human ratings and error of the mean: a model's, or of the mixture of models."""
-    weights, chosen = np.array([weight for weight, _ in models]), [model for _, model in models]
-    parts = [fused(model, ratings, rows) for model in chosen]
+    parts = [fused(model, ratings, rows) for _, model in models]
     if len(parts) == 1:
         return parts[0]
-    means, errors = np.array([part[0] for part in parts]), np.array([part[2] for part in parts])
-    mean = weights @ means
-    return [mean, parts[0][1], np.sqrt(weights @ (np.square(errors) + np.square(means - mean)))]
+    # summed row by row: a product of matrices would round otherwise with other numbers of rows
+    mean, second = np.zeros(rows), np.zeros(rows)
+    for (weight, _), part in zip(models, parts, strict=True):
+        mean += weight * part[0]
+    for (weight, _), part in zip(models, parts, strict=True):
+        second += weight * (np.square(part[2]) + np.square(part[0] - mean))
+    return [mean, parts[0][1], np.sqrt(second)]
 
 
 def _fit_raters(
