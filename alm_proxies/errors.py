@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
 from typing import Any, ClassVar
 
+from alm_proxies.imported import imported
 from alm_proxies.printable import printable, sentence
 from alm_proxies.renamed import renamed
 from alm_proxies.uris import redacted
@@ -103,7 +103,7 @@ def need(module: str, extra: str) -> ModuleType:
     """Import an optional package; if it is missing, raise an error with its install command."""
     package = module.split(".")[0]
     try:
-        return import_module(module)
+        return imported(module)
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and (error.name or package).split(".")[0] == package:
             raise MissingExtraError(

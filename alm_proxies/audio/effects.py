@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from alm_proxies.errors import InputError, SettingsError
+from alm_proxies.imported import imported
 from alm_proxies.nearest import known_names
 
 Samples = NDArray[np.float64]
@@ -110,12 +111,12 @@ def noise(samples: Samples, rate: int, parameters: Noise, generator: np.random.G
     """The sound with noise `snr` dB below its level."""
     drawn = _uniform(len(samples), generator)
     if parameters.colour == "pink":
-        from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+        fft = imported("scipy.fft")
 
-        size = next_fast_len(len(drawn), real=True)
-        hertz = rfftfreq(size, 1 / rate)
+        size = fft.next_fast_len(len(drawn), real=True)
+        hertz = fft.rfftfreq(size, 1 / rate)
         shape = np.where(hertz >= _AUDIBLE, 1 / np.sqrt(np.maximum(hertz, _AUDIBLE)), 0.0)
-        drawn = irfft(rfft(drawn, size) * shape, size)[: len(drawn)]
+        drawn = fft.irfft(fft.rfft(drawn, size) * shape, size)[: len(drawn)]
     power = level_of(samples, rate) ** 2 / 10 ** (parameters.snr / 10)
     quieter: Samples = samples + drawn * np.sqrt(power / max(float(np.mean(drawn**2)), _TINY))
     return quieter
@@ -146,11 +147,11 @@ def speed(samples: Samples, rate: int, parameters: Speed, generator: np.random.G
 
 def pitch(samples: Samples, rate: int, parameters: Pitch, generator: np.random.Generator) -> Samples:
     """The sound `semitones` higher at the same speed: stretched, then played faster."""
-    from scipy.signal import resample_poly
-
     higher = Fraction(2 ** (parameters.semitones / 12)).limit_denominator(200)
     stretched = _stretched(samples, rate, float(higher))
-    shifted = resample_poly(stretched, higher.denominator, higher.numerator, window=("kaiser", 8.0))
+    shifted = imported("scipy.signal").resample_poly(
+        stretched, higher.denominator, higher.numerator, window=("kaiser", 8.0)
+    )
     return _of_length(shifted, len(samples))
 
 
@@ -281,19 +282,15 @@ def _of_length(samples: Samples, length: int) -> Samples:
 
 
 def _convolved(samples: Samples, response: Samples) -> Samples:
-    from scipy.signal import fftconvolve
-
-    convolved: Samples = fftconvolve(samples, response)
+    convolved: Samples = imported("scipy.signal").fftconvolve(samples, response)
     return convolved
 
 
 def _band(samples: Samples, rate: int, low: float, high: float, half: float) -> Samples:
     """The band between low and high Hz, by a symmetric filter of `half` seconds to either side, without delay."""
-    from scipy.signal import firwin
-
     reach = round(half * rate)
     high = min(high, 0.48 * rate)
-    filter_ = firwin(2 * reach + 1, [min(low, 0.9 * high), high], pass_zero=False, fs=rate)
+    filter_ = imported("scipy.signal").firwin(2 * reach + 1, [min(low, 0.9 * high), high], pass_zero=False, fs=rate)
     return _convolved(samples, filter_)[reach : reach + len(samples)]
 
 

@@ -16,6 +16,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from alm_proxies.imported import imported
+
 RATE = 16_000
 Array = NDArray[np.floating]
 
@@ -63,15 +65,14 @@ class Track:
 
 def track(samples: NDArray[np.float32]) -> Track:
     """The pitch track of a clip at 16 kHz that is at least one frame (48 ms) long."""
-    from scipy.fft import irfft, rfft
-
+    fft = imported("scipy.fft")
     window = np.hanning(_FRAME + 1)[:-1].astype(np.float32)
-    of_window = irfft(np.abs(rfft(window, _TRANSFORM)) ** 2)
+    of_window = fft.irfft(np.abs(fft.rfft(window, _TRANSFORM)) ** 2)
     frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::_HOP]
-    spectrum = rfft(frames * window, _TRANSFORM, axis=1)
+    spectrum = fft.rfft(frames * window, _TRANSFORM, axis=1)
     power = spectrum.real**2 + spectrum.imag**2
     power[:, :_RUMBLE] = 0.0
-    correlation = irfft(power, axis=1)[:, : _LAGS[1] + 2]
+    correlation = fft.irfft(power, axis=1)[:, : _LAGS[1] + 2]
     level = 10 * np.log10(np.maximum(correlation[:, 0] / of_window[0], _FLOOR))
     active = level > max(float(np.percentile(level, 95)) - _ACTIVE, -80.0)
     norm = of_window[: _LAGS[1] + 2] / of_window[0]
@@ -183,8 +184,6 @@ def energy_of(track: Track) -> dict[str, float]:
 
 def rhythm_of(track: Track) -> dict[str, float]:
     """Syllable nuclei a second, with and without pauses, and the pauses between the first and the last sound."""
-    from scipy.signal import find_peaks
-
     place = np.flatnonzero(track.active)
     if len(place) < _LEAST:
         raise NotMeasurable("too_quiet", "less than 50 ms of it are louder than -80 dB of full scale")
@@ -197,7 +196,9 @@ def rhythm_of(track: Track) -> dict[str, float]:
     level = np.pad(np.maximum(level - level.max(), -_VOWELS), _SMOOTH, constant_values=-_VOWELS)
     shape = np.hanning(2 * _SMOOTH + 3)[1:-1]
     contour = np.convolve(level, shape / shape.sum(), mode="valid")
-    tops, _ = find_peaks(np.pad(contour, 1, constant_values=-_VOWELS), prominence=2.0, distance=8)
+    tops, _ = imported("scipy.signal").find_peaks(
+        np.pad(contour, 1, constant_values=-_VOWELS), prominence=2.0, distance=8
+    )
     tops = tops - 1
     nuclei = int(np.count_nonzero(track.voiced[tops]))
     return {

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alm_proxies.errors import need
+from alm_proxies.imported import imported
 
 RATE = 16_000
 FRAME = 2048
@@ -45,8 +46,6 @@ class Banks:
 @lru_cache(maxsize=1)
 def banks() -> Banks:
     """The filter banks, computed on the first call; they need the extra `audio`."""
-    from scipy.fft import dct
-
     librosa, of_librosa = need("librosa", "audio"), need("librosa.filters", "audio")
     hertz = librosa.fft_frequencies(sr=RATE, n_fft=FRAME)
     filters = of_librosa.mel(sr=RATE, n_fft=FRAME, n_mels=_MEL_BANDS).T
@@ -55,7 +54,7 @@ def banks() -> Banks:
         rows = np.flatnonzero(filters[:, columns].any(axis=1))
         low, high = int(rows[0]), int(rows[-1]) + 1
         parts.append((low, high, np.ascontiguousarray(filters[low:high, columns])))
-    cosines = dct(np.eye(_MEL_BANDS), axis=0, norm="ortho")[:MFCC].T
+    cosines = imported("scipy.fft").dct(np.eye(_MEL_BANDS), axis=0, norm="ortho")[:MFCC].T
     return Banks(
         window=of_librosa.get_window("hann", FRAME, fftbins=True),
         hertz=hertz,
@@ -84,8 +83,7 @@ def spectral(samples: NDArray[np.float32]) -> dict[str, Array]:
 
 
 def _magnitude(frames: Array, constants: Banks) -> Array:
-    from scipy.fft import rfft
-
+    rfft = imported("scipy.fft").rfft
     magnitude = np.empty((len(frames), FRAME // 2 + 1), dtype=np.float32)
     for first in range(0, len(frames), _BLOCK):
         spectrum = rfft(frames[first : first + _BLOCK] * constants.window, axis=1, overwrite_x=True)

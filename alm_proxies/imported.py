@@ -1,0 +1,19 @@
+"""Packages that threads import when they first need them, one thread at a time."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from threading import RLock
+from types import ModuleType
+
+_ONE_AT_A_TIME = RLock()
+
+
+def imported(module: str) -> ModuleType:
+    """The module; raises ImportError.
+
+    Parts of scipy import each other in circles: two threads that import two of them at once, the first in a process,
+    find each other's half imported, and fail.
+    """
+    with _ONE_AT_A_TIME:
+        return import_module(module)

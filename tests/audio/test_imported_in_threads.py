@@ -1,0 +1,40 @@
+"""What threads import when they first change a sound."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+FIRST_USE = """
+import sys
+from threading import Thread
+import numpy as np
+from alm_proxies.audio.effects import apply
+
+samples = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
+changes = [("telephone", {}), ("noise", {"snr": 20.0, "colour": "pink"})] * 2
+failed = []
+
+def change(name, parameters):
+    try:
+        apply(name, samples, 16_000, parameters, np.random.default_rng(0))
+    except Exception as error:
+        failed.append(repr(error))
+
+assert "scipy" not in sys.modules
+sys.setswitchinterval(1e-5)
+threads = [Thread(target=change, args=of_one) for of_one in changes]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+if failed:
+    sys.exit("; ".join(failed))
+"""
+
+
+def test_threads_that_are_the_first_to_need_parts_of_scipy_find_them_whole() -> None:
+    """Where each imports what it needs by itself, one in two processes fails."""
+    for _ in range(6):
+        ended = subprocess.run([sys.executable, "-c", FIRST_USE], capture_output=True, text=True, check=False)
+        assert ended.stderr == ""
