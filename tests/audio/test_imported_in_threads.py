@@ -9,6 +9,7 @@ FIRST_USE = """
 import sys
 from threading import Thread
 import numpy as np
+from alm_proxies.audio.clip import open_clip
 from alm_proxies.audio.effects import apply
 
 samples = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
