@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 FIRST_USE = """
 import sys
@@ -39,3 +40,30 @@ def test_threads_that_are_the_first_to_need_parts_of_scipy_find_them_whole() -> 
     for _ in range(6):
         ended = subprocess.run([sys.executable, "-c", FIRST_USE], capture_output=True, text=True, check=False)
         assert ended.stderr == ""
+
+
+FORKED_MEANWHILE = """
+import os
+import sys
+from threading import Thread
+from time import sleep
+from alm_proxies.imported import imported
+
+thread = Thread(target=imported, args=["takes_a_while"])
+thread.start()
+while "takes_a_while" not in sys.modules:
+    sleep(0.001)
+child = os.fork()
+if child == 0:
+    print(imported("takes_a_while").WHOLE, flush=True)
+    os._exit(0)
+thread.join()
+os.waitpid(child, 0)
+"""
+
+
+def test_a_process_forked_while_a_thread_imports_can_import(tmp_path: Path) -> None:
+    (tmp_path / "takes_a_while.py").write_text("import time\ntime.sleep(0.5)\nWHOLE = 'whole'\n")
+    command = [sys.executable, "-W", "ignore", "-c", FORKED_MEANWHILE]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30)
+    assert (ended.stdout, ended.stderr) == ("whole\n", "")
