@@ -22,8 +22,8 @@ from alm_proxies.estimators.rating_model import (
 from alm_proxies.measures.arrays import Array
 
 _ENOUGH = 100.0
-"""Precision of the share's log odds from which the fitted share is taken alone: some 500 second ratings give it, more where
-listeners agree little."""
+"""Precision of the share's log odds from which the fitted share is taken alone: some 500 second ratings give it, more
+where listeners agree little."""
 _PRIOR = 3.0
 """The share is drawn from a Beta of these two parameters: .5, and .17 to .83 in 95 of 100 corpora."""
 _NO_PROXY_IS_PERFECT = 0.5
