@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binom
 
 from alm_proxies.measures.exchange import Exchange, Exchanges, exchange
 from alm_proxies.tables import Utterances, Votes
@@ -72,6 +73,55 @@ def test_honest_proxies_are_accused_as_often_as_the_level_says():
         noisy = np.random.default_rng(seed).dirichlet(np.ones(4), size=120)
         accused += exchange(0.5 * truth + 0.5 * noisy, fit, held, speakers).p_value < 0.05
     assert 4 <= accused <= 28  # 15 expected; binomial 99.9 %
+
+
+@pytest.mark.parametrize(("given", "kept"), [(19, 1), (9, 1), (4, 1), (2, 1), (1, 1), (1, 4), (3, 4)])
+@pytest.mark.parametrize("rare_is_likely", [True, False])
+def test_the_level_holds_however_unequal_the_numbers_of_votes_are(given: int, kept: int, rare_is_likely: bool):
+    """Every utterance has one vote that differs: how many of these are held out is binomial, so the level is known."""
+    for rows in (50, 80, 200):
+        shares = np.tile([0.2, 0.8] if rare_is_likely else [0.8, 0.2], (rows, 1))
+        false = 0.0
+        for away in range(rows + 1):
+            held_out = np.arange(rows) < away
+            held = np.where(held_out[:, None], [kept - 1.0, 1.0], [kept, 0.0])
+            fit = np.array([given + kept - 1.0, 1.0]) - held
+            tested = exchange(shares, fit, held, None)
+            false += tested.knows * binom.pmf(away, rows, kept / (given + kept))
+        assert false < 0.017
+
+
+def test_few_utterances_whose_votes_differ_are_too_few_for_a_test():
+    fit, held = np.tile([9.0, 0.0], (60, 1)), np.tile([1.0, 0.0], (60, 1))
+    held[0] = [0.0, 1.0]
+    tested = exchange(np.tile([0.9, 0.1], (60, 1)), fit, held, None)
+    assert (tested.utterances, tested.differing) == (60, 1)
+    assert tested.p_value > 0.0
+    assert not tested.knows
+    assert "only 1 of 60" in tested.words()
+
+
+def test_a_proxy_that_rates_all_labels_alike_is_never_accused():
+    """Its logarithms are equal but for rounding, which is no gap."""
+    for labels in (3, 5, 7, 9):
+        rng = np.random.default_rng(labels)
+        fit, held = (rng.multinomial(k, np.full(labels, 1 / labels), size=300).astype(float) for k in (3, 4))
+        for scale in (1.0, 0.1, 7.0):
+            tested = exchange(np.full((300, labels), scale / labels), fit, held, np.arange(300) % 20)
+            assert (tested.gap.estimate, tested.differing, tested.p_value) == (0.0, 0, 1.0)
+
+
+def test_p_values_of_several_proxies_are_corrected_for_their_number():
+    truth, fit, held, _ = world(200, seed=3)
+    alone = [exchange_of(distributions(shares, fit, held))[0] for shares in (truth, 0.95 * truth + 0.05 * fit / 3)]
+    frames = [distributions(shares, fit, held).frame for shares in (truth, 0.95 * truth + 0.05 * fit / 3)]
+    other = frames[1].filter(pl.col("source") == "proxy").with_columns(annotator=pl.lit("n"))
+    both = exchange_of(Votes.of(pl.concat([frames[0], other]), taxonomy=LABELS))
+    raw = [tested.p_value for tested in alone]
+    least = min(1.0, 2 * min(raw))
+    assert [tested.p_value for tested in both] == pytest.approx(
+        [least if p == min(raw) else max(least, p) for p in raw], rel=1e-9
+    )
 
 
 def test_utterances_without_both_kinds_of_votes_or_without_the_proxy_say_nothing():

@@ -56,5 +56,5 @@ STAGE = Stage(
     by_files="alm_proxies.stages.align.files:align_files",
     depends="alm_proxies.stages.align.ahead:inputs_of",
     foresee="alm_proxies.stages.align.ahead:foresee",
-    revision=5,
+    revision=6,
 )
