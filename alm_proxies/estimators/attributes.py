@@ -49,7 +49,8 @@ class Attributes:
     RATINGS: the standard deviation of one more listener's rating about that mean, with each utterance's variance shrunk
     towards the corpus's (it does not fall as votes are added); <name>_error, the standard deviation of the posterior of
     the mean (it falls). They are null where nothing is known of an utterance but the corpus's mean: neither a human
-    rating nor one of a proxy that could be calibrated. <name>_sd is null too where no utterance has two ratings.
+    rating nor one of a proxy that could be calibrated. <name>_sd is null too where no utterance has two ratings, and
+    <name>_error where all ratings are equal, or there is one alone.
 
     Votes whose raters are not known share one rater without bias. Raters as in Raykar et al. 2010 (JMLR 11, the
     regression case) with biases; the prior of an utterance's variance as in Smyth 2004 (Stat. Appl. Genet. 3).
@@ -110,7 +111,7 @@ class Attributes:
     ) -> tuple[AttributeModel, tuple[tuple[float, AttributeModel], ...]]:
         ids = human["utterance_id"].unique().sort()
         raters = tuple(human["annotator"].unique().sort().to_list())
-        proxies = tuple(proxy["annotator"].unique().sort().to_list())
+        proxies = _without_copies(proxy, name)
         inside = proxy.filter(pl.col("utterance_id").is_in(ids.implode()))
         ratings = ratings_of(human, inside, name, ids, raters, proxies)
         nameless = np.array([is_crowd(rater) for rater in raters])
@@ -147,6 +148,17 @@ def _usable(votes: Votes) -> tuple[pl.DataFrame, pl.DataFrame]:
         usable = draw.agg(pl.col(*ATTRIBUTES).mean())
     human, proxy = (usable.filter(pl.col("source") == source) for source in ("human", "proxy"))
     return human, proxy
+
+
+def _without_copies(proxy: pl.DataFrame, name: str) -> tuple[str, ...]:
+    """The proxies in the order of their names, but for those with the same ratings as one before."""
+    order = ("utterance_id", name)
+    distinct: dict[str, pl.DataFrame] = {}
+    for annotator in proxy["annotator"].unique().sort():
+        own = proxy.filter(pl.col("annotator") == annotator).select(order).sort(order)
+        if not any(own.equals(other) for other in distinct.values()):
+            distinct[annotator] = own
+    return tuple(distinct)
 
 
 def _averaged(models: tuple[tuple[float, AttributeModel], ...], ratings: Ratings, rows: int) -> list[Array]:

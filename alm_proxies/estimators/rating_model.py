@@ -38,6 +38,11 @@ class AttributeModel:
     iterations: int
     converged: bool
 
+    @property
+    def varies(self) -> bool:
+        """Whether ratings differ at all; if not, nothing says how far they are from the mean of all listeners."""
+        return self.variance + self.typical_variance > 4 * LEAST_VARIANCE
+
 
 @dataclass(frozen=True, slots=True)
 class Ratings:
@@ -136,7 +141,9 @@ def within(ratings: Ratings, rows: int, bias: Array) -> tuple[Array, Array]:
 
 
 def fused(model: AttributeModel, ratings: Ratings, rows: int) -> list[Array]:
-    """Mean, spread of human ratings and error of the mean for each utterance; NaN without a rating that counts."""
+    """Mean, spread of human ratings and error of the mean for each utterance; NaN without a rating that counts. The
+    error is NaN where ratings do not vary.
+    """
     counts = ratings.proxy_draws > 0
     rated = (np.bincount(ratings.utterance, minlength=rows) > 0) | (counts & (model.proxy_slope != 0.0)).any(1)
     bias = np.append(model.rater_bias, 0.0)
@@ -151,10 +158,11 @@ def fused(model: AttributeModel, ratings: Ratings, rows: int) -> list[Array]:
         covariance = model.proxy_covariance[np.ix_(there, there)] + noise[:, :, None] * np.eye(int(there.sum()))
         slope = model.proxy_slope[there]
         weight = np.linalg.solve(covariance, np.broadcast_to(slope[:, None], (len(chosen), len(slope), 1)))[:, :, 0]
-        precision[chosen] += weight @ slope
+        precision[chosen] += (weight * slope).sum(1)  # row by row: a product of matrices rounds by their number
         pull[chosen] += (weight * (ratings.proxy_mean[np.ix_(chosen, there)] - model.proxy_offset[there])).sum(1)
     squares, free = within(ratings, rows, bias)
     own = (model.spread_strength * model.spread_variance + squares) / (model.spread_strength + free)
     spread = np.sqrt(own + model.bias_variance * any(not is_crowd(rater) for rater in model.raters))
-    mean, error = np.clip(pull / precision, 0.0, 1.0), np.sqrt(1.0 / precision)
+    mean = np.clip(pull / precision, 0.0, 1.0)
+    error = np.sqrt(1.0 / precision) if model.varies else np.full(rows, np.nan)
     return [np.where(rated, column, np.nan) for column in (mean, spread, error)]

@@ -10,6 +10,8 @@ from alm_proxies.ballots import left_out
 from alm_proxies.errors import InputError, SettingsError
 from alm_proxies.estimators.attributes import Attributes
 from alm_proxies.estimators.estimator import NotConvergedWarning
+from alm_proxies.estimators.rating_doubt import _sampled
+from alm_proxies.estimators.rating_model import ratings_of
 from alm_proxies.tables import Votes
 
 
@@ -164,6 +166,41 @@ def test_a_proxy_entered_four_times_or_drawn_a_hundred_times_is_no_more_sure():
     assert error_of(repeated, mean) == pytest.approx(error_of(once, mean), rel=1e-2)
 
 
+def test_a_proxy_entered_twice_beside_single_ratings_moves_nothing():
+    _, _, _, _, frame = world(3, 400, each=1, proxies=[("bot", 3, 0.6, 0.06, 0.1)])
+    bot = frame.filter(pl.col("annotator") == "bot").sample(fraction=1.0, shuffle=True, seed=1)
+    assert fused(pl.concat([frame, bot.with_columns(annotator=pl.lit("copy"))])).equals(fused(frame))
+
+
+def test_an_utterance_has_the_same_bytes_alone_and_among_others():
+    proxies = [(f"bot{number}", 3, 0.6, 0.06, 0.1) for number in range(8)]
+    _, _, _, _, frame = world(1, 200, each=1, proxies=proxies)
+    fitted = Attributes().fit(Votes.of(frame))
+    whole = fitted.predict(Votes.of(frame))
+    for size in (1, 3, 7):
+        for first in range(0, 28, size):
+            ids = whole["utterance_id"][first : first + size]
+            part = fitted.predict(Votes.of(frame.filter(pl.col("utterance_id").is_in(ids.implode()))))
+            assert part.equals(whole[first : first + size])
+
+
+def test_second_ratings_all_count_in_a_corpus_that_is_too_large_to_count_whole():
+    """Where few of very many utterances are rated twice, these alone separate the utterances from the listeners."""
+    _, _, _, _, few = world(0, 1500, each=2, proxies=[("bot", 3, 0.6, 0.06, 0.1)])
+    _, _, _, _, many = world(1, 44_000, each=1, raters=20, proxies=[("bot", 3, 0.6, 0.06, 0.1)])
+    twice = few.filter(pl.col("utterance_id") < "c/00120")
+    twice = twice.with_columns(utterance_id=pl.format("a/{}", "utterance_id"))
+    votes = Votes.of(pl.concat([twice, many]))
+    fitted = Attributes().fit(votes)
+    human = votes.frame.filter(pl.col("source") == "human")
+    ids = human["utterance_id"].unique().sort()
+    model = fitted.models_["valence"]
+    ratings = ratings_of(human, votes.frame.filter(pl.col("source") == "proxy"), "valence", ids, model.raters, ("bot",))
+    part, rows = _sampled(ratings, len(ids))
+    assert 10_000 < rows <= 20_120
+    assert (np.bincount(part.utterance, minlength=rows) == 2).sum() == 120
+
+
 def test_sd_is_the_spread_of_people_and_stays_while_the_error_falls_with_votes():
     few, many = world(3, 1500, each=3), world(3, 1500, each=15)
     three, fifteen = fused(few[-1]), fused(many[-1])
@@ -233,7 +270,8 @@ def test_one_rating_equal_ratings_and_extreme_ratings_stay_inside_the_scale(valu
     ids = ["c/1"] * len(value)
     predicted = fused(rows(ids, [f"c/r{number}" for number in range(len(value))], "human", value))
     assert 0 <= predicted["valence"][0] <= 1
-    assert np.isfinite(predicted["valence_error"][0])
+    equal = len(set(value)) == 1
+    assert (predicted["valence_error"][0] is None) == equal  # nothing says how far the rating is from the truth
     assert (predicted["valence_sd"][0] is None) == (len(value) == 1)
 
 

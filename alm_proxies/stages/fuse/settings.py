@@ -76,5 +76,5 @@ STAGE = Stage(
     by_files="alm_proxies.stages.fuse.files:fuse_files",
     plugins={"method": "estimators"},
     foresee="alm_proxies.stages.fuse.ahead:foresee",
-    revision=8,
+    revision=9,
 )
