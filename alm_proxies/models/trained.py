@@ -339,7 +339,7 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that replaces it once all its files are synced, or is removed on failure.
 
     Of a link the folder that it leads to is replaced. The earlier folder is moved aside whole before it is removed; if
-    the process is killed in that moment, the next one puts it back.
+    the process is killed in that moment, or interrupted twice, the next one puts it back.
     """
     target = target.resolve() if target.is_symlink() else target
     partial, earlier = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.earlier")
@@ -357,13 +357,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
             target.rename(earlier)
         partial.rename(target)
         flush(target.parent)
-    except BaseException:
+    finally:
         if earlier.is_dir() and not target.exists():
             earlier.rename(target)
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        shutil.rmtree(earlier, ignore_errors=True)
+        for left in (partial, earlier):  # not reached where it was interrupted before the earlier one is back
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def distances(vectors: Array, centre: Array, spread: Array) -> Array:
