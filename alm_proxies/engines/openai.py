@@ -136,14 +136,16 @@ class OpenAI:
         """Answer a request, with retries."""
         started = time.monotonic()
         bill, answer = Bill(), self._scored if request.elicit == "score" else self._answered
-        try:
-            reply = await answer(request, bill)
-        except FaultError as fault:
-            reply = Reply(request.key, failure=fault.failure)
+        with self._forbidden.number() as number:
+            try:
+                reply = await answer(request, bill)
+            except FaultError as fault:
+                reply = Reply(request.key, failure=fault.failure)
+            judged = self._forbidden.judged(reply, number, request.utterance_id)
         if reply.failure is not None and reply.failure.kind in _DOUBTFUL:
             known.forget(self._known_as)  # the abilities may have changed
         return replace(
-            self._forbidden.judged(reply, request.utterance_id),
+            judged,
             tokens_in=bill.tokens_in,
             tokens_out=bill.tokens_out,
             audio_seconds=bill.paid_tries * request.questions[0].seconds,

@@ -140,7 +140,8 @@ async def answer(writer: asyncio.StreamWriter, asked: dict[str, Any], headers: d
         writer.write(head(status, len(body), extra) + body)
     elif act == "die" and "lasting" not in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
-    elif act in ("ok", "die"):
+    elif act in ("ok", "die", "late"):
+        await asyncio.sleep(1.0 if act == "late" else 0.0)
         body = json.dumps(completion(asked)).encode()
         writer.write(head(200, len(body)) + body)
     elif act in ("empty", "empty, counted", "filter, counted"):

@@ -108,6 +108,20 @@ def test_a_fault_that_asking_again_cannot_mend_is_asked_once(fault_server, clip,
     assert reply.paid_tries == (kind == "refused")
 
 
+@pytest.mark.parametrize("act", ["late", "ok", "403"])
+def test_recordings_forbidden_at_once_are_in_a_row_only_where_none_between_them_waits_or_is_answered(
+    fault_server, clip, act
+):
+    acts = ["403", act] * 10
+    requests = [replace(request_to([do], clip, f"row {act} {n}"), utterance_id=f"u{n}") for n, do in enumerate(acts)]
+    replies = ask(impatient([fault_server.url], in_flight=20, try_seconds=20.0), *requests)
+    kinds = [reply.failure and reply.failure.kind for reply in replies]
+    if act == "403":
+        assert set(kinds) == {"forbidden", "unauthorised"}
+    else:
+        assert kinds == ["forbidden", None] * 10
+
+
 @pytest.mark.parametrize(
     ("acts", "kind", "answered", "without_answer"),
     [
