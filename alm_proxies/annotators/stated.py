@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from alm_proxies.annotators.wording import AnswerFormat, Reading, asserted, exact_answer, is_emotion
+from alm_proxies.annotators.wording import AnswerFormat, Reading, asserted, denied, exact_answer, is_emotion, takes_back
 from alm_proxies.taxonomy import to_unit
 
 _SUM_TOLERANCE = 0.05
@@ -50,12 +50,14 @@ def read_coded_object(answer: str, asked: AnswerFormat) -> Reading | None:
         texts = [(key.strip(), value.strip()) for key, value in _the_object(answer).items() if isinstance(value, str)]
     except _WrongError:
         return None
-    given = [value for key, value in texts if key.casefold() in _OF_A_LABEL] + [key for key, _ in texts]
+    given = [value for key, value in texts if key.casefold() in _OF_A_LABEL]
+    given += [key for key, value in texts if not takes_back(value)]
     labels = {label for code, label in zip(asked.codes, asked.labels, strict=True) if code in given}
     if not labels:
         return None
     named, others = asserted(answer, asked)
-    if len(labels | named) > 1 or others:
+    by_name, by_code = denied(answer, asked)
+    if len(labels | named) > 1 or others or labels & (by_code | (by_name - named)):
         return Reading("unparsable", "code_against_words", stated=answer)
     return Reading("ok", shares=((labels.pop(), 1.0),), stated=answer)
 

@@ -156,6 +156,8 @@ def coded_answer(answer: str, asked: AnswerFormat) -> CodedAnswer | None:
     words = list(_WORD.finditer(answer))
     if len(words) > 1 and (label := by_code.get(words[-1].group())):
         before = answer[: words[-1].start()]
+        if _negates(words[-2].group().casefold()):
+            return None
         if before[-1] in "([" or exact_answer(before, asked):
             return CodedAnswer(label, before, alone=False)
     return None
@@ -184,7 +186,7 @@ def asserted(answer: str, asked: AnswerFormat) -> tuple[frozenset[str], frozense
         position = 0
         while position < len(words):
             word = words[position]
-            if word.replace("'", "") in _NEGATIONS or word.endswith("n't") or word == "non" or word.startswith("non-"):
+            if _negates(word):
                 break
             for length in range(min(longest, len(words) - position), 0, -1):
                 meaning = _emotion(" ".join(words[position : position + length]), asked.labels)
@@ -197,6 +199,37 @@ def asserted(answer: str, asked: AnswerFormat) -> tuple[frozenset[str], frozense
             else:
                 position += 1
     return frozenset(labels), frozenset(others)
+
+
+def denied(answer: str, asked: AnswerFormat) -> tuple[frozenset[str], frozenset[str]]:
+    """The labels that an answer denies by name and those it denies by code: "not sad", "not B", "B is wrong"."""
+    by_code = dict(zip(asked.codes or (), asked.labels, strict=False))
+    named: set[str] = set()
+    coded: set[str] = set()
+    plain = unicodedata.normalize("NFKC", answer).replace("’", "'")
+    for clause in _CLAUSE_ENDS.split(plain):
+        words: list[str] = _WORD.findall(clause)
+        first = next((place for place, word in enumerate(words) if _negates(word.casefold())), len(words))
+        if any(word.casefold() in _TAKES_BACK for word in words):
+            first = 0
+        for place in range(first, len(words)):
+            word = words[place]
+            if word in by_code and (word not in _ALSO_WORDS or place in (0, len(words) - 1)):
+                coded.add(by_code[word])
+            elif meaning := _emotion(word.casefold(), asked.labels):
+                named.update({meaning[0]} if meaning[0] else ())
+    return frozenset(named), frozenset(coded)
+
+
+def takes_back(text: str) -> bool:
+    """Whether text is a single word against what it is about: "no", "wrong"."""
+    word = squeezed(text)
+    return word in _TAKES_BACK or _negates(word)
+
+
+def _negates(word: str) -> bool:
+    plain = word.replace("'", "")
+    return plain in _NEGATIONS or word.endswith("n't") or word == "non" or word.startswith("non-")
 
 
 def is_emotion(word: str) -> bool:
@@ -221,6 +254,8 @@ def read_label(answer: str, asked: AnswerFormat) -> Reading:
         if coded.label is None or not agree or (coded.alone and others):
             return Reading("unparsable", "code_against_words", stated=answer)
         labels = labels or frozenset({coded.label})
+    elif labels & denied(answer, asked)[1]:
+        return Reading("unparsable", "code_against_words", stated=answer)
     if len(labels) == 1 and not others:
         return Reading("ok", shares=((next(iter(labels)), 1.0),), stated=answer)
     if len(others) == 1 and not labels:

@@ -255,6 +255,9 @@ def test_a_code_and_the_words_behind_it_count_only_if_they_agree(between: str) -
         "Answer: B?",
         '{"answer": "B", "reason": "a happy voice"}',
         '{"C": "sad"}',
+        "sad (not B)",
+        '{"answer": "B", "reason": "not sad"}',
+        '{"B": "wrong"}',
     ],
 )
 def test_a_code_beside_words_that_are_against_it_is_no_vote(text: str) -> None:
@@ -277,6 +280,9 @@ def test_a_code_beside_words_that_are_against_it_is_no_vote(text: str) -> None:
         '{"answer": "B"}',
         'I think {"emotion": "B", "reason": "a low voice"}',
         'I think {"emotion": "sad"}',
+        "sad, definitely not (C)",
+        "sad, not C",
+        '{"B": "yes", "C": "no"}',
     ],
 )
 def test_an_announced_code_is_read_where_nothing_is_against_it(text: str) -> None:
