@@ -26,6 +26,7 @@ from urllib.request import getproxies
 import httpx
 
 from alm_proxies.engines.direct import CONNECT_SECONDS, Address, Answered, Body, DirectConnection
+from alm_proxies.engines.engine import MAY_BE_PAID, Trouble
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
@@ -237,14 +238,17 @@ def _asked_again(status: int) -> bool:
 def _no_answer(error: httpx.TransportError, local: bool, reached: bool) -> FaultError:
     """The fault of a request without a response, by the underlying error.
 
-    Where a server has been `reached` before, a TLS connection that fails is one that broke.
+    Where a server has been `reached` before, a TLS connection that fails is one that broke. One that fails before the
+    request is sent costs nothing.
     """
     beneath: BaseException | None = error
     while beneath is not None:
         if isinstance(beneath, ssl.SSLCertVerificationError):
             return FaultError("no_trust", f"its certificate is not trusted ({beneath.verify_message})")
         if isinstance(beneath, ssl.SSLError):
-            return FaultError("reset" if reached else "no_trust", f"the TLS connection failed ({beneath.reason})")
+            kind: Trouble = "reset" if reached else "no_trust"
+            sent = not isinstance(error, httpx.ConnectError)
+            return FaultError(kind, f"the TLS connection failed ({beneath.reason})", paid=sent and kind in MAY_BE_PAID)
         if isinstance(beneath, socket.gaierror):
             return FaultError("unreachable", "the host name cannot be resolved")
         beneath = beneath.__cause__ or beneath.__context__

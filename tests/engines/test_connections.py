@@ -250,7 +250,7 @@ def test_certificates_are_read_once_and_anew_when_their_file_has_changed(tmp_pat
     assert (len(first.get_ca_certs()), len(read().get_ca_certs())) == (3, 2)
 
 
-def test_a_tls_connection_that_fails_is_no_lack_of_trust_where_the_server_has_answered_before():
+def test_a_tls_connection_that_fails_is_no_lack_of_trust_where_the_server_has_answered_before_and_costs_nothing():
     async def serve(reader, writer):
         plain = (await reader.read(65536)).startswith(b"POST")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n" if plain else b"HTTP/1.1 400 Bad\r\n\r\n")
@@ -260,14 +260,15 @@ def test_a_tls_connection_that_fails_is_no_lack_of_trust_where_the_server_has_an
     async def asked():
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             place = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            connections, kinds = Connections({}, trust_env=False), []
+            connections, kinds, paid = Connections({}, trust_env=False), [], []
             for scheme in ("https", "http", "https"):  # the server speaks no TLS
                 try:
                     await connections.post(f"{scheme}://{place}/", b"well", 5.0, most=MOST, kept=False)
                     kinds.append("answered")
                 except FaultError as fault:
                     kinds.append(fault.failure.kind)
+                    paid.append(fault.paid)
             await connections.close()
-            return kinds
+            return kinds, paid
 
-    assert asyncio.run(asked()) == ["no_trust", "answered", "reset"]
+    assert asyncio.run(asked()) == (["no_trust", "answered", "reset"], [False, False])
