@@ -12,6 +12,7 @@ import json
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -360,8 +361,10 @@ class Ledger(Questions):
                 finally:
                     self._sql.execute("DETACH DATABASE other")
 
-    def _compare(self, journal: Recorded | None) -> None:
-        """Note the votes and spending that the journal has and this ledger, opened for reading, has not."""
+    def _compare(self, journal: Recorded | None, looks: int = 40) -> None:
+        """Note votes and spending that the journal has and this ledger, opened for reading, has not: the journal has a
+        write first, so one that is missing may be about to be committed by another process.
+        """
         row = self._sql.execute("SELECT ledger, sequence, answered, price FROM total WHERE id = 1").fetchone()
         if row is None or journal is None:
             return
@@ -369,7 +372,10 @@ class Ledger(Questions):
             self.notes.append(("ledger_loss", "its journal belongs to another ledger"))
             return
         gap = Totals(int(row[1]), int(row[2]), float(row[3])).lacks(journal.totals)
-        if gap.sequence and (gap.answered or gap.price):
+        if gap.sequence == 1 and looks:
+            time.sleep(0.05)
+            self._compare(read_journal(self._journal.path), looks - 1)
+        elif gap.sequence and (gap.answered or gap.price):
             self.notes.append(("ledger_loss", f"it has lost {lost_in_words(gap)}; annotate again to restore it"))
 
     def _record_lost_in_flight(self) -> None:

@@ -5,6 +5,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -54,6 +56,25 @@ def test_what_is_written_is_there_when_opened_again_and_nothing_else(tmp_path: P
     with Ledger.open(path) as third:
         assert third.lost.requests == 0
         assert third.spent() == pytest.approx(1.2)
+
+
+def test_a_write_that_is_being_committed_is_no_loss_to_a_reader(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_journal, added = threading.Event(), ledger._journal.add
+
+    def add_slowly(*write: object) -> None:
+        added(*write)  # type: ignore[arg-type]
+        in_journal.set()
+        time.sleep(0.4)
+
+    monkeypatch.setattr(ledger._journal, "add", add_slowly)
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(lambda: ledger.write(outcomes=[outcome()]))
+        assert in_journal.wait(20)
+        with Ledger.look(ledger.path) as reader:
+            assert reader.notes == []
+        writing.result()
 
 
 def test_a_write_is_kept_whole_or_not_at_all(ledger: Ledger) -> None:
