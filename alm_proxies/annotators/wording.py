@@ -80,6 +80,13 @@ _NEGATIONS = _words(
     "instead rather except excluding unlikely aint isnt doesnt dont didnt wasnt arent cant couldnt wont wouldnt"
 )
 _TAKES_BACK = _words("wrong incorrect unlikely excluded out inappropriate absent impossible false")
+_DENIED = re.compile(
+    r"(?:(?:is|was|seems|sounds|looks|feels|appears|would be|must be)\s+(?:\w+\s+){0,2})?"
+    rf"(?:{'|'.join(sorted(_TAKES_BACK))})\b"
+    r"|(?:\w+n't|cannot|(?:is|was|does|do|can|could|would|may) not)\b",
+    re.IGNORECASE,
+)
+"""What denies the code before it: "is wrong", "does not fit"."""
 _CLAUSE_ENDS = re.compile(r"[.,;:!\n()—–]+|\bbut\b|\bhowever\b|\balthough\b|\bthough\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:[-'][^\W_]+)*")
 _CODED = re.compile(r"^\W*([^\W_]+)(\W*[:.,;)\]([=–—\n-]\W*|\s+)(\w.*)$", re.DOTALL)
@@ -143,9 +150,11 @@ def coded_answer(answer: str, asked: AnswerFormat) -> CodedAnswer | None:
         code, between, rest = head.groups()
         label = by_code.get(code) or {key.casefold(): label for key, label in by_code.items()}.get(code.casefold())
         is_word = between.isspace() and "\n" not in between and (code not in by_code or code in _ALSO_WORDS)
-        if label is not None and not (is_word and exact_answer(rest, asked) is None):
+        denies = between.isspace() and _denies(rest, asked)
+        if label is not None and not denies and not (is_word and exact_answer(rest, asked) is None):
             return CodedAnswer(label, rest, alone=False)
-    announced = [found for found in _ANNOUNCED.finditer(answer) if found.group(1) in by_code]
+    named = [found for found in _ANNOUNCED.finditer(answer) if found.group(1) in by_code]
+    announced = [found for found in named if not _denies(answer[found.end() :], asked)]
     if announced:
         first, last = announced[0], announced[-1]
         rest = answer[last.end() :]
@@ -212,13 +221,25 @@ def denied(answer: str, asked: AnswerFormat) -> tuple[frozenset[str], frozenset[
         first = next((place for place, word in enumerate(words) if _negates(word.casefold())), len(words))
         if any(word.casefold() in _TAKES_BACK for word in words):
             first = 0
-        for place in range(first, len(words)):
-            word = words[place]
+        for place, word in enumerate(words):
+            if word in by_code and _denies(" ".join(words[place + 1 : place + 9]), asked):
+                coded.add(by_code[word])
+            if place < first:
+                continue
             if word in by_code and (word not in _ALSO_WORDS or place in (0, len(words) - 1)):
                 coded.add(by_code[word])
             elif meaning := _emotion(word.casefold(), asked.labels):
                 named.update({meaning[0]} if meaning[0] else ())
     return frozenset(named), frozenset(coded)
+
+
+def _denies(rest: str, asked: AnswerFormat) -> bool:
+    """Whether the words behind a code, up to the end of their clause, are against it and not about another answer."""
+    clause = _CLAUSE_ENDS.split(unicodedata.normalize("NFKC", rest).replace("’", "'").lstrip(), maxsplit=1)[0]
+    if _DENIED.match(clause) is None:
+        return False
+    words: list[str] = _WORD.findall(clause)
+    return not any(word in (asked.codes or ()) or _emotion(word.casefold(), asked.labels) for word in words)
 
 
 def takes_back(text: str) -> bool:

@@ -258,6 +258,10 @@ def test_a_code_and_the_words_behind_it_count_only_if_they_agree(between: str) -
         "sad (not B)",
         '{"answer": "B", "reason": "not sad"}',
         '{"B": "wrong"}',
+        "B is wrong, sad",
+        "Option B is incorrect: sad",
+        "B does not fit. The voice is sad.",
+        "The voice is sad, Option B is wrong",
     ],
 )
 def test_a_code_beside_words_that_are_against_it_is_no_vote(text: str) -> None:
@@ -282,6 +286,11 @@ def test_a_code_beside_words_that_are_against_it_is_no_vote(text: str) -> None:
         'I think {"emotion": "sad"}',
         "sad, definitely not (C)",
         "sad, not C",
+        "not C: sad",
+        "C is wrong, sad",
+        "Option C is incorrect: sad",
+        "C doesn't fit. The voice is sad.",
+        "B is not happy: sad",
         '{"B": "yes", "C": "no"}',
     ],
 )
