@@ -20,13 +20,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.request import getproxies
 
 import httpx
 
 from alm_proxies.engines.direct import CONNECT_SECONDS, Address, Answered, Body, DirectConnection
-from alm_proxies.engines.engine import MAY_BE_PAID, Trouble
 from alm_proxies.engines.faults import FaultError
 from alm_proxies.errors import SettingsError
 from alm_proxies.files import refuse_irregular
@@ -55,6 +54,9 @@ def connections_at_once(wanted: int) -> int:
 class Connection(Protocol):
     """A connection for one request at a time, which is opened when it is needed."""
 
+    sent: bool
+    """Whether a part of the last request was sent: one that fails before costs nothing."""
+
     async def ask(
         self, method: str, address: Address, headers: Mapping[str, str], body: bytes | None, most: int
     ) -> Answered:
@@ -70,13 +72,16 @@ class ProxiedConnection:
     """A connection through the proxies that the environment names, which httpx handles."""
 
     def __init__(self, verify: ssl.SSLContext) -> None:
+        self.sent = False
         self._client = httpx.AsyncClient(trust_env=True, timeout=_TIMEOUT, limits=_ONE, verify=verify)
 
     async def ask(
         self, method: str, address: Address, headers: Mapping[str, str], body: bytes | None, most: int
     ) -> Answered:
         """The response to a request."""
-        request = httpx.Request(method, address.url, headers=headers, content=body)
+        self.sent = False
+        extensions = {"trace": self._follow}
+        request = httpx.Request(method, address.url, headers=headers, content=body, extensions=extensions)
         response = await self._client.send(request, stream=True, follow_redirects=False)
         try:
             content = Body(response.status_code, response.headers, most)
@@ -92,6 +97,11 @@ class ProxiedConnection:
     async def aclose(self) -> None:
         """Close it."""
         await self._client.aclose()
+
+    async def _follow(self, event: str, details: Mapping[str, Any]) -> None:
+        """Called by httpx with every step of a request; CONNECT is one to the proxy alone."""
+        if event.endswith("send_request_headers.started") and details["request"].method != b"CONNECT":
+            self.sent = True
 
 
 class Connections:
@@ -192,9 +202,12 @@ class Connections:
             async with asyncio.timeout(seconds):
                 answered = await client.ask(method, address, headers, body, most)
         except TimeoutError:
-            raise FaultError("timeout", f"no complete response within {seconds:.0f} s") from None
+            paid = client.sent
+            raise FaultError("timeout", f"no complete response within {seconds:.0f} s", paid=paid) from None
         except httpx.TransportError as error:
-            raise _no_answer(error, is_loopback(str(address.url)), address.name in self._reached) from None
+            fault = _no_answer(error, is_loopback(str(address.url)), address.name in self._reached)
+            fault.paid = fault.paid and client.sent
+            raise fault from None
         self._reached.add(address.name)
         return answered
 
@@ -238,17 +251,14 @@ def _asked_again(status: int) -> bool:
 def _no_answer(error: httpx.TransportError, local: bool, reached: bool) -> FaultError:
     """The fault of a request without a response, by the underlying error.
 
-    Where a server has been `reached` before, a TLS connection that fails is one that broke. One that fails before the
-    request is sent costs nothing.
+    Where a server has been `reached` before, a TLS connection that fails is one that broke.
     """
     beneath: BaseException | None = error
     while beneath is not None:
         if isinstance(beneath, ssl.SSLCertVerificationError):
             return FaultError("no_trust", f"its certificate is not trusted ({beneath.verify_message})")
         if isinstance(beneath, ssl.SSLError):
-            kind: Trouble = "reset" if reached else "no_trust"
-            sent = not isinstance(error, httpx.ConnectError)
-            return FaultError(kind, f"the TLS connection failed ({beneath.reason})", paid=sent and kind in MAY_BE_PAID)
+            return FaultError("reset" if reached else "no_trust", f"the TLS connection failed ({beneath.reason})")
         if isinstance(beneath, socket.gaierror):
             return FaultError("unreachable", "the host name cannot be resolved")
         beneath = beneath.__cause__ or beneath.__context__

@@ -102,6 +102,7 @@ class DirectConnection:
     """A connection that is opened for the first request, and again when it cannot be used for the next one."""
 
     def __init__(self, verify: ssl.SSLContext) -> None:
+        self.sent = False
         self._verify = verify
         self._stream: _Stream | None = None
         self._to: tuple[str, int, bool] | None = None
@@ -110,11 +111,13 @@ class DirectConnection:
         self, method: str, address: Address, headers: Mapping[str, str], body: bytes | None, most: int
     ) -> Answered:
         """The response to a request; raises httpx.TransportError where there is none, FaultError where it is bad."""
+        self.sent = False
         stream, to = self._stream, (address.host, address.port, address.secure)
         if stream is None or self._to != to or not stream.usable:
             await self.aclose()
             stream = self._stream = await self._connected(address)
             self._to = to
+        self.sent = True
         try:
             return await stream.ask(method, address, headers, body, most)
         except BaseException:

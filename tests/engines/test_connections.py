@@ -272,3 +272,33 @@ def test_a_tls_connection_that_fails_is_no_lack_of_trust_where_the_server_has_an
             return kinds, paid
 
     assert asyncio.run(asked()) == (["no_trust", "answered", "reset"], [False, False])
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_request_without_an_answer_costs_nothing_unless_it_was_sent(monkeypatch, proxied):
+    async def serve(reader, writer):  # neither a proxy's tunnel nor a server goes on to TLS
+        with suppress(asyncio.IncompleteReadError):
+            if (await reader.readexactly(7)) == b"CONNECT":
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+            await reader.read()
+        writer.close()
+
+    async def paid(connections, address):
+        with pytest.raises(FaultError) as raised:
+            await connections.post(address, b"x", 0.5, most=MOST)
+        return raised.value.failure.kind, raised.value.paid
+
+    async def run():
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            here = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            for name in ("HTTP_PROXY", "HTTPS_PROXY"):
+                monkeypatch.setenv(name, f"http://{here}")
+            connections = Connections({}, trust_env=proxied)
+            host = "far.example" if proxied else here
+            found = [await paid(connections, f"{scheme}://{host}/v1/chat") for scheme in ("https", "http")]
+            await connections.close()
+            return found
+
+    monkeypatch.delenv("REQUEST_METHOD", raising=False)
+    assert asyncio.run(run()) == [("timeout", False), ("timeout", True)]
