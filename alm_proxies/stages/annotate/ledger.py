@@ -48,7 +48,7 @@ from alm_proxies.stages.annotate.ledger_writes import (
     take_statements,
 )
 from alm_proxies.stages.annotate.ledger_writes import annotator_id as annotator_number
-from alm_proxies.stages.annotate.lock import OneWriter
+from alm_proxies.stages.annotate.lock import OneWriter, owner_of
 from alm_proxies.stages.annotate.records import Heard, Lost, Outcome, Sending, Totals, Trial, Written
 from alm_proxies.stages.annotate.restoring import TableState
 
@@ -363,7 +363,7 @@ class Ledger(Questions):
 
     def _compare(self, journal: Recorded | None, looks: int = 40) -> None:
         """Note votes and spending that the journal has and this ledger, opened for reading, has not: the journal has a
-        write first, so one that is missing may be about to be committed by another process.
+        write first, so one that is missing may be about to be committed by the process that holds the lock.
         """
         row = self._sql.execute("SELECT ledger, sequence, answered, price FROM total WHERE id = 1").fetchone()
         if row is None or journal is None:
@@ -372,7 +372,9 @@ class Ledger(Questions):
             self.notes.append(("ledger_loss", "its journal belongs to another ledger"))
             return
         gap = Totals(int(row[1]), int(row[2]), float(row[3])).lacks(journal.totals)
-        if gap.sequence == 1 and looks:
+        if gap.sequence == 1 and owner_of(self.path.with_suffix(".lock")) is not None:
+            return
+        if gap.sequence == 1 and looks:  # its process may have ended by now, or the system names no holder
             time.sleep(0.05)
             self._compare(read_journal(self._journal.path), looks - 1)
         elif gap.sequence and (gap.answered or gap.price):

@@ -61,18 +61,19 @@ def test_what_is_written_is_there_when_opened_again_and_nothing_else(tmp_path: P
 def test_a_write_that_is_being_committed_is_no_loss_to_a_reader(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_journal, added = threading.Event(), ledger._journal.add
+    in_journal, looked, added = threading.Event(), threading.Event(), ledger._journal.add
 
-    def add_slowly(*write: object) -> None:
+    def add_slowly(*write: object) -> None:  # as on a disk that takes long
         added(*write)  # type: ignore[arg-type]
         in_journal.set()
-        time.sleep(0.4)
+        assert looked.wait(60)
 
     monkeypatch.setattr(ledger._journal, "add", add_slowly)
     with ThreadPoolExecutor() as pool:
         writing = pool.submit(lambda: ledger.write(outcomes=[outcome()]))
         assert in_journal.wait(20)
         with Ledger.look(ledger.path) as reader:
+            looked.set()
             assert reader.notes == []
         writing.result()
 
