@@ -188,9 +188,7 @@ class Ledger(Questions):
             try:
                 with self._transaction() as sql:
                     after = apply(sql, self._totals, written)
-                    self._journal.add(
-                        after, written
-                    )  # before the commit, so that the journal has everything acknowledged
+                    self._journal.add(after, written)  # before the commit, so that it has everything acknowledged
             except BaseException:
                 self._journal.cut(before)
                 raise

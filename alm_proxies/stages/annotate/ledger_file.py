@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -116,9 +116,22 @@ def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
+def undo_of(path: Path) -> Path:
+    """The file beside a ledger without a -wal file that takes back a write which was not committed."""
+    return path.with_name(f"{path.name}-journal")
+
+
+def take_back(path: Path) -> None:
+    """Take back a write that a killed process did not commit, as a connection for reading cannot."""
+    undo = undo_of(path)
+    if path.is_file() and undo.is_file() and undo.stat().st_size > 0:
+        with suppress(sqlite3.DatabaseError), closing(connect(path, "rwc")) as sql:  # inspect reports the error
+            sql.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+
+
 def refuse_irregular(path: Path) -> None:
     """Refuse a ledger, or one of its files, that is a pipe, a device or a folder: opening a pipe could block."""
-    for file in (path, wal_of(path), path.with_suffix(".journal"), path.with_suffix(".lock")):
+    for file in (path, wal_of(path), undo_of(path), path.with_suffix(".journal"), path.with_suffix(".lock")):
         try:
             mode = file.stat().st_mode
         except OSError:
@@ -129,7 +142,7 @@ def refuse_irregular(path: Path) -> None:
 
 def refuse_unreadable(path: Path) -> None:
     """Refuse a ledger that exists and cannot be read, or whose newest pages cannot."""
-    for file in (path, wal_of(path)):
+    for file in (path, wal_of(path), undo_of(path)):
         try:
             file.open("rb").close()
         except FileNotFoundError:

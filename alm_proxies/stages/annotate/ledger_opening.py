@@ -13,7 +13,7 @@ from alm_proxies.files import flush
 from alm_proxies.printable import counted, in_money
 from alm_proxies.stages.annotate import ledger_file
 from alm_proxies.stages.annotate.journal import Journal, Recorded, read_journal
-from alm_proxies.stages.annotate.ledger_file import VERSION, Inspected, connect, damaged, wal_of
+from alm_proxies.stages.annotate.ledger_file import VERSION, Inspected, connect, damaged, undo_of, wal_of
 from alm_proxies.stages.annotate.ledger_writes import annotator_id, apply, recounted
 from alm_proxies.stages.annotate.records import Totals, Written
 from alm_proxies.stages.annotate.restoring import KeptVote, KeptVotes, TableState
@@ -40,6 +40,7 @@ class Opened:
 
 def open_file(path: Path, journal: Journal, table: Path | None, accept_loss: bool) -> Opened:
     """Open the file; create, upgrade or restore it if needed. The caller holds its lock."""
+    ledger_file.take_back(path)
     inspected, recorded = ledger_file.inspect(path), read_journal(journal.path)
     notes: list[tuple[str, str]] = []
     if inspected.state == "whole":
@@ -77,7 +78,7 @@ def open_file(path: Path, journal: Journal, table: Path | None, accept_loss: boo
         if anew:
             sql.close()
             flush(place)
-            if wal_of(path).exists():
+            if wal_of(path).exists() or undo_of(path).exists():
                 _put_aside(path, "lost")
             place.replace(path)
             flush(path.parent)
@@ -127,7 +128,8 @@ def _reconcile(
         if sql.in_transaction:
             sql.execute("ROLLBACK")
         raise
-    if replayed and not (inspected.wal and replayed == 1):  # otherwise it was killed between the journal and its commit
+    unsettled = inspected.wal or not ledger_file.keeps_wal(path)
+    if replayed and not (unsettled and replayed == 1):  # otherwise it was killed between the journal and its commit
         message = f"the newest {counted(replayed, 'write')} of the ledger had been lost with its -wal file"
         opened.notes.append(("ledger_restored", f"{message}; they were restored from its journal"))
     if restored and table is not None:
@@ -213,8 +215,8 @@ def _price_of_restored(sql: sqlite3.Connection, restored: int, gap: Totals) -> f
 
 
 def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory[str] | None]:
-    """A connection for reading; if the folder is read-only or its disk full, to a temporary copy of the ledger and its
-    -wal.
+    """A connection for reading; to a temporary copy if the folder is read-only, its disk full, or if a killed process
+    has left a write that has to be taken back.
     """
     sql = connect(path, "ro")
     try:
@@ -227,8 +229,9 @@ def to_read(path: Path) -> tuple[sqlite3.Connection, tempfile.TemporaryDirectory
     folder = tempfile.TemporaryDirectory(prefix="alm-proxies-")
     copy = Path(folder.name) / path.name
     copy.write_bytes(path.read_bytes())
-    if wal_of(path).is_file():
-        wal_of(copy).write_bytes(wal_of(path).read_bytes())
+    for beside in (wal_of, undo_of):
+        if beside(path).is_file():
+            beside(copy).write_bytes(beside(path).read_bytes())
     return connect(copy, "rwc"), folder
 
 
@@ -249,13 +252,12 @@ def _put_aside(path: Path, ending: str) -> Path:
     number = 0
     while True:
         target = path.with_name(f"{path.name}.{ending}{f'-{number}' if number else ''}")
-        if not target.exists() and not wal_of(target).exists():
+        if not any(file.exists() for file in (target, wal_of(target), undo_of(target))):
             break
         number += 1
-    if path.exists():
-        path.replace(target)
-    if wal_of(path).exists():
-        wal_of(path).replace(wal_of(target))
+    for file, aside in ((path, target), (wal_of(path), wal_of(target)), (undo_of(path), undo_of(target))):
+        if file.exists():
+            file.replace(aside)
     path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     flush(path.parent)
     return target

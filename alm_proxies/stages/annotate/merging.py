@@ -13,6 +13,7 @@ from alm_proxies.errors import InputError
 from alm_proxies.printable import counted
 from alm_proxies.stages.annotate.injection import injection_findings
 from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.ledger_file import take_back
 from alm_proxies.stages.annotate.ledgers import SHARD, ledgers_in, status_of
 from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.outcomes import STAGE
@@ -92,7 +93,8 @@ def _build(target: Path, sources: Sequence[Path], earlier: Sequence[Path], taxon
 
 def _replace(new: Path, target: Path) -> None:
     """Put a closed ledger in the place of another, so that a crash leaves one of the two."""
-    for name in (f"{target.name}-wal", f"{target.name}-shm"):
+    take_back(target)
+    for name in (f"{target.name}-wal", f"{target.name}-shm", f"{target.name}-journal"):
         target.with_name(name).unlink(missing_ok=True)
     target.with_suffix(".journal").unlink(missing_ok=True)
     new.replace(target)
