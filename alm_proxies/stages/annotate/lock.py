@@ -18,7 +18,8 @@ from alm_proxies.machine import file_system, on_network
 
 _HELD: set[str] = set()
 """Locks of this process, because record locks of the system do not exclude their own process."""
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = threading.RLock()
+"""Held while a lock file is opened and closed: closing it releases the lock that another thread has just taken."""
 _FLOCK = {
     "linux": ("hhqqi4x", ("type", "whence", "start", "len", "pid")),
     "darwin": ("qqihh", ("start", "len", "pid", "type", "whence")),
@@ -107,8 +108,13 @@ class OneWriter:
 
 def owner_of(path: Path) -> str | None:
     """The process that holds a lock file, or None."""
-    if str(path.resolve()) in _HELD:
-        return f"process {os.getpid()} on {platform.node()}"
+    with _ONE_AT_A_TIME:
+        if str(path.resolve()) in _HELD:
+            return f"process {os.getpid()} on {platform.node()}"
+        return _other_owner(path)
+
+
+def _other_owner(path: Path) -> str | None:
     layout = _FLOCK.get(sys.platform)
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -7,10 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ from alm_proxies.errors import InputError, OutputError
 from alm_proxies.stages.annotate.journal import read_journal
 from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome, Sending
 from alm_proxies.stages.annotate.ledger_file import reported
-from alm_proxies.stages.annotate.lock import OneWriter
+from alm_proxies.stages.annotate.lock import OneWriter, owner_of
 from alm_proxies.stages.annotate.recording import Recorder
 
 
@@ -318,7 +320,7 @@ def test_another_process_is_named_only_where_there_is_one(tmp_path: Path, monkey
     script = f"""
 import sys
 from pathlib import Path
-from alm_proxies.stages.annotate.lock import OneWriter
+from alm_proxies.stages.annotate.lock import OneWriter, owner_of
 with OneWriter(Path({str(lock)!r})):
     print("held", flush=True)
     sys.stdin.readline()
@@ -338,6 +340,29 @@ with OneWriter(Path({str(lock)!r})):
     with pytest.raises(OutputError, match="cannot lock files") as refused, OneWriter(lock):
         pass
     assert "is annotating" not in str(refused.value)
+
+
+def test_a_lock_is_kept_while_another_thread_asks_who_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, queried = tmp_path / "ledger.lock", fcntl.fcntl
+    lock.touch()
+    with ThreadPoolExecutor() as pool:
+        taken: list[Future[OneWriter]] = []
+
+        def query(*question: Any) -> Any:
+            taken.append(pool.submit(OneWriter(lock).__enter__))
+            wait(taken, timeout=1.0)
+            return queried(*question)
+
+        monkeypatch.setattr(fcntl, "fcntl", query)
+        assert owner_of(lock) is None
+        monkeypatch.undo()
+        held = taken[0].result(20)
+        other = (
+            f"from pathlib import Path; from {OneWriter.__module__} import OneWriter; OneWriter(Path({str(lock)!r}))"
+        )
+        refused = Forked.done("-c", f"{other}.__enter__()")
+        held.__exit__(None, None, None)
+    assert "is annotating into this folder" in refused.stderr
 
 
 def test_a_ledger_on_a_full_disk_is_read(tmp_path: Path) -> None:
