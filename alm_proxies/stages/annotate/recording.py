@@ -23,7 +23,7 @@ class _Batch:
     lost: list[Lost] = field(default_factory=list)
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
 
-    def answer(self, error: Exception | None = None) -> None:
+    def answer(self, error: BaseException | None) -> None:
         """Wake all waiting callers, or raise the error in each of them; some may have been cancelled."""
         for caller in self.waiting:
             if caller.done():
@@ -76,14 +76,15 @@ class Recorder:
             while self._next.waiting:
                 started = loop.time()
                 batch, self._next = self._next, _Batch()
-                try:
-                    await asyncio.to_thread(
-                        self._ledger.write, batch.sending, batch.heard, batch.arrived, batch.outcomes, batch.lost
-                    )
-                except Exception as error:  # raised by every caller of this batch
-                    batch.answer(error)
-                else:
-                    batch.answer()
+                writing = loop.run_in_executor(
+                    None, self._ledger.write, batch.sending, batch.heard, batch.arrived, batch.outcomes, batch.lost
+                )
+                while not writing.done():
+                    try:
+                        await asyncio.wait([writing])
+                    except asyncio.CancelledError:  # its thread goes on, and what has come since is to be written too
+                        together = 0.0
+                batch.answer(writing.exception())  # raised by every caller of this batch
                 try:
                     await asyncio.sleep(max(0.0, together - (loop.time() - started)))
                 except asyncio.CancelledError:

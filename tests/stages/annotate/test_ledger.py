@@ -19,30 +19,21 @@ import pytest
 from forked import Forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledger_rows import heard, outcome
 
-from alm_proxies import machine
 from alm_proxies.about import AnnotatorCard
 from alm_proxies.errors import InputError, OutputError
 from alm_proxies.stages.annotate.journal import read_journal
-from alm_proxies.stages.annotate.ledger import Heard, Ledger, Outcome, Sending
+from alm_proxies.stages.annotate.ledger import Ledger, Sending
 from alm_proxies.stages.annotate.ledger_file import reported
 from alm_proxies.stages.annotate.lock import OneWriter, owner_of
 from alm_proxies.stages.annotate.recording import Recorder
-
-
-def outcome(draw: int = 0, utterance: int = 1, **changes: object) -> Outcome:
-    cast = Outcome(1, utterance, draw, "ok", "", "sad", None, None, "A", "", 0, 0.1, 1.0, 1.0, 0.5, 1, True, 0.0)
-    return cast._replace(**changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with Ledger.open(tmp_path / "ledger.sqlite") as opened:
         yield opened
-
-
-def heard(utterance: int = 1) -> Heard:
-    return Heard(1, utterance, "m", f"{utterance}.wav", 1, 1, "d")
 
 
 def test_what_is_written_is_there_when_opened_again_and_nothing_else(tmp_path: Path) -> None:
@@ -225,6 +216,34 @@ def test_many_at_once_share_transactions_and_each_waits_for_its_own(ledger: Ledg
     assert ledger._sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (100,)
 
 
+def test_what_arrives_while_the_disk_writes_is_kept_when_everything_is_cancelled(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, writing, cancelled, write = Recorder(ledger), threading.Event(), threading.Event(), ledger.write
+    tasks: list[asyncio.Task[None]] = []
+
+    def write_slowly(*rows: Any) -> None:
+        writing.set()
+        assert cancelled.wait(20)
+        write(*rows)
+
+    async def everything() -> None:
+        tasks.append(asyncio.create_task(recorder.arrived([outcome(0)])))
+        await asyncio.to_thread(writing.wait, 20)
+        tasks.extend(map(asyncio.create_task, (recorder.arrived([outcome(1)]), until_cancelled())))
+        await asyncio.sleep(0)
+
+    async def until_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    monkeypatch.setattr(ledger, "write", write_slowly)
+    asyncio.run(everything())  # cancels all that has not ended
+    assert ledger._sql.execute("SELECT draw FROM vote").fetchall() == [(0,), (1,)]
+
+
 def test_a_write_that_fails_is_told_to_everyone_who_waited_for_it(ledger: Ledger) -> None:
     recorder = Recorder(ledger)
     ledger.write(outcomes=[outcome(0)])
@@ -247,62 +266,6 @@ def test_writes_of_several_threads_are_all_in_the_totals_and_in_the_journal(ledg
     assert recorded is not None
     assert recorded.totals.answered == 200
     assert len(recorded.writes) == 200
-
-
-def test_on_a_network_disk_a_ledger_has_no_wal(network_disk: Path) -> None:
-    path = network_disk / "ledger.sqlite"
-    with Ledger.open(path) as ledger:
-        ledger.write(outcomes=[outcome(0)])
-        assert ledger._sql.execute("PRAGMA journal_mode").fetchone() == ("truncate",)
-        assert not path.with_name("ledger.sqlite-wal").exists()
-    with Ledger.open(path) as again:
-        assert again.spent() == pytest.approx(0.5)
-    (network_disk / "mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda rw\n")
-    with Ledger.open(path) as at_home:
-        assert at_home._sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-def killed_while_writing(path: Path, votes: int = 3000) -> None:
-    """Leave the files of a ledger on a network disk whose process was killed while it wrote into the file itself."""
-    with Ledger.open(path.parent / "running" / path.name) as ledger:
-        ledger.write(outcomes=[outcome(number) for number in range(votes)])
-        ledger._sql.execute("PRAGMA cache_size = 5")  # so that pages go to the file before the commit
-        ledger._sql.execute("BEGIN IMMEDIATE")
-        ledger._sql.execute("UPDATE vote SET raw = 'a much longer reply, so that pages are split and moved'")
-        for file in ledger.path.parent.iterdir():
-            shutil.copyfile(file, path.with_name(file.name))
-        ledger._sql.execute("ROLLBACK")
-
-
-@pytest.fixture
-def network_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:50 / {tmp_path.resolve()} rw - nfs4 server:/ rw\n")
-    monkeypatch.setattr(machine, "_MOUNTS", mounts)
-    return tmp_path
-
-
-def test_on_a_network_disk_what_a_killed_process_has_not_committed_is_taken_back(network_disk: Path) -> None:
-    path = network_disk / "ledger.sqlite"
-    killed_while_writing(path)
-    query = "SELECT COUNT(*), TOTAL(raw = 'A') FROM vote"
-    with Ledger.look(path) as reader:
-        assert (reader.notes, reader._sql.execute(query).fetchone()) == ([], (3000, 3000.0))
-    with Ledger.open(path) as again:
-        assert (again.notes, again._sql.execute(query).fetchone()) == ([], (3000, 3000.0))
-
-
-def test_on_a_network_disk_nothing_is_taken_back_from_the_ledger_that_replaces_a_lost_one(network_disk: Path) -> None:
-    path = network_disk / "ledger.sqlite"
-    killed_while_writing(path)
-    for lost in (path, path.with_suffix(".journal")):
-        lost.unlink()
-    with Ledger.open(path, accept_loss=True) as ledger:
-        ledger.write(outcomes=[outcome(utterance=2)])
-    with Ledger.open(path) as again:
-        assert again._sql.execute("PRAGMA quick_check").fetchone() == ("ok",)
-        assert again._sql.execute("SELECT utterance FROM vote").fetchall() == [(2,)]
-    assert path.with_name("ledger.sqlite.lost-journal").stat().st_size > 0
 
 
 def test_a_ledger_that_another_program_holds_is_called_so(tmp_path: Path) -> None:

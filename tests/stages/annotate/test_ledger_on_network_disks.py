@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ledger_rows import outcome
+
+from alm_proxies import machine
+from alm_proxies.stages.annotate.ledger import Ledger
+
+
+def killed_while_writing(path: Path, votes: int = 3000) -> None:
+    """Leave the files of a ledger on a network disk whose process was killed while it wrote into the file itself."""
+    with Ledger.open(path.parent / "running" / path.name) as ledger:
+        ledger.write(outcomes=[outcome(number) for number in range(votes)])
+        ledger._sql.execute("PRAGMA cache_size = 5")  # so that pages go to the file before the commit
+        ledger._sql.execute("BEGIN IMMEDIATE")
+        ledger._sql.execute("UPDATE vote SET raw = 'a much longer reply, so that pages are split and moved'")
+        for file in ledger.path.parent.iterdir():
+            shutil.copyfile(file, path.with_name(file.name))
+        ledger._sql.execute("ROLLBACK")
+
+
+@pytest.fixture
+def network_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:50 / {tmp_path.resolve()} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(machine, "_MOUNTS", mounts)
+    return tmp_path
+
+
+def test_on_a_network_disk_a_ledger_has_no_wal(network_disk: Path) -> None:
+    path = network_disk / "ledger.sqlite"
+    with Ledger.open(path) as ledger:
+        ledger.write(outcomes=[outcome(0)])
+        assert ledger._sql.execute("PRAGMA journal_mode").fetchone() == ("truncate",)
+        assert not path.with_name("ledger.sqlite-wal").exists()
+    with Ledger.open(path) as again:
+        assert again.spent() == pytest.approx(0.5)
+    (network_disk / "mountinfo").write_text("1 0 8:1 / / rw - ext4 /dev/sda rw\n")
+    with Ledger.open(path) as at_home:
+        assert at_home._sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_on_a_network_disk_what_a_killed_process_has_not_committed_is_taken_back(network_disk: Path) -> None:
+    path = network_disk / "ledger.sqlite"
+    killed_while_writing(path)
+    query = "SELECT COUNT(*), TOTAL(raw = 'A') FROM vote"
+    with Ledger.look(path) as reader:
+        assert (reader.notes, reader._sql.execute(query).fetchone()) == ([], (3000, 3000.0))
+    with Ledger.open(path) as again:
+        assert (again.notes, again._sql.execute(query).fetchone()) == ([], (3000, 3000.0))
+
+
+def test_on_a_network_disk_nothing_is_taken_back_from_the_ledger_that_replaces_a_lost_one(network_disk: Path) -> None:
+    path = network_disk / "ledger.sqlite"
+    killed_while_writing(path)
+    for lost in (path, path.with_suffix(".journal")):
+        lost.unlink()
+    with Ledger.open(path, accept_loss=True) as ledger:
+        ledger.write(outcomes=[outcome(utterance=2)])
+    with Ledger.open(path) as again:
+        assert again._sql.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        assert again._sql.execute("SELECT utterance FROM vote").fetchall() == [(2,)]
+    assert path.with_name("ledger.sqlite.lost-journal").stat().st_size > 0
