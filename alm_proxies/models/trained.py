@@ -292,9 +292,14 @@ def read_norms(folder: Path) -> tuple[Array, Array]:
 
 
 def read_trained(folder: str | Path) -> tuple[Path, TrainedFile]:
-    """Find a trained model's folder and its metadata; the folder of the training is accepted too."""
+    """Find a trained model's folder and its metadata; the folder of the training is accepted too.
+
+    A model that was to be replaced and not yet put back is read where it is.
+    """
     given = Path(folder)
-    path = given if (given / FILE).is_file() or not (given / MODEL / FILE).is_file() else given / MODEL
+    places = (given, given / MODEL)
+    aside = [_earlier(place.resolve()) for place in places if not place.exists()]
+    path = next((place for place in (*places, *aside) if (place / FILE).is_file()), given)
     if not (path / FILE).is_file():
         fix = "Name a folder that train wrote, with model.json."
         for file in (given / ANNOTATOR, given / MODEL / ANNOTATOR):
@@ -334,15 +339,20 @@ def _refuse_newer(stated: object, where: Path) -> None:
         raise InputError(message, where=str(where), fix="Update alm-proxies to load it.")
 
 
+def _earlier(target: Path) -> Path:
+    """Where the model of a folder is while another one takes its place."""
+    return target.with_name(f".{target.name}.earlier")
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that replaces it once all its files are synced, or is removed on failure.
 
     Of a link the folder that it leads to is replaced. The earlier folder is moved aside whole before it is removed; if
-    the process is killed in that moment, or interrupted twice, the next one puts it back.
+    the process is killed in that moment, or interrupted twice, the next one puts it back; read_trained finds it before.
     """
     target = target.resolve() if target.is_symlink() else target
-    partial, earlier = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.earlier")
+    partial, earlier = target.with_name(f".{target.name}.part"), _earlier(target)
     if earlier.is_dir() and not target.exists():
         earlier.rename(target)
     for left in (partial, earlier):

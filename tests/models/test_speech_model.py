@@ -7,12 +7,13 @@ import torch
 from forked import TORCH, Forked
 
 from alm_proxies.models.speech_model import Answer, Heads, Shape
-from alm_proxies.models.trained import whole_folder
+from alm_proxies.models.trained import TrainedFile, read_trained, whole_folder, write_trained_file
 
 KILLED_AT = """
 import os, signal, sys
 from pathlib import Path
-from alm_proxies.models.trained import whole_folder
+from alm_proxies.models.trained import TrainedFile, whole_folder, write_trained_file
+new = TrainedFile(recipe="features", name="new", labels=("a", "b"))
 seen, steps = 0, ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree")
 def count(event, arguments):
     global seen
@@ -26,6 +27,7 @@ sys.addaudithook(count)
 with whole_folder(Path(sys.argv[1])) as partial:
     for name in "ab":
         (partial / name).write_text("new")
+    write_trained_file(partial, new)
 """
 EVERYTHING = {"attributes": True, "dirichlet": True, "auxiliary": 2, "raters": 3}
 
@@ -136,12 +138,14 @@ def test_a_trained_folder_is_the_earlier_one_or_the_new_one_whenever_its_process
         model.mkdir(parents=True)
         for name in "ab":
             (model / name).write_text("old")
+        write_trained_file(model, TrainedFile(recipe="features", name="old", labels=("a", "b")))
         at = number if way == "killed" else -number
         with Forked("-c", KILLED_AT, str(model), str(at), imported=TORCH) as process:
             ended = process.wait(60.0)
+        read = {read_trained(folder)[1].name for folder in (model, model.parent)}
         with pytest.raises(ZeroDivisionError), whole_folder(model):
             raise ZeroDivisionError
-        contents.add(tuple(path.read_text() for path in sorted(model.iterdir())))
+        contents.add((*(path.read_text() for path in sorted(model.glob("[ab]"))), *read))
         assert [path.name for path in model.parent.iterdir()] == ["model"]
-    assert contents == {("old", "old"), ("new", "new")}
+    assert contents == {("old", "old", "old"), ("new", "new", "new")}
     assert number > 5
