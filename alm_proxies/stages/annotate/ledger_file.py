@@ -72,6 +72,8 @@ _CANNOT_WRITE = {
 }
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _HEADER = b"SQLite format 3\x00"
+_WAITS = 60.0
+"""Seconds that a write waits for readers where there is no -wal file, and a reader for a write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def connect(path: Path, mode: Literal["rwc", "ro", "immutable"]) -> sqlite3.Conn
     """A connection without implicit transactions; `immutable` reads the file alone, without its -wal."""
     query = "mode=ro&immutable=1" if mode == "immutable" else f"mode={mode}"
     uri = f"{path.resolve().as_uri()}?{query}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, timeout=_WAITS, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def prepare(sql: sqlite3.Connection, path: Path) -> None:

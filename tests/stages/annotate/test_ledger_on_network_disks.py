@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,15 @@ def test_on_a_network_disk_nothing_is_taken_back_from_the_ledger_that_replaces_a
         assert again._sql.execute("PRAGMA quick_check").fetchone() == ("ok",)
         assert again._sql.execute("SELECT utterance FROM vote").fetchall() == [(2,)]
     assert path.with_name("ledger.sqlite.lost-journal").stat().st_size > 0
+
+
+def test_on_a_network_disk_a_write_waits_until_a_long_reading_has_ended(network_disk: Path) -> None:
+    with Ledger.open(network_disk / "ledger.sqlite") as ledger, ThreadPoolExecutor() as pool:
+        with closing(sqlite3.connect(ledger.path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT COUNT(*) FROM vote").fetchone()
+            writing = pool.submit(lambda: ledger.write(outcomes=[outcome()]))
+            with pytest.raises(TimeoutError):
+                writing.result(6.0)  # SQLite itself waits 5 s
+        writing.result(30.0)
+        assert ledger._sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (1,)
