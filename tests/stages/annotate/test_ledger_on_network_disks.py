@@ -2,15 +2,22 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_rows import outcome
 
 from alm_proxies import machine
 from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.merging import merge
+from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
+
+Make = Callable[..., Any]
 
 
 def killed_while_writing(path: Path, votes: int = 3000) -> None:
@@ -79,3 +86,24 @@ def test_on_a_network_disk_a_write_waits_until_a_long_reading_has_ended(network_
                 writing.result(6.0)  # SQLite itself waits 5 s
         writing.result(30.0)
         assert ledger._sql.execute("SELECT COUNT(*) FROM vote").fetchone() == (1,)
+
+
+def test_a_merge_replaces_an_earlier_one_that_was_killed_within_a_write(
+    corpus: Make, annotator: Make, tmp_path: Path
+) -> None:
+    utterances, merged = corpus(4), tmp_path / "merged"
+    annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "a", AnnotateSettings())
+    first, ledger, undo = merge([tmp_path / "a"], merged), merged / "ledger.sqlite", merged / "ledger.sqlite-journal"
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as sql:  # as on a network disk
+        for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA cache_size = 1", "BEGIN", "DELETE FROM vote"):
+            sql.execute(statement)
+        sql.execute(
+            "WITH n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n LIMIT 9999) INSERT INTO lost"
+            " SELECT x, x, x, 'never committed' FROM n"
+        )
+        halves = ledger.read_bytes(), undo.read_bytes()
+        sql.execute("ROLLBACK")
+    ledger.write_bytes(halves[0])
+    undo.write_bytes(halves[1])
+    assert merge([tmp_path / "a"], merged).votes.frame.equals(first.votes.frame)
+    assert (undo.exists(), status(merged)[0].price) == (False, 0.0)

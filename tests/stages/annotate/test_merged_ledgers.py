@@ -102,27 +102,6 @@ def test_a_second_merge_into_a_folder_at_the_same_time_is_told_to_wait(
     assert len(merge([tmp_path / "a"], merged).votes) == 4
 
 
-def test_a_merge_replaces_an_earlier_one_that_was_killed_within_a_write(
-    corpus: Make, annotator: Make, tmp_path: Path
-) -> None:
-    utterances, merged = corpus(4), tmp_path / "merged"
-    annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "a", AnnotateSettings())
-    first, ledger, undo = merge([tmp_path / "a"], merged), merged / "ledger.sqlite", merged / "ledger.sqlite-journal"
-    with closing(sqlite3.connect(ledger, isolation_level=None)) as sql:  # as on a network disk
-        for statement in ("PRAGMA journal_mode = DELETE", "PRAGMA cache_size = 1", "BEGIN", "DELETE FROM vote"):
-            sql.execute(statement)
-        sql.execute(
-            "WITH n AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM n LIMIT 9999) INSERT INTO lost"
-            " SELECT x, x, x, 'never committed' FROM n"
-        )
-        halves = ledger.read_bytes(), undo.read_bytes()
-        sql.execute("ROLLBACK")
-    ledger.write_bytes(halves[0])
-    undo.write_bytes(halves[1])
-    assert merge([tmp_path / "a"], merged).votes.frame.equals(first.votes.frame)
-    assert (undo.exists(), status(merged)[0].price) == (False, 0.0)
-
-
 def test_status_says_how_far_it_is_and_what_it_costs(corpus: Make, annotator: Make, tmp_path: Path) -> None:
     utterances = corpus(10)
     scripted = annotator(utterances, votes=4, price=PRICE)
