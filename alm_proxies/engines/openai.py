@@ -134,11 +134,10 @@ class OpenAI:
 
     async def ask(self, request: Request) -> Reply:
         """Answer a request, with retries."""
-        started = time.monotonic()
-        bill, answer = Bill(), self._scored if request.elicit == "score" else self._answered
+        started, bill = time.monotonic(), Bill()
         with self._forbidden.number() as number:
             try:
-                reply = await answer(request, bill)
+                reply = await (self._scored if request.elicit == "score" else self._answered)(request, bill)
             except FaultError as fault:
                 reply = Reply(request.key, failure=fault.failure)
             judged = self._forbidden.judged(reply, number, request.utterance_id)
