@@ -236,6 +236,11 @@ KINDS: dict[str, Kind] = {
         "A proxy depends on the human votes it is evaluated with.",
         "Leave it out, or collect votes that are independent of them.",
     ),
+    "setting_not_used": Kind(
+        "warning",
+        "A setting was given that the method does not use.",
+        "Leave it out, or choose a method that takes it.",
+    ),
     "sorted_copy": Kind("info", "A file was not sorted by utterance_id; a sorted copy was made to read it in parts."),
     "too_few_to_choose": Kind(
         "warning", "Too few utterances have human votes for a choice of method.", "Have more rated."

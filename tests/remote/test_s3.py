@@ -23,6 +23,7 @@ from alm_proxies.remote.fault import FetchError
 from alm_proxies.tables import Findings, Labels, Utterances, Votes
 
 pytestmark = pytest.mark.server
+CARD = '+++\nname = "mine"\ntitle = "M"\nlicence = "L"\nmay_leave = false\nwhy = "so"\nvotes = "three"\n+++\n'
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +307,7 @@ def test_recordings_of_a_corpus_whose_card_forbids_copies_are_never_on_a_disk(
     corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (corpus / "cards").mkdir()
-    card = '+++\nname = "mine"\ntitle = "M"\nlicence = "L"\nmay_leave = false\nwhy = "so"\nvotes = "three"\n+++\n'
-    (corpus / "cards" / "mine.md").write_text(card)
+    (corpus / "cards" / "mine.md").write_text(CARD)
     assert run([*READ, "--cards", "cards", "-o", "read"]) == 0, capsys.readouterr()
     assert Utterances.read("read/utterances.parquet").about.stays == ("mine",)
     listen = ["listen", "read/utterances.parquet", "--votes", "read/votes.parquet", "--folds", "3", "-o", "heard"]
@@ -316,3 +316,16 @@ def test_recordings_of_a_corpus_whose_card_forbids_copies_are_never_on_a_disk(
     assert run([*asked, "happy,sad", "--stop", "collapse=1", "--quiet"]) == 0, capsys.readouterr()
     assert not (cache.cache_folder() / "audio").exists()
     assert run(["listen", "read/utterances.parquet", "--votes", "read/votes.parquet", "-o", "again", "--quiet"]) == 0
+
+
+def test_items_rendered_under_a_card_that_is_given_to_balance_alone_leave_no_copy_of_its_recordings(
+    corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*READ, "-o", "read"]) == 0, capsys.readouterr()
+    assert run(["fuse", "read/votes.parquet", "--method", "human", "-o", "fused", "--quiet"]) == 0, capsys.readouterr()
+    (corpus / "cards").mkdir()
+    (corpus / "cards" / "mine.md").write_text(CARD)
+    balance = ["balance", "fused/labels.parquet", "--utterances", "read/utterances.parquet", "--copies", "size=1.5"]
+    assert run([*balance, "--render", "--cards", "cards", "-o", "balanced", "--quiet"]) in (0, 1), capsys.readouterr()
+    assert list(Path("balanced/audio").glob("*.flac"))
+    assert not (cache.cache_folder() / "audio").exists()

@@ -77,7 +77,7 @@ def with_copies(
     audible, recordings, findings = _audible(rows, counts, utterances)
     items, copies = _items(rows, np.where(audible, counts, np.minimum(counts, 1)), utterances, settings)
     if settings.render and copies.height:
-        copies, more = rendered(copies, utterances, folder / "audio")
+        copies, more = rendered(copies, utterances, folder / "audio", settings.cards)
         findings += more
         has_sound = items["utterance_id"].is_in(copies["utterance_id"].implode())
         lost = items.filter(~has_sound).group_by("parent").len().rename({"parent": "utterance_id"})

@@ -79,7 +79,7 @@ def by_reference(
     items = filled(part, rows, utterances, settings, folder)
     findings += [*more, *items.findings]
     labels, utterances, failed = with_mixtures(
-        labels, utterances, items.labels, items.utterances, folder if settings.render else None
+        labels, utterances, items.labels, items.utterances, folder if settings.render else None, settings.cards
     )
     findings += failed
     part, rows, _ = part_of(labels, utterances, settings)
@@ -133,8 +133,9 @@ def _with_generated(reached: Reached, settings: BalanceSettings, folder: Path) -
         reached.findings.append(generated)
         reached.metrics["generated"] = None
         return replace(reached, recordings=recordings)
+    rendering = folder if settings.render else None
     labels, utterances, failed = with_mixtures(
-        reached.labels, reached.utterances, generated.labels, generated.utterances, folder if settings.render else None
+        reached.labels, reached.utterances, generated.labels, generated.utterances, rendering, settings.cards
     )
     part, rows, _ = part_of(labels, utterances, settings)
     wishes = wishes_with_items(part, rows, settings, reached.wishes)

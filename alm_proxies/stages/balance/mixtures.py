@@ -129,12 +129,17 @@ def labels_of(pairs: Sequence[Pair], part: Labels) -> pl.DataFrame:
 
 
 def with_mixtures(
-    labels: Labels, utterances: Utterances, own: pl.DataFrame, rows: pl.DataFrame, folder: Path | None
+    labels: Labels,
+    utterances: Utterances,
+    own: pl.DataFrame,
+    rows: pl.DataFrame,
+    folder: Path | None,
+    cards: Path | None,
 ) -> tuple[Labels, Utterances, list[Finding]]:
     """Both tables with the rows of mixtures; their audio is written to files below `folder`, if one is given."""
     findings: list[Finding] = []
     if folder is not None and rows.height:
-        rows, findings = rendered(rows, utterances, folder / "audio")
+        rows, findings = rendered(rows, utterances, folder / "audio", cards)
         own = own.filter(pl.col("utterance_id").is_in(rows["utterance_id"].implode()))
     frame = pl.concat([labels.frame, own], how="diagonal").select(labels.frame.columns)  # others are null
     return (

@@ -12,14 +12,16 @@ from alm_proxies.files import digest_of, make_folder, whole
 from alm_proxies.tables import Finding, Utterances
 
 
-def rendered(rows: pl.DataFrame, utterances: Utterances, folder: Path) -> tuple[pl.DataFrame, list[Finding]]:
-    """Render generated utterances to 24-bit FLAC files, named by their recipes.
+def rendered(
+    rows: pl.DataFrame, utterances: Utterances, folder: Path, cards: Path | None
+) -> tuple[pl.DataFrame, list[Finding]]:
+    """Render generated utterances to 24-bit FLAC files, named by their recipes; `cards` is a folder of own data cards.
 
     Those that cannot be rendered are left out, with a finding each. 24 bits represent a sample to 6e-8, so that the
     file equals the recipe.
     """
     make_folder(folder)
-    sounds = Sounds(Utterances(pl.concat([utterances.frame, rows]), utterances.about), stage="balance")
+    sounds = Sounds(Utterances(pl.concat([utterances.frame, rows]), utterances.about), stage="balance", cards=cards)
     recipes = dict(zip(rows["utterance_id"], rows["recipe"], strict=True))
     paths: list[str | None] = []
     seconds: list[float | None] = []

@@ -58,7 +58,7 @@ class Fusion:
             raise too_sparse(0) if sparse else nothing_to_learn(settings.method, seen.not_fitted)
         learnt = learn(seen.counts, settings, quiet=quiet)
         rated, more = rate(seen.ratings) if seen.ratings is not None else (None, [])
-        findings = [*seen.findings, *learnt.findings, *more]
+        findings = [*not_used(settings), *seen.findings, *learnt.findings, *more]
         findings += _without_human(seen)
         return cls(
             settings, learnt.estimator, seen.layout, rated, learnt.trials, tuple(findings), seen.inputs, learnt.account,
@@ -77,6 +77,21 @@ class Fusion:
         if not self.people:
             labels, _ = of_proxies_alone(labels)
         return finished(labels, votes, settings, self.rated, self.inputs, self.account)
+
+
+def not_used(settings: FuseSettings, others: tuple[str, ...] = ()) -> list[Finding]:
+    """The settings of methods, and `others`, that were set and that this method does not take."""
+    taken = getattr(plugin("estimators", settings.method).load(), "takes", ())
+    fields = type(settings).model_fields
+    names = [
+        name
+        for name in (*_OF_METHODS, "folds", *others)
+        if name not in taken and getattr(settings, name) != fields[name].default
+    ]
+    if not names:
+        return []
+    message = f"the method {settings.method} does not use {' and '.join(names)}"
+    return [Finding.of("setting_not_used", message, "Leave it out, or choose a method that takes it.", where=names[0])]
 
 
 def of_proxies_alone(labels: Labels) -> tuple[Labels, list[Finding]]:

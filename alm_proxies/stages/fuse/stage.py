@@ -68,7 +68,7 @@ def fuse(
         from alm_proxies.estimators.counts import refuse_other_utterances
 
         refuse_other_utterances(votes.frame["utterance_id"].unique().sort(), utterances)
-        fused = _dawid_skene(*without_trained_on_votes(votes, utterances, stage="fuse"))
+        fused = _dawid_skene(*without_trained_on_votes(votes, utterances, stage="fuse"), settings)
         return replace(fused, labels=fused.labels.cut(settings.ambiguity))
     from alm_proxies.stages.fuse.labels import Fusion
 
@@ -77,17 +77,18 @@ def fuse(
     return Fused(labels, fusion.trials, Findings.gather(fusion.findings, "fuse"), fusion.estimator)
 
 
-def _dawid_skene(votes: Votes, left: list[Finding]) -> Fused:
+def _dawid_skene(votes: Votes, left: list[Finding], given: FuseSettings) -> Fused:
     from alm_proxies.ballots import left_out
     from alm_proxies.estimators.account import account_of
     from alm_proxies.estimators.attributes import has_ratings
     from alm_proxies.estimators.dawid_skene import DawidSkene
-    from alm_proxies.stages.fuse.labels import finished, of_proxies_alone, rate
+    from alm_proxies.stages.fuse.labels import finished, not_used, of_proxies_alone, rate
     from alm_proxies.stages.fuse.learn import quiet_fits, unsettled
 
     with quiet_fits():
         estimator = DawidSkene().fit(votes)
-    findings = [*left, *estimator.findings_, *unsettled(estimator)]
+    others = ("merge", "columns", "consensus")
+    findings = [*not_used(given, others), *left, *estimator.findings_, *unsettled(estimator)]
     labels = estimator.predict(votes)
     if votes.frame.filter(pl.col("source") == "human").is_empty():
         labels, alone = of_proxies_alone(labels)

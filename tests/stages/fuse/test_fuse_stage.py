@@ -222,6 +222,21 @@ def test_a_folder_with_none_of_the_recordings_of_the_votes_is_refused_as_a_table
         run(utterances=tmp_path / "a", whole_rows=whole_rows)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"method": "human", "classes": 3, "folds": 4}, "the method human does not use classes and folds"),
+        ({"method": "auto", "penalty": 0.1}, "the method auto does not use penalty"),
+        ({"method": "dawid_skene", "consensus": True}, "the method dawid_skene does not use consensus"),
+        ({"method": "gated", "classes": 3, "penalty": 0.1}, None),
+        ({"method": "auto", "folds": 3}, None),
+    ],
+)
+def test_a_setting_that_the_method_does_not_use_is_a_finding(given, named):
+    found = fuse(votes(), FuseSettings(**given), quiet=True).findings.frame.filter(kind="setting_not_used")
+    assert found["message"].to_list() == ([named] if named else [])
+
+
 def test_a_merge_that_does_not_sum_to_one_is_refused():
     with pytest.raises(ValidationError, match=r"sum to 1\.1"):
         FuseSettings(merge={"primary": 0.9, "secondary": 0.2})
