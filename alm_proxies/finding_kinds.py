@@ -242,9 +242,7 @@ KINDS: dict[str, Kind] = {
         "Leave it out, or choose a method that takes it.",
     ),
     "sorted_copy": Kind("info", "A file was not sorted by utterance_id; a sorted copy was made to read it in parts."),
-    "too_few_to_choose": Kind(
-        "warning", "Too few utterances have human votes for a choice of method.", "Have more rated."
-    ),
+    "too_few_to_choose": Kind("warning", "Too few utterances have human votes for a choice.", "Have more rated."),
     # comparing
     "alt_test": Kind("info", "The alternative annotator test cannot be made: raters are not known."),
     "column_lacking": Kind("warning", "A feature column of the fusion is not in these utterances.", "Give it."),

@@ -262,6 +262,6 @@ def test_recordings_that_cannot_be_used_are_findings_and_count_as_left_out(
 def test_columns_that_mixing_does_not_know_are_null_in_generated_items(corpus: tuple[Labels, Utterances]) -> None:
     labels = Labels(corpus[0].frame.with_columns(valence_error=pl.lit(0.1)), corpus[0].about)
     own = corpus[0].frame.head(1).with_columns(utterance_id=pl.lit("generated/0"))
-    both, _, _ = with_mixtures(labels, corpus[1], own, corpus[1].frame.head(0), None)
+    both, _, _ = with_mixtures(labels, corpus[1], own, corpus[1].frame.head(0), None, None)
     assert both.frame["valence_error"].null_count() == 1
     assert both.frame.filter(pl.col("valence_error").is_null())["utterance_id"].to_list() == ["generated/0"]
