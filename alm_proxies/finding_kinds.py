@@ -282,9 +282,7 @@ KINDS: dict[str, Kind] = {
     ),
     "no_evaluation_set": Kind("warning", "No balanced evaluation set is made.", "Give more test utterances, fused."),
     "generated_in_test": Kind("warning", "Generated items are in the test set.", "Generate from training splits only."),
-    "training_speaker": Kind(
-        "warning", "A test utterance's speaker is in the training split too.", "Split by speaker."
-    ),
+    "training_speaker": Kind("warning", "A test utterance's speaker is in the training split.", "Split by speaker."),
     "not_fused": Kind("warning", "Test utterances have no fused label.", "Fuse votes or proxies of all of them."),
     "class_without_utterances": Kind(
         "warning", "A class is the most likely label of no utterance.", 'Use method = "dime".'
