@@ -24,9 +24,11 @@ class Forbidden:
     _begun: int = 0
     _waiting: set[int] = field(default_factory=set)
     _answered: set[int] = field(default_factory=set)
-    """Numbers of requests with an answer, from the first on that waits or was refused."""
+    """Numbers of requests with an answer, without most of those that keep no refusals apart."""
     _refused: dict[int, str] = field(default_factory=dict)
-    """The utterance of every refused request, by its number, since the last answer before all that wait."""
+    """The utterance of every refused request, by its number, without most of those in a row that cannot grow."""
+    _most: int = 64
+    """The number of requests with a reply that are kept until those are dropped."""
 
     @contextmanager
     def number(self) -> Iterator[int]:
@@ -38,7 +40,7 @@ class Forbidden:
             yield number
         finally:
             self._waiting.discard(number)
-            if number < min(self._waiting, default=self._begun + 1):  # the oldest: what it kept apart can be dropped
+            if len(self._answered) + len(self._refused) > self._most:
                 self._forget()
 
     def judged(self, reply: Reply, number: int, utterance_id: str) -> Reply:
@@ -67,9 +69,23 @@ class Forbidden:
         return most
 
     def _forget(self) -> None:
-        """Drop what no later refusal can be in a row with."""
-        first = min(self._waiting, default=self._begun + 1)
-        last = max((number for number in self._answered if number < first), default=0)
-        self._refused = {number: utterance for number, utterance in self._refused.items() if number > last}
-        oldest = min(first, min(self._refused, default=first))
-        self._answered = {number for number in self._answered if number > oldest}
+        """Drop what no later reply can change: one request may wait for minutes while thousands are answered.
+
+        Of the replies between two requests that wait, the refusals next to either are kept, and one answer.
+        """
+        answered, refused, row = set[int](), dict[int, str](), dict[int, str]()
+        grows = False  # whether a request before the present row waits
+        for number in sorted(self._waiting | self._answered | self._refused.keys()):
+            if number in self._refused:
+                row[number] = self._refused[number]
+                continue
+            if number in self._waiting:
+                refused |= row
+                grows = True
+            elif grows:
+                refused |= row
+                answered.add(number)
+                grows = False
+            row = {}
+        self._answered, self._refused = answered, refused | row
+        self._most = 64 + 2 * (len(self._waiting) + len(self._answered) + len(self._refused))
