@@ -48,19 +48,19 @@ async def opened_ahead(rows: Rows, rate: int, *, remote: bool) -> AsyncGenerator
     ahead = 2 * AT_ONCE if remote else _BATCHES_AHEAD
     size = 1 if remote else _BATCH
     digest = lru_cache(maxsize=256)(_digest)
-    with ThreadPoolExecutor(threads, thread_name_prefix="open-recordings") as pool:
-        waiting: deque[asyncio.Future[list[Recording]]] = deque()
-        try:
-            while True:
-                while len(waiting) < ahead and (batch := list(islice(rows, size))):
-                    waiting.append(loop.run_in_executor(pool, _open_all, batch, rate, digest))
-                if not waiting:
-                    return
-                for recording in await waiting.popleft():
-                    yield recording
-        finally:
-            for future in waiting:
-                future.cancel()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="open-recordings")
+    waiting: deque[asyncio.Future[list[Recording]]] = deque()
+    try:
+        while True:
+            while len(waiting) < ahead and (batch := list(islice(rows, size))):
+                waiting.append(loop.run_in_executor(pool, _open_all, batch, rate, digest))
+            if not waiting:
+                return
+            for recording in await waiting.popleft():
+                yield recording
+    finally:
+        # One that is being fetched may take minutes, in which no answer could be recorded, and no signal handled.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _digest(path: str, size: int, changed: int) -> str:

@@ -1,5 +1,6 @@
 """When annotate stops or refuses to start: budgets, pilots, collapse, failures, corpora that must stay local."""
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from listening import draws, listening
 from alm_proxies.annotators.annotator import Annotator
 from alm_proxies.engines.engine import Request
 from alm_proxies.errors import EngineError, ForbiddenError
+from alm_proxies.stages.annotate import open_recordings
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Votes
 
@@ -150,3 +152,27 @@ def test_max_minutes_stops_cleanly(corpus: Make, annotator: Make, tmp_path: Path
     assert annotated.stopped is not None
     assert annotated.spent.cast == draws(asked)
     assert annotate(utterances, [scripted], tmp_path, AnnotateSettings()).complete
+
+
+def test_a_stop_does_not_wait_for_recordings_that_are_still_opened(
+    corpus: Make, annotator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utterances = corpus(16)
+    scripted = annotator(utterances, votes=1, serve={"seconds": 0.4})
+    ended, waited = threading.Event(), list[bool]()
+    real = open_recordings._open_all
+
+    def slow(rows: Any, *how: Any) -> Any:
+        if rows[0][0] > 0:  # all but the first recordings
+            waited.append(ended.wait(5.0))
+        return real(rows, *how)
+
+    monkeypatch.setattr(open_recordings, "_open_all", slow)
+    asked: list[Request] = []
+    brief = AnnotateSettings(max_minutes=0.5 / 60)
+    annotated = annotate(utterances, [scripted], tmp_path / "out", brief, engine_of=listening(asked, in_flight=1))
+    in_time = not waited
+    ended.set()
+    assert in_time
+    assert annotated.stopped is not None
+    assert annotated.spent.cast == draws(asked)
