@@ -45,6 +45,7 @@ def merge(folders: Sequence[str | Path], folder: str | Path) -> Merged:
     taxonomy, findings = _common_taxonomy(sources or named), list[Finding]()
     _refuse_own_votes(target)
     with OneWriter(target.with_suffix(".lock"), merging=True) as lock:  # until the tables are written
+        _refuse_own_votes(target)  # again, because annotate may have ended meanwhile
         twice = _build(target, sources, earlier, taxonomy)
         with Ledger.open(target, lock=lock) as ledger:
             if twice:

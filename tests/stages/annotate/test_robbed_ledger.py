@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 import pytest
@@ -12,8 +13,10 @@ from robbing import COUNT, VOTES, Make, sql
 
 from alm_proxies.engines.engine import Request
 from alm_proxies.errors import InputError
-from alm_proxies.stages.annotate.ledger import Ledger
+from alm_proxies.stages.annotate import merging
+from alm_proxies.stages.annotate.ledger import Ledger, Lost
 from alm_proxies.stages.annotate.ledgers import status
+from alm_proxies.stages.annotate.lock import OneWriter
 from alm_proxies.stages.annotate.merging import merge
 from alm_proxies.stages.annotate.stage import AnnotateSettings, annotate
 from alm_proxies.tables import Votes
@@ -296,3 +299,23 @@ def test_the_journal_holds_no_reply_longer_than_until_the_ledger_itself_has_it(a
     lines = (tmp_path / "out/ledger.journal").read_text().splitlines()
     assert len(lines) == 1
     assert set(json.loads(lines[0][9:])) == {"ledger", "totals"}
+
+
+def test_a_merge_does_not_replace_what_annotate_has_written_just_before_its_turn(
+    corpus: Make, annotator: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utterances, merged = corpus(2), tmp_path / "merged"
+    annotate(utterances, [annotator(utterances, votes=1)], tmp_path / "a", AnnotateSettings())
+
+    class Later(OneWriter):
+        def __enter__(self) -> Self:
+            with Ledger.open(merged / "ledger.sqlite") as ledger:
+                ledger.keep("merged", "no")
+                ledger.write(lost=[Lost(1, 1, 5.0, "called off")])
+            return super().__enter__()
+
+    monkeypatch.setattr(merging, "OneWriter", Later)
+    with pytest.raises(InputError, match="contains votes that were cast here"):
+        merge([tmp_path / "a"], merged)
+    with Ledger.look(merged / "ledger.sqlite") as ledger:
+        assert ledger.spent() == 5.0
