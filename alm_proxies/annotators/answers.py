@@ -6,7 +6,8 @@ import asyncio
 import json
 import math
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -142,24 +143,50 @@ async def shares_of(annotator: Asks, engine: Engine, clips: Sequence[Audio], see
     return np.array(await asyncio.gather(*(mean_shares(place) for place in range(len(clips)))), dtype=np.float64)
 
 
-def finish(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine and return its result, also inside a running event loop, as in a notebook."""
+def finish(work: Coroutine[Any, Any, T], interrupt: Callable[[], None] | None = None) -> T:
+    """Run a coroutine and return its result, also inside a running event loop, as in a notebook.
+
+    There, Ctrl-C calls `interrupt` or cancels the work, which is waited for: it must not go on by itself.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(work)
     results: list[T] = []
     wrong: list[BaseException] = []
+    cancels: list[Callable[[], object]] = []
+    cancelled, over = False, threading.Event()  # a join that was interrupted takes the thread for ended
+
+    async def noted() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        cancels.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await work
 
     def aside() -> None:
         try:
-            results.append(asyncio.run(work))
+            results.append(asyncio.run(noted()))
         except BaseException as error:  # raised again in the caller's thread
             wrong.append(error)
+        finally:
+            over.set()
 
     thread = threading.Thread(target=aside, name="alm-proxies")
     thread.start()
+    while not over.is_set():
+        try:
+            over.wait(0.2)  # a signal that comes just before it is only seen after it
+        except KeyboardInterrupt:
+            if interrupt is not None:
+                interrupt()
+                continue
+            cancelled = True
+            for cancel in cancels:
+                with suppress(RuntimeError):  # it has just ended
+                    cancel()
     thread.join()
+    if cancelled:
+        raise KeyboardInterrupt
     if wrong:
         raise wrong[0]
     return results[0]

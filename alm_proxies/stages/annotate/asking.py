@@ -115,8 +115,10 @@ def ask_for_missing(
         if verdict is not None and member.missing.any():
             state.stopped[member.number] = verdict
 
+    monitor = RunMonitor(halt, state.progress, quiet)
+
     async def work() -> None:
-        async with RunMonitor(halt, state.progress, quiet) as monitor:
+        async with monitor:
             for group in _by_engine(plans):
                 if halt.now:
                     return
@@ -124,7 +126,7 @@ def ask_for_missing(
                     await _ask_group(plans, group, state, settings, engine_of, monitor)
 
     try:
-        finish(work())
+        finish(work(), monitor.interrupt)
     except asyncio.CancelledError:
         if not halt.interrupted:
             raise

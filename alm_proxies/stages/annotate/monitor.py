@@ -49,9 +49,9 @@ class RunMonitor:
         self._main = asyncio.current_task()
         self.progress.__enter__()
         self._checking = asyncio.create_task(self._check())
+        self._loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             # The loop's own handlers would leave a moment without a handler when they are removed: a signal would kill.
-            self._loop = asyncio.get_running_loop()
             self._before = {
                 number: signal.signal(number, self._signalled) for number in (signal.SIGTERM, signal.SIGINT)
             }
@@ -69,6 +69,17 @@ class RunMonitor:
             with suppress(asyncio.CancelledError):
                 await self._checking
         self.progress.__exit__(kind, error, trace)
+
+    def interrupt(self) -> None:
+        """Stop the run as Ctrl-C does; for the main thread, where the run is in another one."""
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._interrupted, signal.SIGINT.name)
+                return
+        except RuntimeError:  # it has just ended
+            pass
+        self._halt.interrupted = True
+        self._halt.because(f"{signal.SIGINT.name} received")
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         if self._loop is not None:

@@ -2,6 +2,7 @@ import asyncio
 import json
 import signal
 import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
@@ -333,6 +334,37 @@ def test_it_also_runs_where_a_loop_is_running_as_in_a_notebook(corpus: Make, ann
         return annotate(utterances, [scripted], tmp_path, AnnotateSettings()).complete
 
     assert asyncio.run(cell())
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_in_a_notebook_stops_the_run_and_nothing_goes_on_without_the_ledger(
+    corpus: Make, annotator: Make, tmp_path: Path, times: int
+) -> None:
+    utterances, main = corpus(30), threading.get_ident()
+    scripted = annotator(utterances, votes=1, serve={"seconds": 0.2 if times == 1 else 30.0})
+    ended = list[bool]()
+
+    class Interrupting(list[Request]):
+        def append(self, request: Request) -> None:
+            super().append(request)
+            if len(self) == 4:
+                for number in range(times):
+                    threading.Timer(0.1 + 0.5 * number, signal.pthread_kill, (main, signal.SIGINT)).start()
+
+    async def cell(asked: list[Request]) -> None:
+        try:
+            engine_of = listening(asked, in_flight=4)
+            annotated = annotate(utterances, [scripted], tmp_path, AnnotateSettings(), engine_of=engine_of)
+            ended.append(annotated.interrupted and annotated.spent.cast == len(asked) >= 4)
+        except KeyboardInterrupt:
+            ended.append(times == 2)
+
+    asked, loop = Interrupting(), asyncio.new_event_loop()  # asyncio.run would handle the signal itself
+    with closing(loop):
+        loop.run_until_complete(cell(asked))
+    assert ended == [True]
+    assert "alm-proxies" not in [thread.name for thread in threading.enumerate()]
+    assert len(asked) < 30
 
 
 def test_two_annotators_of_one_name_and_no_annotator_are_refused(corpus: Make, annotator: Make, tmp_path: Path) -> None:
