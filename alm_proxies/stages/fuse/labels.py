@@ -81,7 +81,7 @@ class Fusion:
 
 def not_used(settings: FuseSettings, others: tuple[str, ...] = ()) -> list[Finding]:
     """The settings of methods, and `others`, that were set and that this method does not take."""
-    taken = getattr(plugin("estimators", settings.method).load(), "takes", ())
+    taken = _taken(settings.method)
     fields = type(settings).model_fields
     names = [
         name
@@ -92,6 +92,12 @@ def not_used(settings: FuseSettings, others: tuple[str, ...] = ()) -> list[Findi
         return []
     message = f"the method {settings.method} does not use {' and '.join(names)}"
     return [Finding.of("setting_not_used", message, "Leave it out, or choose a method that takes it.", where=names[0])]
+
+
+def _taken(method: str) -> tuple[str, ...]:
+    """The settings that the estimator of a method takes."""
+    taken: tuple[str, ...] = getattr(plugin("estimators", method).load(), "takes", ())
+    return taken
 
 
 def of_proxies_alone(labels: Labels) -> tuple[Labels, list[Finding]]:
@@ -147,7 +153,7 @@ def finished(
         predicted = rated.predict(votes)
         frame = frame.drop(name for name in predicted.columns if name != "utterance_id" and name in frame.columns)
         frame = frame.join(predicted, on="utterance_id", how="left", maintain_order="left")
-    taken = getattr(plugin("estimators", settings.method).load(), "takes", ())
+    taken = _taken(settings.method)
     settings_given = settings.model_dump(mode="json", exclude={name for name in _OF_METHODS if name not in taken})
     made_by = MadeBy.of("fuse", settings_given, {need: [digest] for need, digest in inputs.items()})
     made_by = made_by.model_copy(update={"fitted": dict(account)})
