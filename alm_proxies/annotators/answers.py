@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -155,12 +157,23 @@ def finish(work: Coroutine[Any, Any, T], interrupt: Callable[[], None] | None = 
     results: list[T] = []
     wrong: list[BaseException] = []
     cancels: list[Callable[[], object]] = []
-    cancelled, over = False, threading.Event()  # a join that was interrupted takes the thread for ended
+    cancelled, over = threading.Event(), threading.Event()
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        if interrupt is not None:
+            interrupt()
+            return
+        cancelled.set()
+        for cancel in cancels:
+            with suppress(RuntimeError):  # it has just ended
+                cancel()
 
     async def noted() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         cancels.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        if cancelled.is_set():  # before there was a task to cancel
+            task.cancel()
         return await work
 
     def aside() -> None:
@@ -171,21 +184,21 @@ def finish(work: Coroutine[Any, Any, T], interrupt: Callable[[], None] | None = 
         finally:
             over.set()
 
-    thread = threading.Thread(target=aside, name="alm-proxies")
-    thread.start()
-    while not over.is_set():
-        try:
-            over.wait(0.2)  # a signal that comes just before it is only seen after it
-        except KeyboardInterrupt:
-            if interrupt is not None:
-                interrupt()
-                continue
-            cancelled = True
-            for cancel in cancels:
-                with suppress(RuntimeError):  # it has just ended
-                    cancel()
-    thread.join()
-    if cancelled:
+    # A handler, since KeyboardInterrupt could be raised anywhere here, also while the thread is being started.
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if main else None
+    if callable(before):
+        signal.signal(signal.SIGINT, interrupted)
+    try:
+        thread = threading.Thread(target=aside, name="alm-proxies")
+        thread.start()
+        while not over.wait(0.2):  # where a wait cannot be interrupted, a signal is handled after it
+            pass
+        thread.join()
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGINT, before)
+    if cancelled.is_set():
         raise KeyboardInterrupt
     if wrong:
         raise wrong[0]
