@@ -17,47 +17,48 @@ PYTEST := pytest --durations=10 --durations-min=1
 # What needs the core alone: run with the lowest and the newest dependencies.
 CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimators tests/measures tests/pipeline \
   tests/report tests/stages/align tests/stages/annotate tests/stages/fuse tests/stages/read tests/stages/simulate
-# The tests without a browser, a server or a vLLM run in two processes side by side: these folders, and all the others,
-# which take about as long. Those that read the documentation's site run with those that open it, which builds it once.
+# The tests without a browser, a server or a vLLM run in four parts that take about as long: these, and all others. Those
+# that read the documentation's site run with those that open it, which builds it once.
 MAIN := -m 'not vllm and not browser and not server and not site'
-HALF := $(addprefix tests/,audio compare embedded engines measures models training) \
-  $(addprefix tests/stages/,align annotate evaluate listen predict simulate) tests/test_forked.py tests/test_readme.py
+PARTS := part1 part2 part3 part4
+PART1 := $(wildcard tests/test_*.py) tests/stages/annotate tests/stages/balance
+PART2 := tests/stages/align $(addprefix tests/,audio compare embedded engines estimators models) \
+  $(addprefix tests/stages/,evaluate fuse listen predict simulate)
+PART3 := tests/training tests/measures
+PART4 := $(addprefix --ignore=,$(PART1) $(PART2) $(PART3))
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 90
 
-.PHONY: demo test tests half other-half served vllm check lint types coverage consumers lowest newest wheel tagged docs picture wording lock clean
+.PHONY: demo test tests $(PARTS) served vllm check lint types coverage consumers lowest newest wheel tagged docs picture wording lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
 
 # Three at a time, in this order, after the set-up: each takes less than a processor, since tests wait for servers and for
-# processes of their own (two at a time took two processors for 70 per cent). The longest goes first.
+# processes of their own (two at a time took two processors for 70 per cent). What takes least goes last.
 test: lint $(VENV)/ready $(S3)/ready $(if $(LINUX),$(VLLM)/ready)
 ifeq ($(LINUX),)
 	@echo 'The tests with a real vLLM are left out: they need Linux on x86-64.'
 endif
-	$(MAKE) --no-print-directory --jobs=3 --keep-going other-half half $(if $(LINUX),vllm) types served
+	$(MAKE) --no-print-directory --jobs=3 --keep-going $(PARTS) $(if $(LINUX),vllm) types served
 
 tests: $(VENV)/ready $(S3)/ready
-	$(MAKE) --no-print-directory --jobs=2 --keep-going other-half half
+	$(MAKE) --no-print-directory --jobs=3 --keep-going $(PARTS)
 	$(MAKE) --no-print-directory served
 
 # One thread each: more threads than processors wait for each other (half the processor time, half the wait). That other
 # numbers of threads give the same tables is a test of its own (tests/test_parity.py).
-half other-half served vllm: export OMP_NUM_THREADS = 1
-half other-half served vllm: export POLARS_MAX_THREADS = 1
+$(PARTS) served vllm: export OMP_NUM_THREADS = 1
+$(PARTS) served vllm: export POLARS_MAX_THREADS = 1
 
 # Only these files have tests with a browser, a server or the site, so that no others are imported to look for them.
 SERVED = $(shell grep -rlE 'mark\.(browser|server|site)' tests --include='test_*.py')
 
-# Output is shown when it is done, so that that of two does not mix.
+# Output of all but the first is shown when it is done, so that that of two does not mix.
 LATER = >$(VENV)/$@.log 2>&1; code=$$?; cat $(VENV)/$@.log; exit $$code
 
-half: $(VENV)/ready
-	@$(BIN)/$(PYTEST) $(MAIN) $(HALF) $(LATER)
-
-other-half: $(VENV)/ready
-	$(BIN)/$(PYTEST) $(MAIN) $(HALF:%=--ignore=%)
+$(PARTS): part%: $(VENV)/ready
+	@$(BIN)/$(PYTEST) $(MAIN) $(PART$*) $(if $(filter-out part1,$@),$(LATER))
 
 # After the tests with a vLLM where both are asked for, so that two engines never share the processors.
 served: $(VENV)/ready $(S3)/ready | $(filter vllm,$(MAKECMDGOALS))
