@@ -61,7 +61,7 @@ class Price(Settings):
     currency: Annotated[str, Field(max_length=12)] = ""
     """The currency of the prices, for reports: EUR."""
     audio_minute: Annotated[float, Field(ge=0, le=1e9)] = 0.0
-    """Price of a minute of audio sent; where audio is billed as tokens, what it costs on top of as many tokens of text."""
+    """Price of a minute of audio sent; where audio is billed as tokens, what they cost on top of tokens of text."""
     million_tokens_in: Annotated[float, Field(ge=0, le=1e9)] = 0.0
     """Price of a million prompt tokens, as the engine counts them."""
     million_tokens_out: Annotated[float, Field(ge=0, le=1e9)] = 0.0
