@@ -50,6 +50,8 @@ _TRIES = 20
 """How often a folder is removed again which others clear or write into meanwhile."""
 _PAUSE = 0.05
 """Seconds between two of these tries."""
+_TRIES_ASIDE = 20
+"""How often a folder is removed again that was put aside, without a pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,13 +309,15 @@ def _remove_aside(kind: Kind) -> list[int]:
 
 
 def _remove_whole(folder: Path) -> None:
-    """Remove a folder that was put aside: who was about to write into it then may still add a file, once."""
-    for tries_left in (2, 1, 0):
+    """Remove a folder that was put aside: who was about to write into it may still add or rename a file, once."""
+    for tries_left in reversed(range(_TRIES_ASIDE)):
         try:
             shutil.rmtree(folder)
-            break
+            return
         except OSError as error:
-            if not tries_left or error.errno != errno.ENOTEMPTY:
+            if error.errno == errno.ENOENT and not folder.exists():  # another process has removed it
+                return
+            if not tries_left or error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
                 raise
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -293,6 +294,43 @@ def test_a_file_that_is_added_to_what_was_put_aside_is_removed_at_the_first_try(
     monkeypatch.setattr(os, "rmdir", removed)
     cache.clear("abilities")
     assert late
+    assert list(cache.cache_folder().iterdir()) == []
+
+
+def test_a_file_that_is_renamed_in_what_was_put_aside_is_removed_at_the_first_try(
+    room: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_TRIES", 1)
+    cache.write_json("abilities", "abc", 1)
+    remove, late = os.unlink, []
+
+    def removed(*given: Any, **named: Any) -> None:
+        if not late:
+            (aside,) = cache.cache_folder().glob(".abilities-*/*.json")
+            late.append(aside.rename(aside.with_name("late.json")))
+        remove(*given, **named)
+
+    monkeypatch.setattr(os, "unlink", removed)
+    cache.clear("abilities")
+    assert late
+    assert list(cache.cache_folder().iterdir()) == []
+
+
+def test_what_was_put_aside_may_be_removed_by_others_meanwhile(room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_TRIES", 1)
+    cache.write_json("abilities", "abc", 1)
+    remove, gone = os.unlink, []
+
+    def removed(*given: Any, **named: Any) -> None:
+        if not gone:
+            (aside,) = cache.cache_folder().glob(".abilities-*")
+            gone.append(aside)
+            shutil.rmtree(aside)
+        remove(*given, **named)
+
+    monkeypatch.setattr(os, "unlink", removed)
+    cache.clear("abilities")
+    assert gone
     assert list(cache.cache_folder().iterdir()) == []
 
 
