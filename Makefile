@@ -21,11 +21,11 @@ CORE := tests/test_*.py tests/annotators tests/cli tests/compare tests/estimator
 # that read the documentation's site run with those that open it, which builds it once.
 MAIN := -m 'not vllm and not browser and not server and not site'
 PARTS := part1 part2 part3 part4
-PART1 := $(wildcard tests/test_*.py) tests/stages/annotate tests/stages/balance
+PART1 = $(addprefix --ignore=,$(PART2) $(PART3) $(PART4))
 PART2 := tests/stages/align $(addprefix tests/,audio compare embedded engines estimators models) \
   $(addprefix tests/stages/,evaluate fuse listen predict simulate)
-PART3 := tests/training tests/measures
-PART4 := $(addprefix --ignore=,$(PART1) $(PART2) $(PART3))
+PART3 := $(wildcard tests/test_*.py) tests/stages/annotate tests/stages/balance
+PART4 := tests/training tests/measures
 # Lines of the package that the tests without a browser, a server or a vLLM run, in per cent.
 COVERED := 90
 
@@ -35,12 +35,12 @@ demo: $(VENV)/ready
 	$(BIN)/alm-proxies demo
 
 # Three at a time, in this order, after the set-up: each takes less than a processor, since tests wait for servers and for
-# processes of their own (two at a time took two processors for 70 per cent). What takes least goes last.
+# processes of their own (two at a time took two processors for 70 per cent). What can only come last takes least.
 test: lint $(VENV)/ready $(S3)/ready $(if $(LINUX),$(VLLM)/ready)
 ifeq ($(LINUX),)
 	@echo 'The tests with a real vLLM are left out: they need Linux on x86-64.'
 endif
-	$(MAKE) --no-print-directory --jobs=3 --keep-going $(PARTS) $(if $(LINUX),vllm) types served
+	$(MAKE) --no-print-directory --jobs=3 --keep-going $(if $(LINUX),vllm) $(PARTS) types served
 
 tests: $(VENV)/ready $(S3)/ready
 	$(MAKE) --no-print-directory --jobs=3 --keep-going $(PARTS)
