@@ -1,8 +1,8 @@
 """Acoustic features of an utterance, the list of them, a cache by content, and features relative to the speaker.
 
-A clip's mean, a constant offset of the recording, is subtracted first. Groups: `spectral` equals librosa's quantities
-(mean and deviation over frames of 2048 samples every 512, at 16 kHz); `prosody` and `voice` are defined in prosody.py.
-A feature that cannot be measured is null, with a finding, never zero.
+A constant offset of the recording is subtracted first: the mean of all but digital silence, which has none. Groups:
+`spectral` equals librosa's quantities (mean and deviation over frames of 2048 samples every 512, at 16 kHz); `prosody`
+and `voice` are defined in prosody.py. A feature that cannot be measured is null, with a finding, never zero.
 """
 
 from __future__ import annotations
@@ -30,8 +30,12 @@ SHORTEST = 0.1
 """The shortest clip for any feature, in seconds."""
 GROUPS = ("spectral", "prosody", "voice")
 
-VERSION = 3
+VERSION = 4
 """The version of the definitions: kept features of another version are measured again."""
+_SILENT = 1e-6
+"""The loudest sample of digital silence: a thirtieth of a step of 16 bits, for what resampling leaves of zeros."""
+_SILENCE = RATE // 100
+"""The shortest digital silence, in samples."""
 _SHRINK = 5.0  # weight, in clips, of the corpus in a speaker's norm
 
 T = TypeVar("T")
@@ -152,7 +156,7 @@ def measure(clip: Clip, groups: Sequence[str] = GROUPS) -> Measured:
     if clip.duration < SHORTEST:
         why = f"{clip.duration:.3f} s of audio, features need {SHORTEST} s"
         return Measured(dict.fromkeys(names), (Failure("too_short", why, names),))
-    samples = clip.samples - clip.samples.mean(dtype=np.float64).astype(np.float32)
+    samples = _without_offset(clip.samples)
     features: dict[str, float] = {}
     failures: list[Failure] = []
     if "spectral" in groups:
@@ -165,6 +169,20 @@ def measure(clip: Clip, groups: Sequence[str] = GROUPS) -> Measured:
     if undefined:
         failures.append(Failure("undefined", "the clip has too little material for them", undefined))
     return Measured(values, tuple(failures))
+
+
+def _without_offset(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Samples less the mean of the recorded ones; digital silence, such as an end that was added, is 0."""
+    quiet = np.flatnonzero(np.abs(samples) <= _SILENT)
+    starts, stops = quiet[np.diff(quiet, prepend=-2) > 1], quiet[np.diff(quiet, append=len(samples) + 1) > 1] + 1
+    silences = stops - starts >= _SILENCE
+    recorded = np.ones(len(samples), dtype=np.bool_)
+    for start, stop in zip(starts[silences], stops[silences], strict=True):
+        recorded[start:stop] = False
+    moved = np.where(recorded, samples, np.float32(0.0))
+    if np.count_nonzero(recorded) >= SHORTEST * RATE:  # the mean of less, such as a click, is sound
+        moved[recorded] = samples[recorded] - samples[recorded].mean(dtype=np.float64).astype(np.float32)
+    return moved
 
 
 def measure_all(

@@ -68,8 +68,19 @@ def librosa_way(y: np.ndarray) -> dict[str, float]:
     return statistics
 
 
+def without_offset(y: np.ndarray) -> np.ndarray:
+    """Samples less the mean of 0.1 s or more, but for stretches of 10 ms without any sound, looked for one by one."""
+    recorded, first = np.ones(len(y), dtype=bool), 0
+    for place in range(len(y) + 1):
+        if place == len(y) or abs(y[place]) > 1e-6:
+            recorded[first:place] &= place - first < 160
+            first = place + 1
+    mean = y[recorded].mean(dtype=np.float64).astype(np.float32) if sum(recorded) >= 1600 else np.float32(0.0)
+    return np.where(recorded, y - mean, np.float32(0.0))
+
+
 def assert_equal_to_librosa(y: np.ndarray) -> None:
-    expected = librosa_way(y - y.mean(dtype=np.float64).astype(np.float32))
+    expected = librosa_way(without_offset(y))
     values = measure(Clip(y, RATE), ["spectral"]).values
     assert list(values) == list(names_of(["spectral"]))
     assert set(values) == set(expected)

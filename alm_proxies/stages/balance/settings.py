@@ -177,5 +177,5 @@ STAGE = Stage(
     depends="alm_proxies.stages.balance.ahead:inputs_of",
     foresee="alm_proxies.stages.balance.ahead:foresee",
     refuses_tables=True,
-    revision=5,
+    revision=6,
 )

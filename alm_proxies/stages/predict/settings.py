@@ -50,6 +50,6 @@ STAGE = Stage(
     follows="train",
     unless="not_predicted",
     labels_of="model",
-    revision=2,
+    revision=3,
     hears=True,
 )  # fmt: skip

@@ -33,5 +33,5 @@ STAGE = Stage(
     plugins={"recipe": "recipes"},
     depends="alm_proxies.stages.train.ahead:inputs_of",
     foresee="alm_proxies.stages.train.ahead:foresee",
-    revision=5,
+    revision=6,
 )  # fmt: skip
