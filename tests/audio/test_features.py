@@ -97,8 +97,10 @@ def assert_equal_to_librosa(y: np.ndarray) -> None:
         np.random.default_rng(0).uniform(-1, 1, 20000),
         np.sin(2 * np.pi * 452 * np.arange(32000) / RATE),
         np.eye(1, 5000, 2500)[0],
+        voice(1.0) + 0.1,
+        np.concatenate([np.zeros(8000), voice(1.0) - 0.1]),
     ],
-    ids=["voice", "short", "silence around", "noise", "out of tune", "click"],
+    ids=["voice", "short", "silence around", "noise", "out of tune", "click", "offset", "offset beside silence"],
 )
 def test_spectral_features_equal_librosas(sound: np.ndarray) -> None:
     assert_equal_to_librosa(sound.astype(np.float32))
