@@ -32,7 +32,7 @@ from alm_proxies.tables import Labels, Utterances, Votes
 from alm_proxies.training.alm_batches import Batches, Change, Heard, hear
 from alm_proxies.training.alm_clips import ClipBatches
 from alm_proxies.training.alm_forward import AnyBatches, Asking, Forward, Heading, made_ahead
-from alm_proxies.training.alm_head import class_shares, described, headed_model, heading, sparse
+from alm_proxies.training.alm_head import described, headed_model, heading, sparse
 from alm_proxies.training.alm_question import AskedPrompt, asked_prompt, asker_of, beginning
 from alm_proxies.training.alm_saved import (
     save_headed,
@@ -128,7 +128,7 @@ def train_alm(
     steps = settings.epochs * len(learned)
     warm = max(1, round(settings.warmup * steps))
     if headed is not None:
-        headed.head.start_at(class_shares(targets))
+        headed.head.start_at(torch.from_numpy(targets.usual_shares).float())
     model = prepared(wrapped if headed is None else headed, accelerator)
     learner = lm.model if headed is None else headed
     own = _optimizers(lm.model, settings, None if headed is None else headed.head)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from torch import Tensor
 
 from alm_proxies.audio.clip import LONGEST
 from alm_proxies.models.audio_lm import AudioLM
@@ -37,13 +36,6 @@ def headed_model(lm: Any, width: int, labels: int, seed: int) -> HeadedModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(seed, "head"))
         return HeadedModel(lm, AttentionHead(width, labels))
-
-
-def class_shares(targets: Targets) -> Tensor:
-    """The weighted shares of the labels among training rows, with one row more that has all of them."""
-    weights = targets.weight[targets.train, None]
-    shares = (targets.shares[targets.train] * weights).sum(0) + 1 / len(targets.labels)
-    return torch.from_numpy(shares / shares.sum()).float()
 
 
 def heading(

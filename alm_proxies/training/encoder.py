@@ -289,9 +289,7 @@ def build_model(targets: Targets, settings: TrainSettings, *, auxiliary: int) ->
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(settings.seed, "heads"))
         model = SpeechModel(encoder, shape)
-    weights = targets.weight[targets.train, None]
-    shares = (targets.shares[targets.train] * weights).sum(0) + 1 / len(targets.labels)
-    model.heads.start_at(torch.from_numpy(shares / shares.sum()).float())
+    model.heads.start_at(torch.from_numpy(targets.usual_shares).float())
     for block in model.blocks()[max(layers) :]:
         block.requires_grad_(False)  # layers above the mix are not used
     if settings.freeze:

@@ -163,7 +163,8 @@ def _trained(
         whose = "training" if not len(learn) else "development"
         raise none_usable(f"no recording of {whose} can be used", heard.findings)
     targets, lost = targets.heard(learn, judge)
-    wanted = targets.shares * targets.row_weights(settings.concentration_half)[:, None]
+    weights = targets.row_weights(settings.concentration_half)
+    wanted = targets.shares * (weights / weights[learn].mean())[:, None]
     head_settings = HeadSettings(hidden=settings.hidden, dropout=settings.dropout, learning_rate=settings.learning_rate,
                                  epochs=settings.epochs * PASSES, batch=settings.batch)  # fmt: skip
     scale = Scale.of(heard.rows, head_settings.components, learn)

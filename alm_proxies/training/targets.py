@@ -75,6 +75,14 @@ class Targets:
         rows = len(self.train) + len(self.development)
         return replace(self, train=train, development=development), rows - len(train) - len(development)
 
+    @property
+    def usual_shares(self) -> Array:
+        """The labels' shares among training rows, with one row more that has all labels alike; rows count by their
+        weights in relation to the mean."""
+        weights = self.weight[self.train]
+        mass = (self.shares[self.train] * (weights / weights.mean())[:, None]).sum(0) + 1 / len(self.labels)
+        return np.asarray(mass / mass.sum())
+
     def row_weights(self, half: float | None) -> Array:
         """weight x c / (c + half), c = the label's concentration in votes; an unknown or exact one counts as 1."""
         if half is None:

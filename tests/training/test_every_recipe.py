@@ -142,6 +142,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
 
 
 @every
+def test_the_scale_of_the_labels_weights_changes_nothing(recipe: str, corpus: Any, tmp_path: Path) -> None:
+    """Such as weights that sum to 1."""
+    few = corpus.labels.frame["p_angry"] < 0.5
+    shares = []
+    for scale in (1.0, 1e-3):
+        weight = pl.when(few).then(scale).otherwise(0.2 * scale)
+        labels = Labels.of(corpus.labels.frame.with_columns(weight=weight), about=corpus.labels.about)
+        folder, chosen = tmp_path / str(scale), settings(recipe, corpus)
+        model = train(labels, corpus.utterances, folder, chosen, votes=corpus.votes, quiet=True)
+        shares.append(distributions(recipe, corpus, model))
+    np.testing.assert_allclose(shares[0], shares[1], atol=1e-3)
+
+
+@every
 def test_targets_are_the_labels_or_the_plain_shares_of_the_votes(recipe: str, corpus: Any, tmp_path: Path) -> None:
     drawn_in = [(0.5 * pl.col(f"p_{label}") + 0.5 / 3).alias(f"p_{label}") for label in corpus.labels.taxonomy]
     fused = Labels.of(
