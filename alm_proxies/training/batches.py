@@ -143,6 +143,8 @@ class Loader:
     longest: float
     """The longest clip that is used, in seconds."""
     padding: float
+    taken: float | None = None
+    """The longest clip that the encoder takes, in seconds; None = any."""
     most: int | None = None
     """The largest number of clips in a part."""
     threads: int = 2
@@ -176,7 +178,7 @@ class Loader:
             step_findings = list(opened.findings)
             clip = opened.clip
             if clip is not None and not self.shortest <= clip.duration <= self.longest:
-                step_findings.append(wrong_length(name, clip.duration, self.shortest, self.longest))
+                step_findings.append(wrong_length(name, clip.duration, self.shortest, self.longest, self.taken))
                 clip = None
             findings += step_findings
             if clip is not None:
@@ -207,9 +209,12 @@ class Loader:
         return changed if self.shortest <= changed.duration <= self.longest else clip
 
 
-def wrong_length(name: str, seconds: float, shortest: float, longest: float) -> Finding:
-    """The finding for a clip that is too short or too long."""
+def wrong_length(name: str, seconds: float, shortest: float, longest: float, taken: float | None = None) -> Finding:
+    """The finding for a clip that is too short or too long; `taken` is what the encoder takes at most."""
     if seconds < shortest:
         return Finding("train", "too_short", f"lasts {seconds:.2f} s, less than {shortest:g} s", "", name)
+    if taken is not None and longest >= taken:
+        message = f"lasts {seconds:.1f} s, longer than the {taken:g} s that the encoder takes"
+        return Finding("train", "too_long", message, "Cut it into utterances.", name)
     message = f"lasts {seconds:.1f} s, longer than the {longest:g} s set by `longest`"
     return Finding("train", "too_long", message, "Cut it into utterances, or raise longest (--longest).", name)

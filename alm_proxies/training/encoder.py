@@ -111,6 +111,7 @@ def _fine_tune(
         shortest=_SHORTEST,
         longest=longest,
         padding=settings.padding,
+        taken=encoder.longest,
         most=settings.micro_batch,
         threads=settings.threads,
         seed=settings.seed,

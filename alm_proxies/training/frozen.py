@@ -94,7 +94,7 @@ def kept_loader(
     vectors = vectors_of(
         ids,
         Sounds(utterances, stage="train", rate=encoder.rate),
-        statistics_by(model, lambda clip, name: _refused(clip, name, limits)),
+        statistics_by(model, lambda clip, name: _refused(clip, name, limits, encoder.longest)),
         width=size * encoder.width,
         digest=_store_digest(encoder_digest(str(settings.model), settings.revision), model, limits),
         folder=folder,
@@ -180,8 +180,8 @@ def _size(layers: int) -> int:
     return layers + layers * (layers + 1) // 2
 
 
-def _refused(clip: Clip, name: str, limits: tuple[float, float]) -> Finding | None:
-    return None if limits[0] <= clip.duration <= limits[1] else wrong_length(name, clip.duration, *limits)
+def _refused(clip: Clip, name: str, limits: tuple[float, float], taken: float | None) -> Finding | None:
+    return None if limits[0] <= clip.duration <= limits[1] else wrong_length(name, clip.duration, *limits, taken)
 
 
 def _inputs(statistics: Floats) -> Inputs:

@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import polars as pl
 import pytest
-from small_corpus import small_settings
+import soundfile
+from small_corpus import small_settings, tiny_encoder
 
 from alm_proxies.models.trained import TrainedModel
+from alm_proxies.stages.predict.stage import predict
 from alm_proxies.stages.train.stage import train
+from alm_proxies.tables import Utterances
 from alm_proxies.training import frozen
 from alm_proxies.training.frozen import KeptLoader
 
@@ -78,3 +82,22 @@ def test_a_micro_batch_bounds_the_kept_clips_at_once_and_changes_no_loss(
         assert TrainedModel.load(done.folder, device="cpu").labels == corpus.labels.taxonomy
         scores.append(done.epochs.select("loss", "nll_per_vote").to_numpy())
     np.testing.assert_allclose(scores[0], scores[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_clip_longer_than_the_encoder_takes_is_not_blamed_on_a_setting(
+    freeze: bool, corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "wav").mkdir()
+    soundfile.write(tmp_path / "wav/long.wav", 0.1 * np.sin(np.arange(31 * 16_000) / 9), 16_000)
+    long = pl.when(pl.col("utterance_id") == "tones/000").then(pl.lit(str(tmp_path / "wav/long.wav")))
+    frame = corpus.utterances.frame.with_columns(audio=long.otherwise("audio"))
+    utterances = Utterances.of(frame, about=corpus.utterances.about)
+    whisper = tiny_encoder(tmp_path / "whisper", "whisper")
+    settings = small_settings(whisper, epochs=1, freeze=freeze, longest=60.0)
+    done = train(corpus.labels, utterances, tmp_path / "out", settings, votes=corpus.votes, quiet=True)
+    (found,) = done.findings.frame.filter(kind="too_long").to_dicts()
+    assert "the 30 s that the encoder takes" in found["message"]
+    assert "longest" not in found["fix"]
+    (found,) = predict(done.folder, utterances, quiet=True).findings.frame.filter(kind="too_long").to_dicts()
+    assert "longest" not in found["fix"]

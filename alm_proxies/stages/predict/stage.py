@@ -264,7 +264,12 @@ def _labels(
 
 def _with_own_limit(finding: Finding, trained: AnyTrained) -> Finding:
     """A finding with the fix for a clip that is too long for the model, where its training set the limit."""
-    if finding.kind != "too_long" or trained.file.recipe != "encoder":
+    from alm_proxies.models.trained import TrainedModel
+
+    if finding.kind != "too_long" or not isinstance(trained, TrainedModel):
+        return finding
+    taken = trained.model.encoder.longest
+    if taken is not None and trained.file.seconds[1] >= taken:
         return finding
     return replace(finding, fix="Give start and end of the utterance, or train with a larger longest (--longest).")
 
