@@ -73,6 +73,7 @@ def test_an_epoch_that_is_best_for_the_attributes_is_kept_before_one_that_is_bes
     assert len(epochs) == min(by_both + 3, 6), "patience counts from the epoch that is kept"
     _, file = read_trained(done.folder)
     assert file.development["nll_per_vote"] == epochs["nll_per_vote"][by_both]
+    assert f"{epochs['nll_per_vote'][by_both]:.3f} nats a human vote" in done.line
 
 
 def test_without_such_a_head_labels_alone_choose(corpus: Corpus, tmp_path: Path) -> None:

@@ -39,12 +39,14 @@ class Trained(Shown):
 
     @property
     def line(self) -> str:
-        """The number of epochs, and the best score on the development speakers."""
+        """The number of epochs, and the log loss of the one that is kept on the development speakers."""
         count = len(self.epochs)
         epochs = f"{count} {self.unit if count == 1 else {'epoch': 'epochs', 'pass': 'passes'}[self.unit]}"
         if "nll_per_vote" not in self.epochs.columns or self.epochs["nll_per_vote"].drop_nulls().is_empty():
             return f"trained for {epochs}"
-        best = float(self.epochs["nll_per_vote"].drop_nulls().min())  # type: ignore[arg-type]  # it is a number
+        by = "score" if "score" in self.epochs.columns else "nll_per_vote"  # attributes count in the score too
+        kept = self.epochs.drop_nulls("nll_per_vote").sort(by, nulls_last=True, maintain_order=True)
+        best = float(kept["nll_per_vote"][0])
         return f"trained for {epochs}, {best:.3f} nats a human vote of the development speakers at best"
 
 
