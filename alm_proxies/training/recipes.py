@@ -117,6 +117,7 @@ def train_encoder(
         except Exception as error:
             raise not_written(target, error) from error
     # every process returns, and may write, what the main process found
+    findings = list(dict.fromkeys(findings))  # a recording is opened for the auxiliary features too
     findings, heard = broadcast_object_list([findings, (targets.train, targets.development)])
     targets, lost = every.heard(*heard)
     return Outcome(target, tuned.epochs, tuple(findings), targets, file, lost)
